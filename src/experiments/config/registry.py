@@ -1,0 +1,22 @@
+"""Registers every built-in option's type, so that a YAML file can name it as its schema."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from hydra.core.config_store import ConfigStore
+
+GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
+
+
+def schemas(group: str) -> Mapping[str, type]:
+    """Option name -> dataclass, as `experiments.config.<group>.SCHEMAS` lists them."""
+    found: Mapping[str, type] = import_module(f"experiments.config.{group}").SCHEMAS
+    return found
+
+
+def register() -> None:
+    """Makes `/schema/<group>/<option>` available to the defaults lists in `conf/`."""
+    store = ConfigStore.instance()
+    for group in GROUPS:
+        for option, schema in schemas(group).items():
+            store.store(group=f"schema/{group}", name=option, node=schema)

@@ -1,0 +1,33 @@
+"""Errors meant for the person at the terminal: shown as one line, exit status 1."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from hydra.errors import CompactHydraException
+
+
+class ExperimentError(CompactHydraException):
+    """What was wrong, what was expected, what was received and what to do, in one message."""
+
+
+class ConfigError(ExperimentError):
+    """A value, key or combination in the composed config that cannot work."""
+
+
+class DataError(ExperimentError):
+    """Files, arrays or labels that cannot be trained on."""
+
+
+class ModelError(ExperimentError):
+    """An architecture, a weights file or an input shape that do not fit each other."""
+
+
+class TrackingError(ExperimentError):
+    """A tracking store that cannot be reached or does not hold what was asked for."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The rest of a message about an unknown `name`: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."

@@ -1,0 +1,32 @@
+"""The loop seam: `fit` and `tape` are interchangeable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import keras
+
+from experiments.data.base import Splits
+
+History = dict[str, list[float]]
+"""Metric name -> one value per finished epoch."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next batch to train on: `step` batches of `epoch` are done."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+class Loop(Protocol):
+    def __call__(
+        self,
+        model: keras.Model,
+        splits: Splits,
+        *,
+        epochs: int,
+        start: Position,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> History: ...

@@ -1,0 +1,35 @@
+"""The tracking seam: where a run writes what people compare later."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from experiments.data.base import DataSpec
+
+
+class Tracker(Protocol):
+    """Entering starts the run; leaving ends it FINISHED, FAILED (any error) or KILLED (KeyboardInterrupt, SystemExit)."""
+
+    @property
+    def run_id(self) -> str | None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def log_params(self, params: Mapping[str, str]) -> None: ...
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
+
+    def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None:
+        """Uploads everything below `directory` into the run's artifact `folder` (None: the root)."""
+        ...
+
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+
+    def log_dataset(self, spec: DataSpec, *, context: str) -> None:
+        """Records a data set as a logged input; `context` is "train", "validation" or "test"."""
+        ...
