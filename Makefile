@@ -1,0 +1,83 @@
+# Only Python 3.11 to 3.13, make and git are assumed; everything else comes from the locks, checked against their hashes.
+# Programs are called as `python -m NAME`: their scripts break where the path of the checkout has a blank.
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+STAMP := .venv/.installed
+INTERRUPTED := .venv/.installing
+SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
+PIP := $(PY) -m pip install --disable-pip-version-check --no-build-isolation
+COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+SWEEP := data=digits model=mlp,cnn epochs=2
+
+define create_environment
+for python in $(CANDIDATES) ""; do "$$python" -c '$(SUPPORTED)' 2>/dev/null && break; done; \
+if [ -z "$$python" ]; then \
+	echo 'No Python 3.11, 3.12 or 3.13 with its venv module found, tried: $(CANDIDATES). Install one, or name it: make install PYTHON=/path/to/python3.12' >&2; \
+	exit 1; \
+fi; \
+rm -rf .venv && mkdir .venv && pwd -P > $(INTERRUPTED) && "$$python" -m venv .venv
+endef
+
+.PHONY: help install format check test test-fast train sweep ui tensorboard bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## create .venv with the exact locked versions (PYTHON= to choose the interpreter)
+
+# The stamp holds the folder it was made in: a moved or copied checkout installs itself anew instead of running the old one.
+ifneq "$(shell cat $(STAMP) 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(STAMP)
+endif
+# An installation that was cut short left its mark: packages may be half written, so it starts from nothing.
+# The build tools come first, for antlr4 is a source archive and would fetch unchecked ones otherwise.
+$(STAMP): pyproject.toml requirements-build.lock requirements.lock
+	@if [ -e $(INTERRUPTED) ] || ! $(PY) -c '$(SUPPORTED)' 2>/dev/null; then $(create_environment); fi
+	@pwd -P > $(INTERRUPTED)
+	$(PIP) --require-hashes -r requirements-build.lock
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --editable .
+	@mv $(INTERRUPTED) $(STAMP)
+
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+check: $(STAMP) ## lint, format check, strict types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+test: $(STAMP) ## every test (ARGS="-k word" to choose)
+	$(PY) -m pytest $(ARGS)
+
+test-fast: $(STAMP) ## the tests that take a few seconds at most
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+train: $(STAMP) ## the main job on drawn cats and dogs (ARGS="epochs=1 loop=tape")
+	$(PY) -m experiments.train experiment=cats_dogs_synthetic $(ARGS)
+
+sweep: $(STAMP) ## one run for each combination (ARGS="data=digits model=mlp,cnn")
+	$(PY) -m experiments.train -m $(or $(ARGS),$(SWEEP))
+
+ui: $(STAMP) ## the MLflow page over this folder's runs (PORT=5000; MLFLOW_TRACKING_URI is honoured)
+	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "A server keeps these runs: open the address in MLFLOW_TRACKING_URI."; exit;; esac; \
+	echo "MLflow: http://127.0.0.1:$(or $(PORT),5000) (Ctrl+C stops it)"; \
+	exec $(PY) -m mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(or $(PORT),5000)
+
+tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (PORT=6006)
+	@echo "TensorBoard: http://127.0.0.1:$(or $(PORT),6006) (Ctrl+C stops it)"; \
+	exec $(PY) -m tensorboard.main --logdir_spec outputs:outputs,multirun:multirun --port $(or $(PORT),6006)
+
+bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
+	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) "$$script" $(ARGS) || exit; done
+
+lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ones)
+	$(COMPILE) --extra profile --group dev pyproject.toml --output-file requirements.lock $(ARGS)
+	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
+
+clean: ## remove caches and build output; results, stores, data and .venv stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
