@@ -1,0 +1,126 @@
+"""What `make` promises, read from its dry runs: nothing is installed or removed here, except in a temporary folder."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TARGETS = [
+    "help",
+    "install",
+    "format",
+    "check",
+    "test",
+    "test-fast",
+    "train",
+    "sweep",
+    "ui",
+    "tensorboard",
+    "bench",
+    "lock",
+    "clean",
+]
+RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
+
+
+def make(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {"ARGS", "PORT", "PYTHON"}
+    outer = {name: value for name, value in os.environ.items() if name not in own and not name.startswith("MAKE")}
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=outer | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A checkout in a folder with a blank and an umlaut, holding the stamp of a finished installation."""
+    folder = tmp_path / "a bläck folder"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
+        shutil.copy(ROOT / name, folder)
+    stamp = folder / ".venv" / ".installed"
+    stamp.parent.mkdir()
+    stamp.write_text(f"{folder.resolve()}\n", encoding="utf-8")
+    return folder
+
+
+def test_help_lists_every_target_from_its_comment() -> None:
+    lines = make("help").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == TARGETS
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_help_is_the_default() -> None:
+    assert make().stdout == make("help").stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("train", ".venv/bin/python -m experiments.train experiment=cats_dogs_synthetic epochs=1 loop=tape"),
+        ("sweep", ".venv/bin/python -m experiments.train -m epochs=1 loop=tape"),
+        ("test", ".venv/bin/python -m pytest epochs=1 loop=tape"),
+        ("test-fast", '.venv/bin/python -m pytest -m "not slow" epochs=1 loop=tape'),
+    ],
+)
+def test_arguments_are_passed_through(installed: Path, target: str, command: str) -> None:
+    assert make("--dry-run", target, "ARGS=epochs=1 loop=tape", folder=installed).stdout.strip() == command
+
+
+def test_sweep_has_a_grid_of_its_own(installed: Path) -> None:
+    command = make("--dry-run", "sweep", folder=installed).stdout.strip()
+    assert command == ".venv/bin/python -m experiments.train -m data=digits model=mlp,cnn epochs=2"
+
+
+def test_a_second_installation_does_nothing(installed: Path) -> None:
+    assert make("--question", "install", folder=installed).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "requirements-build.lock"])
+def test_a_changed_requirement_is_installed(installed: Path, name: str) -> None:
+    os.utime(installed / name, (2**32, 2**32))
+    assert make("--question", "install", folder=installed).returncode == 1
+
+
+def test_a_moved_checkout_is_installed_anew(installed: Path) -> None:
+    moved = installed.rename(installed.with_name("moved"))
+    assert make("--question", "install", folder=moved).returncode == 1
+
+
+def test_without_a_suitable_python_one_line_says_so(installed: Path) -> None:
+    (installed / ".venv" / ".installed").unlink()
+    done = make("install", "PYTHON=/nowhere/python3.9", folder=installed)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == (
+        'No Python 3.11, 3.12 or 3.13 with its venv module found, tried: "/nowhere/python3.9". '
+        "Install one, or name it: make install PYTHON=/path/to/python3.12"
+    )
+
+
+def test_clean_removes_no_result(installed: Path) -> None:
+    for name in (*RESULTS, "src", "tests", "benchmarks", "build", ".mypy_cache"):
+        (installed / name).mkdir(exist_ok=True)
+        (installed / name / "kept").touch()
+    assert make("clean", folder=installed).returncode == 0
+    assert [name for name in RESULTS if not (installed / name / "kept").exists()] == []
+    assert not (installed / "build").exists()
+
+
+def test_ui_leaves_a_server_to_its_owner(installed: Path) -> None:
+    done = make("ui", folder=installed, MLFLOW_TRACKING_URI="https://user:secret@tracking.test")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["A server keeps these runs: open the address in MLFLOW_TRACKING_URI."]
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_every_locked_version_has_hashes_and_no_index_is_named(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[^ #])", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert [entry for entry in entries if not re.match(r"\S+==\S+.*\\\n    --hash=sha256:", entry)] == []
+    assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
