@@ -34,8 +34,13 @@ def fraction() -> Any:
     return _field(lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")
 
 
-def one_of(*options: str) -> Any:
-    return _field(lambda value: value in options, f"one of {', '.join(options)}")
+def share() -> Any:
+    """0 < value <= 1: what is kept of something."""
+    return _field(lambda value: 0 < value <= 1, "a number above 0, at most 1")
+
+
+def one_of(*options: str | int) -> Any:
+    return _field(lambda value: value in options, f"one of {', '.join(map(str, options))}")
 
 
 def auto_or_at_least(minimum: int) -> Any:
@@ -43,6 +48,10 @@ def auto_or_at_least(minimum: int) -> Any:
         lambda value: value == "auto" or (isinstance(value, int) and value >= minimum),
         f"'auto' or a whole number of {minimum} or more",
     )
+
+
+def auto_or_bool() -> Any:
+    return _field(lambda value: value == "auto" or isinstance(value, bool), "auto, true or false")
 
 
 def sizes(length: int) -> Any:

@@ -36,6 +36,9 @@ class Split(Protocol):
     def spec(self) -> DataSpec: ...
 
     @property
+    def batch_size(self) -> int: ...
+
+    @property
     def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:

@@ -1,0 +1,125 @@
+"""Stateless augmentation: each example brings its own uniform numbers, so batch and position change nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import tensorflow as tf
+
+from experiments.data.base import DataSpec
+from experiments.errors import DataError
+
+
+class Augmentation(Protocol):
+    @property
+    def draws(self) -> int:
+        """How many uniform numbers one example needs."""
+        ...
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        """images: [batch, height, width, channels]; u: float32 in [0, 1), [batch, draws]. Keeps shape and dtype."""
+        ...
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors one half of the images along each axis asked for."""
+
+    horizontal: bool
+    vertical: bool
+    draws: int = 2
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        if self.horizontal:
+            images = _where(u[:, 0] < 0.5, images[:, :, ::-1], images)
+        if self.vertical:
+            images = _where(u[:, 1] < 0.5, images[:, ::-1], images)
+        return images
+
+
+@dataclass(frozen=True)
+class Rot90:
+    """Turns by 0, 90, 180 or 270 degrees, each for a quarter of the images."""
+
+    draws: int = 1
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        if images.shape[1] != images.shape[2]:
+            raise DataError(
+                f"augment=rot90 turns square images only: received {images.shape[1]} x {images.shape[2]}. "
+                "Set data.image_size to two equal numbers or leave rot90 out."
+            )
+        turns = tf.cast(u[:, 0] * 4.0, tf.int32)
+        images = _where(turns % 2 == 1, tf.transpose(images, [0, 2, 1, 3]), images)
+        images = _where((turns == 1) | (turns == 2), images[:, ::-1], images)
+        return _where(turns >= 2, images[:, :, ::-1], images)
+
+
+@dataclass(frozen=True)
+class CropAndResize:
+    """Cuts a window whose sides are `scale` to 1 times the image's, anywhere in it, and resizes it bilinear."""
+
+    scale: float
+    draws: int = 3
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        side = self.scale + (1.0 - self.scale) * u[:, 0]
+        top, left = u[:, 1] * (1.0 - side), u[:, 2] * (1.0 - side)
+        boxes = tf.stack([top, left, top + side, left + side], axis=1)
+        each = tf.range(tf.shape(images)[0])
+        return _restored(tf.image.crop_and_resize(images, boxes, each, images.shape[1:3]), images.dtype)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Brightness moves by up to `brightness` of the range of values, contrast by up to `contrast` of itself.
+
+    Contrast turns around the middle of the range (0..255 for uint8, 0..1 otherwise): the image's own mean would be a
+    sum whose rounding depends on the number of threads.
+    """
+
+    brightness: float
+    contrast: float
+    draws: int = 2
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        highest = 255.0 if images.dtype == tf.uint8 else 1.0
+        sway = (2.0 * u - 1.0)[:, :, None, None, None]
+        shift, factor = sway[:, 0] * self.brightness * highest, 1.0 + sway[:, 1] * self.contrast
+        changed = (tf.cast(images, tf.float32) - highest / 2) * factor + highest / 2 + shift
+        return _restored(tf.clip_by_value(changed, 0.0, highest), images.dtype)
+
+
+def augmented(images: tf.Tensor, u: tf.Tensor, augmentations: Sequence[Augmentation]) -> tf.Tensor:
+    """Applies all in order; each takes its own columns of `u`, [batch, draws of all]."""
+    column = 0
+    for augmentation in augmentations:
+        images = augmentation(images, u[:, column : column + augmentation.draws])
+        column += augmentation.draws
+    return images
+
+
+def check_augmentations(augmentations: Sequence[Augmentation], spec: DataSpec) -> None:
+    """Raises DataError unless all can work on inputs of `spec`: tried on one black image."""
+    if augmentations and len(spec.input_shape) != 3:
+        raise DataError(
+            f"augment needs images [height, width, channels]: received inputs of shape {list(spec.input_shape)}. "
+            "Set augment=none."
+        )
+    image = tf.zeros((1, *spec.input_shape), spec.input_dtype)
+    for augmentation in augmentations:
+        result = augmentation(image, tf.zeros((1, augmentation.draws)))
+        if result.shape != image.shape or result.dtype != image.dtype:
+            raise DataError(
+                f"{type(augmentation).__name__} must keep shape and dtype of a batch: expected "
+                f"{image.shape} {image.dtype.name}, received {result.shape} {result.dtype.name}. Correct its __call__."
+            )
+
+
+def _where(chosen: tf.Tensor, then: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+    return tf.where(chosen[:, None, None, None], then, otherwise)
+
+
+def _restored(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Floats back to `dtype`, rounded and clipped when that is uint8."""
+    return tf.saturate_cast(tf.round(images), dtype) if dtype.is_integer else tf.cast(images, dtype)

@@ -1,0 +1,80 @@
+"""Cats and dogs that the project draws itself: real JPEG files, so the whole path of photos is exercised offline."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from experiments.data.base import Splits
+from experiments.data.exclusive import exclusive, whole
+from experiments.data.faces import KINDS, draw_face
+from experiments.data.image_folder import ImageOptions, image_folder
+from experiments.data.progress import progress
+from experiments.errors import DataError
+
+_QUALITY = 90
+_HELD_OUT = 12  # one twelfth for validation, one for test
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the files of a data set depend on; `version` changes with the way faces are drawn."""
+
+    num_examples: int
+    size: int
+    draw_seed: int
+    version: int = 1
+
+    def split_sizes(self) -> dict[str, int]:
+        held_out = self.num_examples // _HELD_OUT
+        return {"train": self.num_examples - 2 * held_out, "valid": held_out, "test": held_out}
+
+
+def cats_dogs_synthetic(
+    path: str, *, num_examples: int, draw_size: int, draw_seed: int, **options: Unpack[ImageOptions]
+) -> Splits:
+    """Splits of drawn faces below `path`, as `image_folder` makes them: ten twelfths train, one validation, one test.
+
+    They are drawn when `path` does not exist or was drawn from other numbers: `num_examples` in all, `draw_size`
+    pixels high and wide, each a function of `draw_seed` and its number.
+    Raises DataError when `path` holds anything else.
+    """
+    drawing = Drawing(num_examples, draw_size, draw_seed)
+    with exclusive(Path(path)):
+        ensure_drawn(Path(path), drawing)
+    return image_folder(path, **options)
+
+
+def ensure_drawn(root: Path, drawing: Drawing) -> None:
+    """Draws into `root` unless it already holds `drawing`."""
+    record = root / "drawing.json"
+    if root.exists() and not record.exists():
+        raise DataError(
+            f"data.path='{root}' exists and was not drawn by data=cats_dogs_synthetic, so it is left alone. Set "
+            "data.path to a folder of its own, or use data=image_folder for your own images."
+        )
+    if root.exists() and json.loads(record.read_text()) == asdict(drawing):
+        return
+    with whole(root) as folder:
+        _draw(folder, drawing)
+        (folder / record.name).write_text(json.dumps(asdict(drawing)))
+
+
+def _draw(folder: Path, drawing: Drawing) -> None:
+    places = [(split, index) for split, count in drawing.split_sizes().items() for index in range(count)]
+    for split in drawing.split_sizes():
+        for kind in KINDS:
+            (folder / split / kind).mkdir(parents=True)
+
+    def draw(number: int) -> None:
+        split, index = places[number]
+        kind = KINDS[index % len(KINDS)]
+        face = draw_face(kind, drawing.size, np.random.default_rng([drawing.draw_seed, number]))
+        face.save(folder / split / kind / f"{kind[:-1]}.{number:05}.jpg", quality=_QUALITY)
+
+    with ThreadPoolExecutor() as artists, progress("Drawing cats and dogs", len(places)) as advance:
+        for _ in artists.map(draw, range(len(places))):
+            advance(1)
