@@ -4,6 +4,7 @@
 
 PY := .venv/bin/python
 STAMP := .venv/.installed
+LOCKED := .venv/.locked
 INTERRUPTED := .venv/.installing
 SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
@@ -17,7 +18,7 @@ if [ -z "$$python" ]; then \
 	echo 'No Python 3.11, 3.12 or 3.13 with its venv module found, tried: $(CANDIDATES). Install one, or name it: make install PYTHON=/path/to/python3.12' >&2; \
 	exit 1; \
 fi; \
-rm -rf .venv && mkdir .venv && pwd -P > $(INTERRUPTED) && "$$python" -m venv .venv
+rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
 .PHONY: help install format check test test-fast train sweep ui tensorboard bench lock clean
@@ -27,19 +28,22 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv with the exact locked versions (PYTHON= to choose the interpreter)
 
-# The stamp holds the folder it was made in: a moved or copied checkout installs itself anew instead of running the old one.
+# The stamp holds its folder: a moved or copied checkout installs itself anew instead of running the old one.
 ifneq "$(shell cat $(STAMP) 2>/dev/null)" "$(CURDIR)"
 .PHONY: $(STAMP)
 endif
+$(STAMP): pyproject.toml $(LOCKED)
+	$(PIP) --no-deps --editable .
+	@pwd -P > $@
+
 # An installation that was cut short left its mark: packages may be half written, so it starts from nothing.
 # The build tools come first, for antlr4 is a source archive and would fetch unchecked ones otherwise.
-$(STAMP): pyproject.toml requirements-build.lock requirements.lock
+$(LOCKED): requirements-build.lock requirements.lock
 	@if [ -e $(INTERRUPTED) ] || ! $(PY) -c '$(SUPPORTED)' 2>/dev/null; then $(create_environment); fi
-	@pwd -P > $(INTERRUPTED)
+	@touch $(INTERRUPTED)
 	$(PIP) --require-hashes -r requirements-build.lock
 	$(PIP) --require-hashes -r requirements.lock
-	$(PIP) --no-deps --editable .
-	@mv $(INTERRUPTED) $(STAMP)
+	@mv $(INTERRUPTED) $@
 
 format: $(STAMP) ## format the code and mend what ruff can mend
 	$(PY) -m ruff format
