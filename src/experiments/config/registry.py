@@ -5,6 +5,8 @@ from importlib import import_module
 
 from hydra.core.config_store import ConfigStore
 
+from experiments.config.core import Config
+
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
 
@@ -17,6 +19,7 @@ def schemas(group: str) -> Mapping[str, type]:
 def register() -> None:
     """Makes `/schema/<group>/<option>` available to the defaults lists in `conf/`."""
     store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
     for group in GROUPS:
         for option, schema in schemas(group).items():
             store.store(group=f"schema/{group}", name=option, node=schema)

@@ -1,0 +1,17 @@
+"""`python -m experiments` lists the commands."""
+
+COMMANDS = {
+    "train": "trains one experiment, or with -m a grid of them",
+    "evaluate": "loss and metrics of a finished run on any split or other data",
+    "predict": "class and probability for images",
+}
+
+
+def main() -> None:
+    print("Commands, each with --help:\n")
+    for name, purpose in COMMANDS.items():
+        print(f"  python -m experiments.{name:<10} {purpose}")
+
+
+if __name__ == "__main__":
+    main()

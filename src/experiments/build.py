@@ -1,0 +1,27 @@
+"""From a config node to the object it describes; the only place that calls Hydra's instantiate."""
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.errors import ConfigError
+
+
+def build(node: DictConfig, **runtime: Any) -> Any:
+    """Calls the node's `_target_` with the node's values and `runtime`, which wins over a value of the same name.
+
+    Plain containers go in, because Keras cannot save an object that holds a ListConfig.
+    """
+    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True, enum_to_str=True)
+    try:
+        factory = instantiate(plain, _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise ConfigError(f"{node._get_full_key(None)}: {' '.join(str(error).split())}") from error
+    return factory(**runtime)
+
+
+def build_each(nodes: DictConfig) -> list[Any]:
+    """The objects of a named dict, in its order; an entry set to null is left out."""
+    return [build(node) for node in nodes.values() if node is not None]

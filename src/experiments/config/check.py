@@ -1,0 +1,78 @@
+"""Checks a composed config for what types cannot say: stray keys, ranges and combinations."""
+
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.config.fields import RULE
+from experiments.errors import ConfigError, near
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError for the first value that cannot work; imports nothing heavy."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"{missing[0]} has no value: this option needs one. Add {missing[0]}=VALUE.")
+    for path, node, schema in _typed_nodes(cfg, ""):
+        _check_keys(path, node, schema)
+        for item in fields(schema):
+            _check_value(f"{path}{item.name}", node[item.name], item)
+    _check_plateau(cfg)
+    _check_accumulation(cfg)
+    _check_compilation(cfg)
+
+
+def _typed_nodes(node: DictConfig, path: str) -> Iterator[tuple[str, DictConfig, Any]]:
+    schema = OmegaConf.get_type(node)
+    if schema is not None and is_dataclass(schema):
+        yield path, node, schema
+    for key in node:
+        child = node[key]
+        if isinstance(child, DictConfig):
+            yield from _typed_nodes(child, f"{path}{key}.")
+
+
+def _check_keys(path: str, node: DictConfig, schema: Any) -> None:
+    known = {item.name for item in fields(schema)}
+    for key in node:
+        if key not in known:
+            raise ConfigError(f"'{path}{key}' is not a key of this config. {near(str(key), known)}")
+
+
+def _check_value(path: str, value: Any, item: Field[Any]) -> None:
+    rule = item.metadata.get(RULE)
+    if rule is not None and value is not None and not rule.accepts(value):
+        raise ConfigError(f"{path}={value} is out of range: expected {rule.expected}. Change {path}.")
+
+
+def _check_plateau(cfg: DictConfig) -> None:
+    """Keras raises a TypeError in the middle of training for this pair."""
+    targets = {str(node.get("_target_")) for node in cfg.callbacks.values() if node is not None}
+    scheduled = not str(cfg.schedule.get("_target_")).endswith(".constant") or cfg.schedule.get("warmup_steps")
+    if "keras.callbacks.ReduceLROnPlateau" in targets and scheduled:
+        raise ConfigError(
+            "callbacks=reduce_on_plateau changes the learning rate itself and cannot be combined with a schedule: "
+            "expected schedule=constant schedule.warmup_steps=0. Drop the callback or the schedule."
+        )
+
+
+def _check_accumulation(cfg: DictConfig) -> None:
+    """Keras updates the weights in a branch, where a mirrored strategy cannot reduce gradients."""
+    steps = cfg.optimizer.get("gradient_accumulation_steps")
+    if cfg.runtime.strategy == "mirrored" and steps is not None:
+        raise ConfigError(
+            f"optimizer.gradient_accumulation_steps={steps} does not work with runtime.strategy=mirrored in Keras: "
+            "expected one of the two. Set optimizer.gradient_accumulation_steps=null and a larger data.batch_size, "
+            "or runtime.strategy=none."
+        )
+
+
+def _check_compilation(cfg: DictConfig) -> None:
+    """XLA lacks repeatable forms of some operations and says so only when it meets one."""
+    if cfg.loop.get("jit_compile") and cfg.runtime.deterministic is not False:
+        raise ConfigError(
+            f"loop.jit_compile=true needs runtime.deterministic=false, received {cfg.runtime.deterministic}: XLA has "
+            "no repeatable form of some operations. Set runtime.deterministic=false or loop.jit_compile=false."
+        )

@@ -1,0 +1,61 @@
+"""Types of the keys that belong to no group."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from experiments.config.fields import above, at_least, auto_or_bool, one_of
+
+
+@dataclass
+class Monitor:
+    metric: str = MISSING
+    mode: str = one_of("min", "max")
+
+
+@dataclass
+class Checkpoint:
+    max_to_keep: int = at_least(1)
+    name: str = MISSING
+    every_n_steps: int | None = at_least(1)
+    every_n_minutes: float | None = above(0)
+
+
+@dataclass
+class TensorBoard:
+    every_n_steps: int | None = at_least(1)
+    histogram_every_n_epochs: int = at_least(0)
+    graph: bool = MISSING
+    images: int = at_least(0)
+    profile_steps: list[int] | None = MISSING
+
+
+@dataclass
+class Runtime:
+    precision: str = one_of("float32", "mixed_bfloat16", "mixed_float16")
+    deterministic: bool | str = auto_or_bool()
+    threads: int | None = at_least(1)
+    strategy: str = one_of("none", "mirrored")
+    device: str = one_of("auto", "cpu", "gpu")
+
+
+@dataclass
+class Config:
+    seed: int = at_least(0)
+    epochs: int = at_least(1)
+    progress: str = one_of("auto", "bar", "plain", "none")
+    monitor: Monitor = field(default_factory=Monitor)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    tensorboard: TensorBoard = field(default_factory=TensorBoard)
+    runtime: Runtime = field(default_factory=Runtime)
+    data: Any = MISSING
+    model: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    loss: Any = MISSING
+    metrics: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    loop: Any = MISSING
+    logging: Any = MISSING

@@ -1,0 +1,22 @@
+"""Types of the `loop` group."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from experiments.config.fields import at_least
+
+
+@dataclass
+class Fit:
+    _target_: str = MISSING
+    steps_per_execution: int = at_least(1)
+    jit_compile: bool = MISSING
+
+
+@dataclass
+class Tape(Fit):
+    train_step: str = MISSING
+
+
+SCHEMAS = {"fit": Fit, "tape": Tape}

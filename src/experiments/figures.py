@@ -1,0 +1,107 @@
+"""Pictures of a finished run, written to its `figures/` folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+from experiments.data.base import Split
+from experiments.loops.base import History
+from experiments.loops.evaluation import Predictions
+
+MOST_WRONG = 16
+LABELLED_CLASSES = 30
+
+
+def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
+    """Curves, the confusion matrix and the most wrong images of the validation split, as PNG files."""
+    directory.mkdir(exist_ok=True)
+    curves(history).savefig(directory / "curves.png")
+    if not _is_classification(predictions):
+        return
+    names = validation.spec.class_names
+    confusion(predictions, names).savefig(directory / "confusion_matrix.png")
+    if len(validation.spec.input_shape) == 3:
+        wrong = most_wrong(predictions, MOST_WRONG)
+        gallery(examples(validation, wrong), predictions, wrong, names).savefig(directory / "most_wrong.png")
+
+
+def _is_classification(predictions: Predictions) -> bool:
+    """One integer label and one logit per class for each example."""
+    return (
+        predictions.outputs.ndim == 2
+        and predictions.labels.ndim == 1
+        and np.issubdtype(predictions.labels.dtype, np.integer)
+    )
+
+
+def curves(history: History) -> Figure:
+    """One panel per metric, training beside validation."""
+    names = [name for name in history if not name.startswith("val_")]
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for series, label in ((name, "training"), (f"val_{name}", "validation")):
+            if series in history:
+                axes.plot(range(1, len(history[series]) + 1), history[series], marker="o", label=label)
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+    return figure
+
+
+def confusion(predictions: Predictions, class_names: Sequence[str]) -> Figure:
+    """True classes down, predicted ones across, in examples; numbers only while they can be read."""
+    few = len(class_names) <= LABELLED_CLASSES
+    side = max(4.0, 0.5 * min(len(class_names), LABELLED_CLASSES))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    counts = confusion_matrix(
+        predictions.labels, predictions.outputs.argmax(axis=1), labels=np.arange(len(class_names))
+    )
+    display = ConfusionMatrixDisplay(counts, display_labels=class_names if few else None)
+    display.plot(ax=figure.subplots(), include_values=few, cmap="Blues", xticks_rotation="vertical")
+    return figure
+
+
+def probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis of logits."""
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    softmax: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return softmax
+
+
+def most_wrong(predictions: Predictions, count: int) -> np.ndarray:
+    """Indices of up to `count` misclassified examples, the least probable true class first."""
+    of_truth = probabilities(predictions.outputs)[np.arange(len(predictions.labels)), predictions.labels]
+    order = np.argsort(of_truth, kind="stable")
+    return order[(predictions.outputs.argmax(axis=1) != predictions.labels)[order]][:count]
+
+
+def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:
+    """The inputs of `indices` of an unshuffled split; reads only the batches that hold them."""
+    found: dict[int, np.ndarray] = {}
+    for step in sorted(set(indices // split.batch_size)):
+        inputs, _ = next(iter(split.epoch(0, first_step=int(step)).take(1)))
+        for index in indices[indices // split.batch_size == step]:
+            found[int(index)] = inputs[index % split.batch_size].numpy()
+    return found
+
+
+def gallery(
+    images: Mapping[int, np.ndarray], predictions: Predictions, indices: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+    """A grid of `indices`, each titled 'true class: predicted class (its probability)'."""
+    columns = 4
+    rows = max(1, -(-len(indices) // columns))
+    figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
+    figure.suptitle("true: predicted (probability)" if len(indices) else "no image of the validation split is wrong")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels:
+        axes.axis("off")
+    softmax = probabilities(predictions.outputs)
+    for axes, index in zip(figure.axes, indices, strict=False):
+        said = int(softmax[index].argmax())
+        axes.imshow(images[int(index)], cmap="gray")
+        axes.set_title(f"{class_names[predictions.labels[index]]}: {class_names[said]} ({softmax[index][said]:.2f})")
+    return figure

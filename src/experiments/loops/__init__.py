@@ -1,0 +1,7 @@
+"""The two ways to train; equal weights, bit for bit."""
+
+from experiments.loops.base import History, Loop, Position
+from experiments.loops.fit import FitLoop
+from experiments.loops.tape import TapeLoop
+
+__all__ = ["FitLoop", "History", "Loop", "Position", "TapeLoop"]

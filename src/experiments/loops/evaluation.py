@@ -1,0 +1,84 @@
+"""Loss, metrics and outputs of a split in one pass."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments.data.base import Split
+
+
+class Predictions(NamedTuple):
+    """labels: [num_examples]; outputs: [num_examples, ...], what the model returned; both in the split's order."""
+
+    labels: np.ndarray
+    outputs: np.ndarray
+
+
+class Evaluation:
+    """What `model.evaluate` computes, and the outputs `model.predict` would need a second pass for."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._step = tf.function(self._distributed_step, reduce_retracing=True)
+
+    def __call__(
+        self, split: Split, *, callbacks: keras.callbacks.CallbackList | None = None
+    ) -> tuple[dict[str, float], Predictions]:
+        observers = callbacks or keras.callbacks.CallbackList()
+        strategy = self._model.distribute_strategy
+        self._model.reset_metrics()
+        observers.on_test_begin()
+        parts: list[tuple[tf.Tensor, tf.Tensor]] = []
+        for index, batch in enumerate(strategy.experimental_distribute_dataset(split.epoch(0))):
+            observers.on_test_batch_begin(index)
+            replicas, logs = self._step(batch)
+            parts += zip(*map(strategy.experimental_local_results, replicas), strict=True)
+            observers.on_test_batch_end(index, logs)
+        metrics = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        observers.on_test_end(metrics)
+        labels, outputs = (
+            np.concatenate([np.asarray(tensor) for tensor in tensors]) for tensors in zip(*parts, strict=True)
+        )
+        return metrics, Predictions(labels, outputs)
+
+    def _distributed_step(self, batch: Any) -> tuple[Any, dict[str, tf.Tensor]]:
+        strategy = self._model.distribute_strategy
+        predictions, logs = strategy.run(self._replica_step, args=(batch,))
+        return predictions, reduce_logs(strategy, logs)
+
+    def _replica_step(self, batch: Any) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        outputs = self._model(x, training=False)
+        loss = self._model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=False)
+        update_loss(self._model, loss, tf.shape(x)[0])
+        # bfloat16 has no NumPy type of its own.
+        return (y, tf.cast(outputs, tf.float32)), self._model.compute_metrics(x, y, outputs, sample_weight)
+
+
+def build_variables(model: keras.Model, split: Split) -> list[str]:
+    """Creates every variable of model, optimizer and metrics on one zero example; returns the metrics' names.
+
+    Restoring needs them, names can be checked before training, and a mirrored strategy cannot create them in a step.
+    """
+    spec = split.spec
+    batch = (tf.zeros((1, *spec.input_shape), spec.input_dtype), tf.zeros((1,), tf.int64))
+    with model.distribute_strategy.scope():
+        model(batch[0])
+        model.optimizer.build(model.trainable_variables)
+    model.distribute_strategy.run(Evaluation(model)._replica_step, args=(batch,))
+    names = list(model.get_metrics_result())
+    model.reset_metrics()
+    return names
+
+
+def update_loss(model: keras.Model, loss: tf.Tensor, examples: tf.Tensor) -> None:
+    """Adds a batch to the mean that Keras reports as `loss`, undoing the division by replicas in `compute_loss`."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    model.metrics[0].update_state(loss * replicas if replicas > 1 else loss, sample_weight=examples)
+
+
+def reduce_logs(strategy: tf.distribute.Strategy, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The mean over replicas, as Keras reports batch metrics."""
+    return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}

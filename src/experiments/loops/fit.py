@@ -1,0 +1,66 @@
+"""`model.fit`, one epoch a call, so that every epoch can begin anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from experiments.data.base import Splits
+from experiments.loops.base import History, Position
+from experiments.loops.observers import Observers
+
+
+@dataclass(frozen=True)
+class FitLoop:
+    """One long `fit` would keep the number of batches of a short first epoch for all that follow."""
+
+    steps_per_execution: int
+    jit_compile: bool
+
+    def __call__(
+        self,
+        model: keras.Model,
+        splits: Splits,
+        *,
+        epochs: int,
+        start: Position,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> History:
+        raw = RawWeights()
+        observers = Observers(
+            [*callbacks, raw],
+            model=model,
+            validation=splits.validation,
+            epochs=epochs,
+            steps=splits.train.steps_per_epoch,
+        )
+        for epoch in range(start.epoch, epochs):
+            observers.first_step = start.step if epoch == start.epoch else 0
+            batches = splits.train.epoch(epoch, first_step=observers.first_step)
+            model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
+            if model.stop_training:
+                break
+            if epoch + 1 < epochs:
+                raw.put_back()
+        observers.finish()
+        return observers.history
+
+
+class RawWeights(keras.callbacks.Callback):
+    """Undoes what every `fit` ends with under EMA: overwriting the weights by their averages.
+
+    Keras does this in `optimizer.finalize_variable_values`; it belongs at the end of the last epoch only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self.model.optimizer.use_ema:
+            self._weights = [variable.numpy() for variable in self.model.trainable_variables]
+
+    def put_back(self) -> None:
+        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+            variable.assign(value)

@@ -1,0 +1,70 @@
+"""One callback list for a whole run, whichever loop drives it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+
+from experiments.data.base import Split
+from experiments.loops.base import History
+from experiments.loops.evaluation import Evaluation, Predictions
+
+Logs = Mapping[str, Any]
+
+
+@runtime_checkable
+class PredictionsObserver(Protocol):
+    """A callback that wants the predictions for the validation split, just before `on_epoch_end`."""
+
+    def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None: ...
+
+
+class Observers(keras.callbacks.CallbackList):
+    """Begins and ends training once, though `fit` is called once per epoch, and validates at each epoch's end.
+
+    Validation happens here rather than in `fit` so that both loops share it and its outputs need no second pass.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        *,
+        model: keras.Model,
+        validation: Split,
+        epochs: int,
+        steps: int,
+    ) -> None:
+        super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
+        self.first_step = 0
+        self._validation = validation
+        self._evaluation = Evaluation(model)
+        self._training = False
+
+    @property
+    def history(self) -> History:
+        found: History = self._history.history
+        return found
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if not self._training:
+            self._training = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Left out: `fit` says this at the end of each epoch, `finish` once at the end of all."""
+
+    def finish(self) -> None:
+        super().on_train_end()
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        super().on_train_batch_begin(self.first_step + batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        super().on_train_batch_end(self.first_step + batch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        validated, predictions = self._evaluation(self._validation, callbacks=self)
+        for callback in self.callbacks:
+            if isinstance(callback, PredictionsObserver):
+                callback.on_validation_predictions(epoch, predictions)
+        super().on_epoch_end(epoch, {**(logs or {}), **{f"val_{name}": value for name, value in validated.items()}})

@@ -1,0 +1,114 @@
+"""The training loop of the TF2 tutorial, written out."""
+
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments.data.base import Splits
+from experiments.errors import ConfigError
+from experiments.loops.base import History, Position
+from experiments.loops.evaluation import reduce_logs, update_loss
+from experiments.loops.observers import Observers
+
+Batch = Any
+TrainStep = Callable[[keras.Model, Batch], dict[str, tf.Tensor]]
+
+
+def train_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+    """One update of the weights; returns the running metrics. Replace it by `loop.train_step=my_module.my_step`."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    with tf.GradientTape() as tape:
+        logits = model(x, training=True)
+        # compute_loss adds the layers' regularisers, which a plain loss function would drop.
+        loss = model.compute_loss(x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True)
+        scaled_loss = model.optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled_loss, model.trainable_variables)
+    model.optimizer.apply(gradients, model.trainable_variables)
+    update_loss(model, loss, tf.shape(x)[0])
+    return model.compute_metrics(x, y, logits, sample_weight)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class TapeLoop:
+    train_step: str | TrainStep
+    steps_per_execution: int
+    jit_compile: bool
+
+    def __call__(
+        self,
+        model: keras.Model,
+        splits: Splits,
+        *,
+        epochs: int,
+        start: Position,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> History:
+        steps = splits.train.steps_per_epoch
+        observers = Observers(callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps)
+        execute = self._execution(model)
+        model.stop_training = False
+        observers.on_train_begin()
+        for epoch in range(start.epoch, epochs):
+            observers.first_step = start.step if epoch == start.epoch else 0
+            batches = splits.train.epoch(epoch, first_step=observers.first_step)
+            self._train_epoch(model, epoch, batches, steps - observers.first_step, execute, observers)
+            if model.stop_training:
+                break
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        observers.finish()
+        return observers.history
+
+    def _train_epoch(
+        self,
+        model: keras.Model,
+        epoch: int,
+        batches: tf.data.Dataset,
+        steps: int,
+        execute: Callable[..., dict[str, tf.Tensor]],
+        observers: Observers,
+    ) -> None:
+        model.reset_metrics()
+        observers.on_epoch_begin(epoch)
+        iterator = iter(model.distribute_strategy.experimental_distribute_dataset(batches))
+        for step in range(0, steps, self.steps_per_execution):
+            count = min(self.steps_per_execution, steps - step)
+            observers.on_train_batch_begin(step)
+            logs = execute(iterator, tf.constant(count))
+            observers.on_train_batch_end(step + count - 1, logs)
+            if model.stop_training:
+                break
+        observers.on_epoch_end(epoch, model.get_metrics_result())
+
+    def _execution(self, model: keras.Model) -> Callable[..., dict[str, tf.Tensor]]:
+        """A compiled function (iterator, count) that trains on the next `count` batches."""
+        strategy = model.distribute_strategy
+        step = _resolve(self.train_step)
+
+        @tf.function(reduce_retracing=True, jit_compile=self.jit_compile)
+        def one_step(batch: Batch) -> dict[str, tf.Tensor]:
+            return reduce_logs(strategy, strategy.run(step, args=(model, batch)))
+
+        @tf.function(reduce_retracing=True)
+        def execute(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
+            for _ in tf.range(count - 1):
+                one_step(next(iterator))
+            return one_step(next(iterator))
+
+        return execute if self.steps_per_execution > 1 else lambda iterator, _: one_step(next(iterator))
+
+
+def _resolve(step: str | TrainStep) -> TrainStep:
+    if callable(step):
+        return step
+    try:
+        found: TrainStep = pkgutil.resolve_name(step)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"loop.train_step={step} cannot be imported ({error}): expected the dotted name of a function "
+            "(model, batch) -> metrics. Run from the folder that holds the module, or install it."
+        ) from error
+    return found

@@ -1,0 +1,121 @@
+"""One run, read once from top to bottom."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import checkpoints, export, figures, runtime
+from experiments.build import build, build_each
+from experiments.callbacks import TensorBoard, TrackMetrics
+from experiments.data import Splits, named_errors
+from experiments.errors import ConfigError, near
+from experiments.loops import History, Position
+from experiments.loops.evaluation import Evaluation, build_variables
+from experiments.params import flatten
+from experiments.progress import progress
+from experiments.provenance import provenance, write_files
+from experiments.recording import recording
+from experiments.snapshot import write_snapshot
+from experiments.tracking.base import Tracker
+
+
+class Result(NamedTuple):
+    """objective: the best monitored value; metrics: of the best weights on the test split, where there is one."""
+
+    run_id: str | None
+    objective: float
+    metrics: dict[str, float]
+    output_dir: Path
+
+
+def run(cfg: DictConfig, output_dir: Path) -> Result:
+    """Trains what `cfg` composes. Everything is built before the tracker opens, so an error leaves no junk run."""
+    strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
+    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    with strategy.scope():
+        model = _compiled_model(cfg, splits)
+    _check_monitor(cfg.monitor.metric, build_variables(model, splits.validation))
+    loop = build(cfg.loop)
+    keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
+    tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
+    with tracker, recording(tracker, output_dir), named_errors(splits):
+        try:
+            _describe(tracker, cfg, splits, output_dir)
+            callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
+            history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
+            best = keeper.restore_best(model)
+            metrics = _finish(cfg, model, splits, history, tracker, output_dir)
+        finally:
+            _upload(tracker, output_dir)
+    return Result(tracker.run_id, best.value, metrics, output_dir)
+
+
+def _compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
+    spec = splits.train.spec
+    model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    total_steps = cfg.epochs * splits.train.steps_per_epoch
+    schedule = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
+    model.compile(
+        optimizer=build(cfg.optimizer, learning_rate=schedule),
+        loss=build(cfg.loss),
+        metrics=[build(node, name=name) for name, node in cfg.metrics.items() if node is not None],
+        steps_per_execution=cfg.loop.steps_per_execution,
+        jit_compile=cfg.loop.jit_compile,
+    )
+    return model
+
+
+def _check_monitor(metric: str, names: list[str]) -> None:
+    known = [*names, *(f"val_{name}" for name in names)]
+    if metric not in known:
+        raise ConfigError(f"monitor.metric={metric} is not a metric of this run. {near(metric, known)}")
+
+
+def _describe(tracker: Tracker, cfg: DictConfig, splits: Splits, output_dir: Path) -> None:
+    params = flatten(cfg)
+    # What the tracker is built from repeats its neighbours.
+    tracker.log_params({name: value for name, value in params.items() if not name.startswith("logging.tracker.")})
+    facts = provenance()
+    tracker.set_tags(facts.tags())
+    write_files(facts, output_dir / "config")
+    write_snapshot(output_dir / "config", cfg, splits.train.spec)
+    for context in ("train", "validation", "test"):
+        split = getattr(splits, context)
+        if split is not None:
+            tracker.log_dataset(split.spec, context=context)
+
+
+def _observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path) -> list[keras.callbacks.Callback]:
+    train = splits.train
+    bar = progress(cfg.progress, epochs=cfg.epochs, steps=train.steps_per_epoch, batch_size=train.batch_size)
+    return [
+        *([bar] if bar else []),
+        TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
+        TensorBoard(output_dir / "tensorboard", train=train, **OmegaConf.to_container(cfg.tensorboard, resolve=True)),
+    ]
+
+
+def _finish(
+    cfg: DictConfig, model: keras.Model, splits: Splits, history: History, tracker: Tracker, output_dir: Path
+) -> dict[str, float]:
+    """Test metrics, figures and the model of the best weights."""
+    metrics: dict[str, float] = {}
+    if splits.test is not None:
+        tested, _ = Evaluation(model)(splits.test)
+        metrics = {f"test_{name}": value for name, value in tested.items()}
+        tracker.log_metrics(metrics, step=len(history["loss"]))
+    predictions = checkpoints.best_predictions(output_dir / "checkpoints")
+    figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
+    if cfg.logging.log_model:
+        inputs, _ = next(iter(splits.validation.epoch(0).take(1)))
+        export.save_model(model, splits.validation.spec, inputs[:4].numpy(), output_dir / "model")
+    return metrics
+
+
+def _upload(tracker: Tracker, output_dir: Path) -> None:
+    """The output folder is the contract between observers: the tracker takes each folder as it is."""
+    for folder in sorted(output_dir.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            tracker.log_artifacts(folder, folder=folder.name)

@@ -1,0 +1,30 @@
+"""Trains one experiment: `python -m experiments.train model=mobilenetv2 data=cats_dogs`."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.config import check, register
+from experiments.doors import CONF, enter, job
+from experiments.quiet import quiet_start
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+@job
+def main(cfg: DictConfig) -> float:
+    check(cfg)
+    with quiet_start():
+        from experiments.report import report
+        from experiments.run import run
+
+    result = run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    report(result, cfg.logging.tracking_uri)
+    return result.objective
+
+
+if __name__ == "__main__":
+    enter(main)
