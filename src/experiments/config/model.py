@@ -1,0 +1,50 @@
+"""Types of `model=...`."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from experiments.config.fields import above, at_least, fraction
+
+
+@dataclass
+class ApplicationModel:
+    _target_: str = MISSING
+    architecture: str = MISSING
+    weights: str | None = MISSING
+    freeze: bool = MISSING
+    dropout: float = fraction()
+    include_top: bool = MISSING
+    batch_norm_momentum: float | None = fraction()
+
+
+@dataclass
+class ScalableApplicationModel(ApplicationModel):
+    alpha: float | None = above(0)
+
+
+@dataclass
+class ConvolutionalModel:
+    _target_: str = MISSING
+    filters: list[int] = MISSING
+    dropout: float = fraction()
+    batch_norm_momentum: float = fraction()
+    l2: float = at_least(0)
+
+
+@dataclass
+class PerceptronModel:
+    _target_: str = MISSING
+    hidden_sizes: list[int] = MISSING
+    dropout: float = fraction()
+
+
+SCHEMAS: dict[str, type] = {
+    "mobilenetv2": ScalableApplicationModel,
+    "vgg16": ApplicationModel,
+    "resnet50": ApplicationModel,
+    "efficientnetv2b0": ApplicationModel,
+    "application": ScalableApplicationModel,
+    "cnn": ConvolutionalModel,
+    "mlp": PerceptronModel,
+}

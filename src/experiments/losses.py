@@ -1,0 +1,40 @@
+"""Losses on integer labels and logits; the dense ones make their one-hot labels themselves.
+
+All of them: labels [batch] or [batch, 1], logits [batch, num_classes]. The sparse cross-entropy is Keras's own.
+"""
+
+from typing import Any
+
+import keras
+
+
+def one_hot(labels: Any, logits: Any) -> Any:
+    """Integer labels as one-hot rows [batch, num_classes], classes and dtype taken from `logits`."""
+    # Keras hands labels to a loss as floats, which hold integers exactly up to 2**24.
+    indices = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
+    return keras.ops.one_hot(indices, logits.shape[-1], dtype=logits.dtype)
+
+
+@keras.saving.register_keras_serializable(package="experiments")
+class CategoricalCrossentropy(keras.losses.CategoricalCrossentropy):
+    """Cross-entropy against labels smoothed to 1 - label_smoothing + label_smoothing / num_classes."""
+
+    def __init__(
+        self,
+        label_smoothing: float,
+        from_logits: bool = True,
+        name: str = "categorical_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(from_logits=from_logits, label_smoothing=label_smoothing, name=name, **kwargs)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return super().call(one_hot(y_true, y_pred), y_pred)
+
+
+@keras.saving.register_keras_serializable(package="experiments")
+class MeanSquaredError(keras.losses.MeanSquaredError):
+    """Brier score divided by num_classes: squared distance of the probabilities from the one-hot label."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return super().call(one_hot(y_true, y_pred), keras.ops.softmax(y_pred))

@@ -1,0 +1,112 @@
+"""Transfer learning: any network of `keras.applications`, its preprocessing inside, a new head on top."""
+
+import keras
+
+from experiments.errors import ModelError
+from experiments.models.architectures import build_network, scales_width
+from experiments.models.layers import PreprocessForArchitecture
+from experiments.models.weights import load_weights
+
+
+def application(
+    architecture: str,
+    weights: str | None,
+    freeze: bool,
+    dropout: float,
+    include_top: bool,
+    batch_norm_momentum: float | None,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    alpha: float | None = None,
+) -> keras.Model:
+    """Raw pixels 0..255 [batch, height, width, 1 or 3] -> float32 logits [batch, num_classes].
+
+    weights: None, "imagenet", a weights or model file, or "runs:/ID" of an MLflow run that logged `model/`.
+    freeze: only the head trains, and batch normalization keeps its statistics.
+    include_top: the network's stock head in place of global average pooling, dropout and one dense layer;
+        `dropout` is the new head's and does not apply to it.
+    batch_norm_momentum: None keeps Keras's. Training from scratch for a few hundred steps needs about 0.9:
+        with Keras's 0.999 the moving statistics barely leave their initial values.
+    alpha: width multiplier, for the MobileNets only.
+    Raises ModelError for anything that does not fit together.
+    """
+    _check(architecture, weights, include_top, input_shape, num_classes, alpha)
+    network = build_network(
+        architecture,
+        imagenet=weights == "imagenet",
+        include_top=include_top,
+        alpha=alpha,
+        image_size=(input_shape[0], input_shape[1]),
+        num_classes=num_classes,
+    )
+    if batch_norm_momentum is not None:
+        _set_batch_norm_momentum(network, architecture, batch_norm_momentum)
+    if freeze:
+        _freeze(network, include_top)
+    images = keras.Input(input_shape)
+    features = network(PreprocessForArchitecture(architecture)(images), training=False if freeze else None)
+    logits = _as_float32(features) if include_top else _head(features, dropout, num_classes)
+    model = keras.Model(images, logits, name=architecture.lower())
+    if weights not in (None, "imagenet"):
+        load_weights(weights, network=network, model=model, architecture=architecture)
+    return model
+
+
+def _head(features: keras.KerasTensor, dropout: float, num_classes: int) -> keras.KerasTensor:
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(keras.layers.Dropout(dropout)(pooled))
+
+
+def _as_float32(logits: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+
+
+def _freeze(network: keras.Model, include_top: bool) -> None:
+    """Freezes all layers, but with a stock head those up to its pooling."""
+    network.trainable = include_top
+    if include_top:
+        for layer in network.layers[: _first_of_head(network)]:
+            layer.trainable = False
+
+
+def _first_of_head(network: keras.Model) -> int:
+    """Index of the stock head's first layer: the last global pooling, or the flattening of networks without one."""
+    pooling = [i for i, layer in enumerate(network.layers) if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    flattening = [i for i, layer in enumerate(network.layers) if isinstance(layer, keras.layers.Flatten)]
+    return (pooling or flattening)[-1]
+
+
+def _set_batch_norm_momentum(network: keras.Model, architecture: str, momentum: float) -> None:
+    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not layers:
+        raise ModelError(
+            f"model.batch_norm_momentum={momentum}: {architecture} has no batch normalization. "
+            "Set model.batch_norm_momentum=null."
+        )
+    for layer in layers:
+        layer.momentum = momentum
+
+
+def _check(
+    architecture: str,
+    weights: str | None,
+    include_top: bool,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    alpha: float | None,
+) -> None:
+    if alpha is not None and not scales_width(architecture):
+        raise ModelError(
+            f"model.alpha={alpha}: {architecture} has one width. Set model.alpha=null or choose MobileNet, "
+            "MobileNetV2, MobileNetV3Small or MobileNetV3Large."
+        )
+    if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
+        raise ModelError(
+            f"model.architecture={architecture} expects images of shape (height, width, 1 or 3), received "
+            f"{tuple(input_shape)}. Choose other data, or set model=mlp."
+        )
+    if include_top and weights == "imagenet" and num_classes != 1000:
+        raise ModelError(
+            f"model.include_top=true with model.weights=imagenet expects data of 1000 classes, received {num_classes}. "
+            "Set model.include_top=false for a new head, or model.weights=null."
+        )

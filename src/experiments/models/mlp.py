@@ -1,0 +1,48 @@
+"""A multilayer perceptron, written as a subclassed model on a layer of this package's own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from experiments.models.layers import FullyConnected, ScalePixels
+
+
+@keras.saving.register_keras_serializable(package="experiments")
+class MultilayerPerceptron(keras.Model):
+    """Inputs of any shape [batch, ...], flattened -> float32 logits [batch, num_classes].
+
+    One ReLU layer with dropout after it for each number in `hidden_sizes`; none makes it a linear classifier.
+    """
+
+    def __init__(self, hidden_sizes: Sequence[int], dropout: float, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.arguments = {"hidden_sizes": list(hidden_sizes), "dropout": dropout, "num_classes": num_classes}
+        self.scaling = ScalePixels()
+        self.flatten = keras.layers.Flatten()
+        self.hidden = [FullyConnected(units, activation="relu") for units in hidden_sizes]
+        self.dropouts = [keras.layers.Dropout(dropout) for _ in hidden_sizes]
+        self.classifier = FullyConnected(num_classes, dtype="float32")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        features = math.prod(size for size in input_shape[1:] if size is not None)
+        for layer in (*self.hidden, self.classifier):
+            layer.build((None, features))
+            features = layer.units
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        features = self.flatten(self.scaling(inputs))
+        for hidden, dropout in zip(self.hidden, self.dropouts, strict=True):
+            features = dropout(hidden(features), training=training)
+        return self.classifier(features)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.arguments}
+
+
+def mlp(hidden_sizes: Sequence[int], dropout: float, input_shape: tuple[int, ...], num_classes: int) -> keras.Model:
+    """A `MultilayerPerceptron`; it takes its input's size from the first batch, so `input_shape` is not needed."""
+    del input_shape
+    return MultilayerPerceptron(hidden_sizes, dropout, num_classes)

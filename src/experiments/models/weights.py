@@ -1,0 +1,141 @@
+"""Loads weights from a file or from an MLflow run into a network or the whole model around it."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from experiments.errors import ModelError
+
+SUFFIXES = (".h5", ".hdf5", ".keras")
+
+
+def load_weights(source: str, *, network: keras.Model, model: keras.Model, architecture: str) -> None:
+    """Fills `model`, or only the `network` inside it, with what `source` holds.
+
+    source: a file ending in .weights.h5, .h5 or .hdf5 (weights of either) or .keras (a saved model: the weights of
+        its network, and of its head where that has the same shape), or "runs:/ID" for the `model/` of an MLflow run.
+    architecture: named in errors.
+    Raises ModelError when there is no such file or run, or when it holds something else.
+    """
+    if source.startswith("runs:/"):
+        saved = _model_of_run(source)
+    else:
+        path = _existing(source)
+        if path.suffix != ".keras":
+            _load_arrays(path, network, model, architecture)
+            return
+        saved = _saved_model(path)
+    if not _copy_weights(saved, network=network, model=model):
+        expected = f"{len(network.weights)} arrays of {architecture}"
+        raise misfit(source, architecture, f"expected a model with the {expected}, received '{saved.name}'")
+
+
+def misfit(source: str, architecture: str, reason: str) -> ModelError:
+    return ModelError(
+        f"model.weights='{source}' does not fit {architecture}: {reason}. Set model.architecture and model.alpha "
+        "to those it was made with, or model.weights=null."
+    )
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ModelError(
+            f"model.weights='{source}' is not a file: expected null, imagenet, runs:/ID or a file ending in "
+            f"{', '.join(SUFFIXES)}. Set model.weights=FILE."
+        )
+    if path.suffix not in SUFFIXES:
+        raise _not_weights(path, f"a file name that ends in {', '.join(SUFFIXES)}")
+    return path
+
+
+def _not_weights(path: Path, expected: str) -> ModelError:
+    return ModelError(
+        f"model.weights='{path}' is not a weights file: expected {expected}. "
+        "Set model.weights to a file that Keras saved, or model.weights=null."
+    )
+
+
+def _load_arrays(path: Path, network: keras.Model, model: keras.Model, architecture: str) -> None:
+    """A file of arrays does not say what it was saved from: the network is tried first, then the whole model."""
+    try:
+        reason = _try_loading(network, path)
+        if reason is not None and _try_loading(model, path) is not None:
+            raise misfit(str(path), architecture, reason)
+    except OSError as error:
+        raise _not_weights(path, "arrays in HDF5 format") from error
+
+
+def _try_loading(target: keras.Model, path: Path) -> str | None:
+    """Why the file does not fit, or None once it is loaded completely."""
+    with warnings.catch_warnings(record=True) as caught:
+        # Keras warns, and goes on, where parts of a model find nothing in the file: here that is a misfit.
+        warnings.simplefilter("always")
+        try:
+            target.load_weights(path)
+        except (ValueError, KeyError) as error:
+            return _reason(str(error))
+    skipped = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    return skipped[0] if skipped else None
+
+
+def _reason(text: str) -> str:
+    """One line out of Keras's message, which lists every layer and prints whole arrays."""
+    layer = re.search(r"Example error message for object <\w+ name=([^,>]+)", text)
+    shapes = re.search(r"variable\.shape=(\(.*?\)), Received: value\.shape=(\(.*?\))", text)
+    if shapes:
+        return f"layer {layer[1] if layer else '?'} expected an array of shape {shapes[1]}, received {shapes[2]}"
+    cause = text.split("\n\n")[1] if layer else text
+    return cause.splitlines()[0].rstrip(".")
+
+
+def _saved_model(path: Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError) as error:
+        raise _not_weights(path, "a model saved by Keras") from error
+
+
+def _model_of_run(source: str) -> keras.Model:
+    import mlflow  # 4 s: only for those who load from a run
+
+    run_id, _, folder = source.removeprefix("runs:/").partition("/")
+    try:
+        with tempfile.TemporaryDirectory() as destination:
+            local = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=folder or "model", dst_path=destination
+            )
+            return mlflow.keras.load_model(local, load_model_kwargs={"compile": False})
+    except (mlflow.exceptions.MlflowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"model.weights='{source}' cannot be loaded: {reason}. Expected a run of the tracking store with a Keras "
+            "model in its artifact folder model/. Set model.weights=runs:/ID or logging.tracking_uri."
+        ) from error
+
+
+def _copy_weights(saved: keras.Model, *, network: keras.Model, model: keras.Model) -> bool:
+    """Finds `model`, else `network`, by its shapes in `saved`, which may wrap it in further layers."""
+    candidates = list(_models_in(saved))
+    for target in (model, network):
+        for candidate in candidates:
+            if _shapes(candidate) == _shapes(target):
+                target.set_weights(candidate.get_weights())
+                return True
+    return False
+
+
+def _models_in(layer: Any) -> Iterator[keras.Model]:
+    if isinstance(layer, keras.Model):
+        yield layer
+        for inner in layer.layers:
+            yield from _models_in(inner)
+
+
+def _shapes(model: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in model.weights]
