@@ -1,0 +1,195 @@
+"""A tracker that writes to MLflow through the journal, with an explicit run id and nothing fluent."""
+
+import logging
+import traceback as tracebacks
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from experiments.errors import TrackingError
+from experiments.masking import mask
+from experiments.tracking.journal import Journal, first_event, undelivered
+from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+from experiments.tracking.shipper import Shipper
+from experiments.tracking.system_metrics import SystemMetrics
+
+if TYPE_CHECKING:
+    from experiments.data.base import DataSpec
+
+ERROR_TAG_LENGTH = 500
+DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
+_log = logging.getLogger(__name__)
+
+
+class MlflowTracker:
+    """One MLflow run. Calls append to `journal.jsonl` in `output_dir` and return; a thread delivers.
+
+    tracking_uri: sqlite:///FILE (created when absent) or the http(s):// address of an MLflow server.
+    flush_timeout: seconds without progress after which the end waits no longer; the rest stays in the journal.
+    delivery_interval: seconds between two deliveries.
+    system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPU.
+    run_id: an existing run to go on with, in its own `output_dir`; None starts a new one.
+
+    Entering raises TrackingError when the store is not reachable or not writable, before a run exists there.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracking_uri: str,
+        experiment_name: str,
+        run_name: str,
+        tags: Mapping[str, str],
+        flush_timeout: float,
+        delivery_interval: float,
+        system_metrics: bool,
+        system_metrics_interval: float,
+        output_dir: Path,
+        run_id: str | None = None,
+    ) -> None:
+        self._tracking_uri = tracking_uri
+        self._experiment_name = experiment_name
+        self._run_name = run_name
+        self._tags = tags
+        self._flush_timeout = flush_timeout
+        self._delivery_interval = delivery_interval
+        self._system_metrics_interval = system_metrics_interval if system_metrics else None
+        self._output_dir = output_dir.absolute()
+        self._run_id = run_id
+        self._journal = Journal(self._output_dir)
+        self._shipper: Shipper | None = None
+        self._sampler: SystemMetrics | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """None until entered, unless an existing run goes on."""
+        return self._run_id
+
+    def __enter__(self) -> Self:
+        self._refuse_foreign_journal()
+        client = open_store(self._tracking_uri)
+        run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
+        self._run_id = str(run.info.run_id)
+        self._journal.append("start", run_id=self._run_id, tracking_uri=mask(self._tracking_uri))
+        self._start_threads(client, run)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+        if isinstance(error, Exception):
+            self._record_failure(error)
+        self._journal.append("end", status=_status(error))
+        self._journal.close()
+        self._finish_delivery()
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        self._journal.append("params", values={name: mask(value) for name, value in params.items()})
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        self._journal.append("metrics", step=int(step), values={name: float(value) for name, value in metrics.items()})
+
+    def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None:
+        self._journal.append("artifacts", path=str(directory.absolute()), folder=folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self._journal.append("tags", values={name: mask(value) for name, value in tags.items()})
+
+    def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
+        self._journal.append("dataset", context=context, **_dataset_fields(spec, context))
+
+    def _refuse_foreign_journal(self) -> None:
+        first = first_event(self._output_dir)
+        if first is not None and first["run_id"] != self._run_id:
+            raise TrackingError(
+                f"the output folder '{self._output_dir}' holds the journal of run {first['run_id']}: "
+                f"expected an empty folder. Set hydra.run.dir=FOLDER, or go on with that run: resume={first['run_id']}."
+            )
+
+    def _create_run(self, client: MlflowClient) -> Run:
+        experiment_id = get_or_create_experiment(client, self._experiment_name)
+        tags = {name: mask(str(value)) for name, value in self._tags.items()}
+        self._open_journal()  # first, so that a folder that cannot be written leaves no run behind
+        try:
+            return client.create_run(experiment_id, run_name=self._run_name, tags=tags)
+        except MlflowException as error:
+            self._journal.close()
+            raise TrackingError(
+                f"{mask(self._tracking_uri)} refuses to create a run: {mask(error.message)} "
+                "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
+            ) from error
+
+    def _existing_run(self, client: MlflowClient, run_id: str) -> Run:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            raise TrackingError(
+                f"run {run_id} is not in {mask(self._tracking_uri)}: {mask(error.message)} "
+                "Set resume to the id of a run in that store, or logging.tracking_uri to the run's store."
+            ) from error
+        self._open_journal()
+        return run
+
+    def _open_journal(self) -> None:
+        try:
+            self._journal.open()
+        except OSError as error:
+            raise TrackingError(
+                f"the output folder '{self._output_dir}' is not writable: {error}. Set hydra.run.dir=FOLDER."
+            ) from error
+
+    def _start_threads(self, client: MlflowClient, run: Run) -> None:
+        sink = MlflowSink(client, run.info.run_id)
+        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval)
+        self._shipper.start()
+        if self._system_metrics_interval is not None:
+            self._sampler = SystemMetrics(
+                lambda metrics, step: self.log_metrics(metrics, step=step),
+                interval=self._system_metrics_interval,
+                start=run.info.start_time / 1000,
+            )
+            self._sampler.start()
+
+    def _record_failure(self, error: Exception) -> None:
+        path = self._output_dir / "traceback.txt"
+        path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
+        last_line = "".join(tracebacks.format_exception_only(error)).strip()
+        self.set_tags({"error": last_line[:ERROR_TAG_LENGTH]})
+        self.log_artifacts(path)
+
+    def _finish_delivery(self) -> None:
+        if self._shipper is not None:
+            self._shipper.finish(self._flush_timeout)
+        if left := undelivered(self._output_dir):
+            _log.warning("%d events of run %s are not delivered; kept in %s", left, self._run_id, self._output_dir)
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "FINISHED"
+    return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def _dataset_fields(spec: "DataSpec", context: str) -> dict[str, object]:
+    """The split is part of the name: MLflow keeps one of two inputs that agree in name and digest."""
+    return {
+        "name": f"{mask(Path(spec.source).name or spec.source)}/{context}",
+        "digest": spec.digest[:DIGEST_LENGTH],
+        "source_type": "local",
+        "source": mask(spec.source),
+        "schema": {"input_shape": spec.input_shape, "input_dtype": spec.input_dtype, "num_classes": spec.num_classes},
+        "profile": {
+            "num_examples": spec.num_examples,
+            "class_counts": dict(zip(spec.class_names, spec.class_counts, strict=True)),
+            "skipped": len(spec.skipped),
+            "sha256": spec.digest,
+        },
+    }

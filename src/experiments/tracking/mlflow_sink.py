@@ -1,0 +1,88 @@
+"""Journal events as calls of the MLflow client, for one explicit run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
+
+LATER = frozenset({401, 403, 408, 429})
+"""Client errors that a new password, or waiting, cures."""
+
+
+class MlflowSink:
+    """Repetition is harmless: MLflow's stores keep one of two metrics that agree in step, time and value."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self._run_id = run_id
+
+    def send(self, events: Sequence[Event]) -> None:
+        try:
+            if events[0]["event"] in BATCHED:
+                self._send_batch(events)
+            else:
+                self._send_one(events[0])
+        except MlflowException as error:
+            status = error.get_http_status_code()
+            never = 400 <= status < 500 and status not in LATER
+            raise (Rejected if never else Unavailable)(f"{status} {error.message}") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Rejected(str(error)) from error
+        except OSError as error:
+            raise Unavailable(str(error)) from error
+
+    def _send_batch(self, events: Sequence[Event]) -> None:
+        metrics = [
+            Metric(name, value, event["time"], event["step"])
+            for event in events
+            if event["event"] == "metrics"
+            for name, value in event["values"].items()
+        ]
+        params = {
+            name: value for event in events if event["event"] == "params" for name, value in event["values"].items()
+        }
+        tags = {name: value for event in events if event["event"] == "tags" for name, value in event["values"].items()}
+        self._client.log_batch(
+            self._run_id,
+            metrics=metrics,
+            params=[Param(*item) for item in params.items()],
+            tags=[RunTag(*item) for item in tags.items()],
+        )
+
+    def _send_one(self, event: Event) -> None:
+        match event["event"]:
+            case "start":
+                self._client.update_run(self._run_id, status="RUNNING")
+            case "dataset":
+                self._client.log_inputs(self._run_id, datasets=[_dataset_input(event)])
+            case "artifacts":
+                self._upload(Path(event["path"]), event["folder"])
+            case "end":
+                self._client.set_terminated(self._run_id, status=event["status"], end_time=event["time"])
+            case other:
+                raise Rejected(f"no such event: {other}")
+
+    def _upload(self, path: Path, folder: str | None) -> None:
+        if path.is_file():
+            self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
+        elif path.is_dir():
+            self._client.log_artifacts(self._run_id, str(path), artifact_path=folder)
+        else:
+            raise Rejected(f"{path} no longer exists")
+
+
+def _dataset_input(event: Event) -> DatasetInput:
+    dataset = Dataset(
+        name=event["name"],
+        digest=event["digest"],
+        source_type=event["source_type"],
+        source=json.dumps({"uri": event["source"]}),
+        schema=json.dumps(event["schema"]),
+        profile=json.dumps(event["profile"]),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", event["context"])])

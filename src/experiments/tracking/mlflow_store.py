@@ -1,0 +1,151 @@
+"""Reaches an MLflow tracking store: a server that answers, or a database file that exists and is migrated."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage
+from mlflow.exceptions import MlflowException
+
+from experiments.errors import TrackingError
+from experiments.masking import mask
+
+SQLITE = "sqlite:///"
+ANSWER_SECONDS = 5
+CREATION_SECONDS = 120
+NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
+HTTP_BOUNDS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}
+"""MLflow by itself tries for many minutes inside one call; the journal does the waiting here."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it the MLflow page opens a new experiment in its view for language models."""
+
+
+def open_store(tracking_uri: str) -> MlflowClient:
+    """A client whose store answers. A relative SQLite path counts from the working folder of this moment."""
+    for name, value in HTTP_BOUNDS.items():
+        os.environ.setdefault(name, value)
+    if tracking_uri.startswith(SQLITE):
+        return _open_sqlite(_database_path(tracking_uri))
+    if tracking_uri.startswith(("http://", "https://")):
+        _require_answer(tracking_uri)
+    return _client(tracking_uri)
+
+
+def get_or_create_experiment(client: MlflowClient, name: str) -> str:
+    """The experiment's id; safe when several processes ask at once."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return _create_experiment(client, name)
+    return _active(found, name)
+
+
+def _active(experiment: Experiment, name: str) -> str:
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise TrackingError(
+            f"logging.experiment_name='{name}' is a deleted experiment: expected an active or a new one. "
+            f"Restore it with `mlflow experiments restore --experiment-id {experiment.experiment_id}`, "
+            "or set logging.experiment_name to another name."
+        )
+    return str(experiment.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, name: str) -> str:
+    try:
+        return str(client.create_experiment(name, _artifact_location(client.tracking_uri), tags=EXPERIMENT_TAGS))
+    except MlflowException as error:
+        created_meanwhile = client.get_experiment_by_name(name)
+        if created_meanwhile is None:
+            raise TrackingError(
+                f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
+            ) from error
+        return _active(created_meanwhile, name)
+
+
+def _artifact_location(tracking_uri: str) -> str | None:
+    """Beside the database file; a server decides for itself."""
+    if not tracking_uri.startswith(SQLITE):
+        return None
+    return (_database_path(tracking_uri).parent / "mlartifacts").as_uri()
+
+
+def _client(tracking_uri: str) -> MlflowClient:
+    """Its first request proves address, access and schema; a failure here leaves nothing behind."""
+    try:
+        if not tracking_uri:
+            raise ValueError("it is empty.")
+        client = MlflowClient(tracking_uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        message = mask(str(error)).strip()
+        raise TrackingError(
+            f"logging.tracking_uri='{mask(tracking_uri)}' cannot be used as a tracking store: {message} "
+            "Expected sqlite:///FILE or the http(s):// address of an MLflow server. "
+            "Set logging.tracking_uri, or run with logging=none."
+        ) from error
+    return client
+
+
+def _require_answer(uri: str) -> None:
+    """Any answer will do, also a refusal: one short request, where MLflow's own client would wait and repeat."""
+    parts = urlsplit(uri)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    try:
+        with urlopen(address, timeout=ANSWER_SECONDS):
+            pass
+    except HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(
+            f"tracking server {mask(uri)} is not reachable: {reason}. "
+            "Start it, set logging.tracking_uri, or run with logging=none."
+        ) from error
+
+
+def _database_path(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
+
+
+def _open_sqlite(path: Path) -> MlflowClient:
+    with _creation_lock(path):
+        for name in NOISY_AT_CREATION:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return _client(f"{SQLITE}{path}")
+
+
+@contextmanager
+def _creation_lock(path: Path) -> Iterator[None]:
+    """One process at a time creates the tables: MLflow's migration fails when several do.
+
+    The lock is SQLite's own, on an empty file beside the database: portable, and free again when its owner dies.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(lock, timeout=CREATION_SECONDS, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise _not_writable(path, error) from error
+    with closing(connection):
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            raise _not_writable(path, error) from error
+        yield
+
+
+def _not_writable(path: Path, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"logging.tracking_uri='{SQLITE}{path}' cannot be written: {error}. Expected a file in a folder "
+        "where you may write. Set logging.tracking_uri=sqlite:///FILE, or run with logging=none."
+    )

@@ -1,0 +1,57 @@
+"""What the machine does during a run: MLflow's own collectors and names, written through the journal."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from threading import Event as Signal
+from threading import Thread
+
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+Record = Callable[[Mapping[str, float], int], None]
+
+
+class SystemMetrics:
+    """Samples every `interval` seconds; the step is the whole seconds since `start`, so a resumed run goes on counting.
+
+    start: seconds since 1970 at which the run began.
+    """
+
+    def __init__(self, record: Record, *, interval: float, start: float) -> None:
+        self._record = record
+        self._interval = interval
+        self._start = start
+        self._stopped = Signal()
+        self._thread = Thread(target=self._run, name="system-metrics", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        monitors = _monitors()
+        while not self._stopped.wait(self._interval):
+            self._record(_sample(monitors), int(time.time() - self._start))
+
+
+def _sample(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:
+    sample: dict[str, float] = {}
+    for monitor in monitors:
+        monitor.collect_metrics()
+        sample |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+        monitor.clear_metrics()
+    return sample
+
+
+def _monitors() -> list[BaseMetricsMonitor]:
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(ImportError, RuntimeError):  # MLflow's way to say: no NVIDIA card, or no library to ask it
+        monitors.append(GPUMonitor())
+    return monitors

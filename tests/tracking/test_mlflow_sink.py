@@ -1,0 +1,91 @@
+"""What the sink makes of a server's answers."""
+
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from mlflow import MlflowClient
+
+from experiments.tracking.journal import Rejected, Unavailable
+from experiments.tracking.mlflow_sink import MlflowSink
+
+METRICS = {"event": "metrics", "time": 1, "step": 1, "values": {"loss": 1.0}}
+
+
+class Answers(ThreadingHTTPServer):
+    """Answers every request with `status` and `body` after `delay` seconds."""
+
+    daemon_threads = True
+    status = 200
+    body = b"{}"
+    delay = 0.0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Answers)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(self.server.delay)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    server = Answers(("127.0.0.1", 0), _Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _sink(port: int) -> MlflowSink:
+    return MlflowSink(MlflowClient(f"http://127.0.0.1:{port}"), "0123456789abcdef0123456789abcdef")
+
+
+def test_taken(answers: Answers) -> None:
+    _sink(answers.server_port).send([METRICS])
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 401, 403])
+def test_worth_another_try(answers: Answers, status: int) -> None:
+    answers.status = status
+    with pytest.raises(Unavailable):
+        _sink(answers.server_port).send([METRICS])
+
+
+@pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"])
+def test_never_deliverable(answers: Answers, code: str) -> None:
+    answers.status = 400
+    answers.body = f'{{"error_code": "{code}", "message": "no"}}'.encode()
+    with pytest.raises(Rejected, match="no"):
+        _sink(answers.server_port).send([METRICS])
+
+
+def test_a_page_that_is_no_mlflow_answer_rejects_nothing(answers: Answers) -> None:
+    answers.body = b"<html>please log in</html>"
+    with pytest.raises(Unavailable):
+        _sink(answers.server_port).send([METRICS])
+
+
+def test_a_server_that_hangs(answers: Answers) -> None:
+    answers.delay = 2
+    with pytest.raises(Unavailable, match="timeout"):
+        _sink(answers.server_port).send([METRICS])
+
+
+def test_a_server_that_is_not_there(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(Unavailable):
+        _sink(unused_port).send([METRICS])
