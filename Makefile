@@ -10,6 +10,7 @@ SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_in
 CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
 PIP := $(PY) -m pip install --disable-pip-version-check --no-build-isolation
 COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+BOARD := build/tensorboard
 SWEEP := data=digits model=mlp,cnn epochs=2
 
 define create_environment
@@ -71,9 +72,14 @@ ui: $(STAMP) ## the MLflow page over this folder's runs (PORT=5000; MLFLOW_TRACK
 	echo "MLflow: http://127.0.0.1:$(or $(PORT),5000) (Ctrl+C stops it)"; \
 	exec $(PY) -m mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(or $(PORT),5000)
 
+# The profile page follows no links and takes one folder only: it gets real folders whose sessions are links, made at each start.
 tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (PORT=6006)
+	@rm -rf $(BOARD) && mkdir -p outputs multirun $(BOARD) && ln -s "$(CURDIR)/outputs" "$(CURDIR)/multirun" $(BOARD)
+	@find outputs multirun -type d -path '*/plugins/profile' | while IFS= read -r folder; do \
+		mkdir -p "$(BOARD)/profiles/$$folder" && ln -s "$(CURDIR)/$$folder"/* "$(BOARD)/profiles/$$folder"; \
+	done
 	@echo "TensorBoard: http://127.0.0.1:$(or $(PORT),6006) (Ctrl+C stops it)"; \
-	exec $(PY) -m tensorboard.main --logdir_spec outputs:outputs,multirun:multirun --port $(or $(PORT),6006)
+	exec $(PY) -m tensorboard.main --logdir $(BOARD) --port $(or $(PORT),6006)
 
 bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) "$$script" $(ARGS) || exit; done

@@ -98,6 +98,21 @@ def test_clean_removes_no_result(installed: Path) -> None:
     assert not (installed / "build").exists()
 
 
+def test_tensorboard_shows_single_runs_sweeps_and_profiles(installed: Path) -> None:
+    session = Path("multirun", "a sweep", "0", "tensorboard", "train", "plugins", "profile", "2026_01_01")
+    (installed / session).mkdir(parents=True)
+    done = make("tensorboard", "PY=echo", "PORT=6007", folder=installed)
+    assert done.stdout.splitlines() == [
+        "TensorBoard: http://127.0.0.1:6007 (Ctrl+C stops it)",
+        "-m tensorboard.main --logdir build/tensorboard --port 6007",
+    ]
+    board = installed / "build" / "tensorboard"
+    assert (board / session).is_dir()
+    assert (board / "outputs").resolve() == installed / "outputs"
+    assert (board / "profiles" / session).resolve() == installed / session
+    assert not (board / "profiles" / session.parent).is_symlink()
+
+
 def test_ui_leaves_a_server_to_its_owner(installed: Path) -> None:
     done = make("ui", folder=installed, MLFLOW_TRACKING_URI="https://user:secret@tracking.test")
     assert done.returncode == 0
