@@ -10,6 +10,14 @@ from experiments.data.pipeline import IndexedSplit
 from experiments.data.scan import named
 from experiments.errors import DataError
 
+_READING = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.DataLossError,
+)
+
 
 @contextmanager
 def named_errors(splits: Splits) -> Iterator[None]:
@@ -19,14 +27,14 @@ def named_errors(splits: Splits) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except _READING as error:
         damaged = _damaged(splits)
         if not damaged:
             raise
         subject = "An image" if len(damaged) == 1 else f"{len(damaged)} images"
         raise DataError(
-            f"{subject} could not be read during training: {named(damaged)}. Header and end are in order, so the "
-            "damage is inside. Replace or delete the file and start again."
+            f"{subject} could not be read during training, though header and end were in order before: "
+            f"{named(damaged)}. Replace or delete what is damaged inside or gone, and start again."
         ) from error
 
 

@@ -10,7 +10,7 @@ from experiments.data.progress import progress
 from experiments.errors import DataError
 
 logger = logging.getLogger(__name__)
-_CHUNK = 1 << 20
+_CHUNK = 1 << 14  # all that is lost when a connection breaks
 _TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -44,12 +44,14 @@ def load_npz(file: Path) -> dict[str, Pair]:
     Raises DataError when it cannot be read, holds Python objects or lacks an array.
     """
     expected = "expected a NumPy .npz file with x_train and y_train"
+    if not file.is_file():
+        raise DataError(f"data.path='{file}' does not exist: {expected}. Set data.path=FILE.")
+    if not is_zipfile(file):
+        raise DataError(f"data.path='{file}' cannot be read: {expected}, received another kind of file.")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             parts = {split: _pair(arrays, file, names) for split, names in _PARTS.items()}
-    except FileNotFoundError as error:
-        raise DataError(f"data.path='{file}' does not exist: {expected}. Set data.path=FILE.") from error
-    except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise DataError(f"data.path='{file}' cannot be read: {expected}, received {_reason(error)}.") from error
     found = {split: pair for split, pair in parts.items() if pair is not None}
     if "train" not in found:

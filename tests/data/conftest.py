@@ -1,0 +1,126 @@
+"""Small real files and a loopback server."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MakePhotos = Callable[[Path, dict[str, int]], Path]
+
+
+def encoded(seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 20)) -> bytes:
+    """A real image of noise in soft patches, `size` = (width, height)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize(size).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def make_photos() -> MakePhotos:
+    """Writes as many JPEG files as asked into each folder, e.g. {"train/cats": 3}."""
+
+    def make(root: Path, folders: dict[str, int]) -> Path:
+        for number, (folder, count) in enumerate(folders.items()):
+            (root / folder).mkdir(parents=True)
+            for index in range(count):
+                (root / folder / f"{index:03}.jpg").write_bytes(encoded(1000 * number + index))
+        return root
+
+    return make
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """What every image source takes, at the values of the config."""
+    return {
+        "image_size": [16, 12],
+        "channels": 3,
+        "antialias": False,
+        "cache": "none",
+        "on_corrupt": "error",
+        **array_options(),
+    }
+
+
+@pytest.fixture(name="array_options")
+def array_options_fixture() -> dict[str, Any]:
+    return array_options()
+
+
+def array_options() -> dict[str, Any]:
+    return {
+        "validation_fraction": 0.1,
+        "limit": None,
+        "batch_size": 4,
+        "shuffle": True,
+        "num_parallel_calls": "auto",
+        "prefetch": "auto",
+        "seed": 0,
+        "augment": (),
+    }
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `content` at /file with ranges; `break_after` bytes the connection is cut, `times` times."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _FileHandler)
+        self.content = content
+        self.break_after: int | None = None
+        self.times = 0
+        self.ranges = True
+        self.requested: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/file"
+
+
+class _FileHandler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requested.append(wanted)
+        if self.path != "/file":
+            self.send_error(404)
+            return
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if begin >= len(self.server.content):
+            self.send_error(416)
+            return
+        content = self.server.content[begin:]
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.server.times > 0:
+            self.server.times -= 1
+            content = content[: self.server.break_after]
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        """Keeps the test output clean."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes], FileServer]]:
+    """Starts a server of one file on a loopback port; it ends with the test."""
+    servers: list[FileServer] = []
+
+    def start(content: bytes) -> FileServer:
+        server = FileServer(content)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,93 @@
+"""Each augmentation against NumPy, on uint8 and float, in batches of any size."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.data import ColorJitter, CropAndResize, Flip, Rot90, from_arrays
+from experiments.errors import DataError
+
+ALL = [Flip(True, True), Rot90(), CropAndResize(0.5), ColorJitter(0.3, 0.4)]
+
+
+def batch(dtype: str, count: int = 8) -> Any:
+    values = np.random.default_rng(0).random((count, 6, 6, 3), np.float32)
+    return (values * 255).round().astype(np.uint8) if dtype == "uint8" else values
+
+
+def uniform(count: int, draws: int) -> Any:
+    return np.random.default_rng(1).random((count, draws), np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("augmentation", ALL, ids=lambda one: type(one).__name__)
+def test_shape_dtype_and_range_are_kept_whatever_the_batch(augmentation: Any, dtype: str) -> None:
+    images, u = batch(dtype), uniform(8, augmentation.draws)
+    whole = augmentation(tf.constant(images), tf.constant(u)).numpy()
+    assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
+    assert whole.min() >= 0
+    assert whole.max() <= (255 if dtype == "uint8" else 1)
+    for index in range(8):
+        alone = augmentation(tf.constant(images[index : index + 1]), tf.constant(u[index : index + 1])).numpy()
+        np.testing.assert_array_equal(alone[0], whole[index])
+
+
+def test_rot90_turns_as_numpy_does() -> None:
+    images = batch("uint8", 4)
+    turned = Rot90()(tf.constant(images), tf.constant([[0.1], [0.3], [0.6], [0.9]])).numpy()
+    for turns, (image, result) in enumerate(zip(images, turned, strict=True)):
+        np.testing.assert_array_equal(result, np.rot90(image, turns))
+
+
+@pytest.mark.parametrize(("horizontal", "vertical"), [(True, False), (False, True), (True, True)])
+def test_flip_mirrors_the_axes_asked_for(horizontal: bool, vertical: bool) -> None:
+    images = batch("uint8", 2)
+    flipped = Flip(horizontal, vertical)(tf.constant(images), tf.constant([[0.1, 0.1], [0.9, 0.9]])).numpy()
+    axes = tuple(axis for axis, wanted in ((1, horizontal), (0, vertical)) if wanted)
+    np.testing.assert_array_equal(flipped[0], np.flip(images[0], axes))
+    np.testing.assert_array_equal(flipped[1], images[1])
+
+
+def test_a_crop_of_the_whole_changes_nothing() -> None:
+    images = batch("uint8")
+    np.testing.assert_array_equal(CropAndResize(1.0)(tf.constant(images), tf.constant(uniform(8, 3))), images)
+
+
+def test_color_jitter_moves_brightness_and_contrast() -> None:
+    image = np.full((1, 2, 2, 1), 100, np.uint8)
+    brighter = ColorJitter(0.2, 0.0)(tf.constant(image), tf.constant([[1.0, 0.5]])).numpy()
+    assert brighter.max() == 151
+    flatter = ColorJitter(0.0, 0.5)(tf.constant(image), tf.constant([[0.5, 0.0]])).numpy()
+    assert flatter.max() == 114
+
+
+def test_rot90_refuses_images_that_are_not_square(array_options: dict[str, Any]) -> None:
+    arrays = (np.zeros((6, 4, 5, 3), np.uint8), np.arange(6) % 2)
+    with pytest.raises(DataError) as raised:
+        from_arrays(arrays, **{**array_options, "augment": [Rot90()]})
+    assert str(raised.value) == (
+        "augment=rot90 turns square images only: received 4 x 5. Set data.image_size to two equal numbers or leave "
+        "rot90 out."
+    )
+
+
+def test_augmentation_needs_images(array_options: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"received inputs of shape \[7\]\. Set augment=none\."):
+        from_arrays((np.zeros((6, 7)), np.arange(6) % 2), **{**array_options, "augment": [Flip(True, False)]})
+
+
+@dataclass(frozen=True)
+class Shrink:
+    draws: int = 0
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        del u
+        return images[:, 1:]
+
+
+def test_an_augmentation_of_ones_own_that_changes_the_shape_is_named(array_options: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"Shrink must keep shape and dtype .* received \(1, 3, 4, 1\) uint8"):
+        from_arrays((np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2), **{**array_options, "augment": [Shrink()]})
