@@ -25,15 +25,17 @@ _ANNOTATION = r"(?:[ \t]*:[ \t]*[\w.\[\], |]{1,40}?(?=[ \t]*=[^=]))?"
 _SEPARATOR = rf"{_ANNOTATION}[ \t]*(?:[!=]==?|:=|=>|=|:(?!:))[ \t]*"
 _SPACED_SEPARATOR = rf"{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+)"
 _LINE = re.compile(
-    rf"(?P<start>^[+\- \t]*(?:export[ \t]+)?[\"']?[\w.\-]*{_NAME_END}{_SPACED_SEPARATOR})(?P<value>[^\n]+)",
-    re.IGNORECASE | re.MULTILINE,
+    rf"(?P<start>^[+\- \t]*+(?:export[ \t]+)?[\"']?[\w.\-]*{_NAME_END}{_SPACED_SEPARATOR})(?P<value>[^\n]+)",
+    re.IGNORECASE,
 )
 _PAIR = re.compile(rf"(?P<start>{_NAME_END}{_SEPARATOR})(?P<value>{_QUOTED}|[^\s&]+)", re.IGNORECASE)
 _OPTION = re.compile(rf"(?P<start>(?<!\S)--?[\w\-]*{_WORDS}[ \t]+)(?P<value>{_QUOTED}|[^\s\-]\S*)", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<start>[?&](?:key|sig|signature|X-Amz-Signature)=)(?P<value>[^\s&#\"']+)", re.IGNORECASE)
-_ADDRESS = re.compile(r"(?P<start>://[^\s:/@\"']*:)(?P<value>[^\s/?#\"']+|(?!\d{1,5}/)[^\s\"']+?)(?P<end>@)")
+_ADDRESS = re.compile(
+    r"(?P<start>://[^\s:/@\"']*:)(?P<value>[^\s/?#\"']{1,2048}|(?!\d{1,5}/)[^\s\"']{1,2048}?)(?P<end>@)"
+)
 _TOKEN_ADDRESS = re.compile(r"(?P<start>https?://)(?P<value>[^\s:/@\"'*]+)(?P<end>@)")
-_HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>[\w\-.~+/]{6,}=*)", re.IGNORECASE)
+_HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>(?=\S*\d|\S{20})[\w\-.~+/]{6,}=*)", re.IGNORECASE)
 _KNOWN_FORM = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|hf_[A-Za-z]{20,}|sk-[\w\-]{20,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
@@ -42,6 +44,20 @@ _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
+_TRIGGERS = (
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "credential",
+    "authorization",
+    "connection",
+    "key",
+    "bearer",
+    "sig",
+    "://",
+)
+"""A line without any of these cannot match the patterns above: looking for them first is ten times as fast."""
 _ORDINARY_VALUE = re.compile(
     rf"[\"']?(?:{re.escape(MASK)}.*|null|none|true|false|str|bytes|int|any|missing|\?\?\?|\$\{{[^}}]*\}}"
     r"|[a-z_][\w.]*(?:\([^\n]*\)|\[[^\n]*\]))?[\"']?[,;)\]}]*",
@@ -61,10 +77,7 @@ def mask(text: str) -> str:
     well-known form, and the values of environment variables with a secret name.
     """
     text = _KEY_BLOCK.sub(MASK, _without_environment(text))
-    text = _KNOWN_FORM.sub(MASK, text)
-    for pattern in (_HEADER, _ADDRESS, _TOKEN_ADDRESS, _LINE, _PAIR, _OPTION, _QUERY):
-        text = pattern.sub(_masked_value, text)
-    return text
+    return "\n".join(map(_masked_line, _KNOWN_FORM.sub(MASK, text).split("\n")))
 
 
 def mask_value(name: str, value: str) -> str:
@@ -112,6 +125,14 @@ def _without_environment(text: str) -> str:
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, MASK).replace(quote(value, safe=""), MASK)
     return text
+
+
+def _masked_line(line: str) -> str:
+    lower = line.lower()
+    if any(trigger in lower for trigger in _TRIGGERS):
+        for pattern in (_HEADER, _ADDRESS, _TOKEN_ADDRESS, _LINE, _PAIR, _OPTION, _QUERY):
+            line = pattern.sub(_masked_value, line)
+    return line
 
 
 def _masked_value(match: re.Match[str]) -> str:
