@@ -16,6 +16,7 @@ from experiments.data.progress import progress
 from experiments.errors import DataError
 
 _QUALITY = 90
+_RECORD = "drawing.json"
 _HELD_OUT = 12  # one twelfth for validation, one for test
 
 
@@ -42,25 +43,31 @@ def cats_dogs_synthetic(
     pixels high and wide, each a function of `draw_seed` and its number.
     Raises DataError when `path` holds anything else.
     """
-    drawing = Drawing(num_examples, draw_size, draw_seed)
-    with exclusive(Path(path)):
-        ensure_drawn(Path(path), drawing)
+    root, drawing = Path(path), Drawing(num_examples, draw_size, draw_seed)
+    if not is_drawn(root, drawing):  # looked at first, so that a folder that is ready may be read-only
+        with exclusive(root):
+            ensure_drawn(root, drawing)
     return image_folder(path, **options)
+
+
+def is_drawn(root: Path, drawing: Drawing) -> bool:
+    """Whether `root` holds exactly `drawing`."""
+    record = root / _RECORD
+    return record.exists() and bool(json.loads(record.read_text()) == asdict(drawing))
 
 
 def ensure_drawn(root: Path, drawing: Drawing) -> None:
     """Draws into `root` unless it already holds `drawing`."""
-    record = root / "drawing.json"
-    if root.exists() and not record.exists():
+    if root.exists() and not (root / _RECORD).exists():
         raise DataError(
             f"data.path='{root}' exists and was not drawn by data=cats_dogs_synthetic, so it is left alone. Set "
             "data.path to a folder of its own, or use data=image_folder for your own images."
         )
-    if root.exists() and json.loads(record.read_text()) == asdict(drawing):
+    if is_drawn(root, drawing):
         return
     with whole(root) as folder:
         _draw(folder, drawing)
-        (folder / record.name).write_text(json.dumps(asdict(drawing)))
+        (folder / _RECORD).write_text(json.dumps(asdict(drawing)))
 
 
 def _draw(folder: Path, drawing: Drawing) -> None:
