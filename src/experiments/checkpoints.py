@@ -147,7 +147,8 @@ def find(directory: Path, which: str) -> str:
             f"checkpoint={which} is not in {directory}: expected one of {', '.join(named) or 'none: it is empty'}. "
             "Choose one of these."
         )
-    return named[which]
+    path: str = named[which]
+    return path
 
 
 def best_predictions(directory: Path) -> Predictions:

@@ -94,7 +94,7 @@ def composed_keys() -> DictConfig:
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for key in cfg:
+    for key in map(str, cfg):
         keys.append(f"{prefix}{key}")
         if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
             keys += _keys(cfg[key], f"{prefix}{key}.")

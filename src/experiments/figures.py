@@ -75,7 +75,9 @@ def most_wrong(predictions: Predictions, count: int) -> np.ndarray:
     """Indices of up to `count` misclassified examples, the least probable true class first."""
     of_truth = probabilities(predictions.outputs)[np.arange(len(predictions.labels)), predictions.labels]
     order = np.argsort(of_truth, kind="stable")
-    return order[(predictions.outputs.argmax(axis=1) != predictions.labels)[order]][:count]
+    wrong: np.ndarray = predictions.outputs.argmax(axis=1) != predictions.labels
+    worst: np.ndarray = order[wrong[order]][:count]
+    return worst
 
 
 def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:

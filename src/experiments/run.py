@@ -93,7 +93,7 @@ def _observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Pa
     return [
         *([bar] if bar else []),
         TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
-        TensorBoard(output_dir / "tensorboard", train=train, **OmegaConf.to_container(cfg.tensorboard, resolve=True)),
+        TensorBoard(output_dir / "tensorboard", train=train, **cfg.tensorboard),
     ]
 
 

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.data.base import DataSpec
@@ -15,12 +15,14 @@ def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec) -> None:
     """Writes `config.yaml`, secrets masked, and `data.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     resolved = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-    (folder / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    OmegaConf.save(OmegaConf.create(resolved), folder / "config.yaml")
     (folder / "data.json").write_text(json.dumps(asdict(spec), ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
-    fields = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    spec = DataSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-    cfg = OmegaConf.create(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    return cfg, spec
+    """Raises FileNotFoundError where `folder` is not that of a run."""
+    stored = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return OmegaConf.create((folder / "config.yaml").read_text(encoding="utf-8")), DataSpec(**fields)

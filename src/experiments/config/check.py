@@ -28,17 +28,16 @@ def _typed_nodes(node: DictConfig, path: str) -> Iterator[tuple[str, DictConfig,
     schema = OmegaConf.get_type(node)
     if schema is not None and is_dataclass(schema):
         yield path, node, schema
-    for key in node:
-        child = node[key]
+    for key, child in node.items():
         if isinstance(child, DictConfig):
-            yield from _typed_nodes(child, f"{path}{key}.")
+            yield from _typed_nodes(child, f"{path}{key!s}.")
 
 
 def _check_keys(path: str, node: DictConfig, schema: Any) -> None:
     known = {item.name for item in fields(schema)}
-    for key in node:
+    for key in map(str, node):
         if key not in known:
-            raise ConfigError(f"'{path}{key}' is not a key of this config. {near(str(key), known)}")
+            raise ConfigError(f"'{path}{key}' is not a key of this config. {near(key, known)}")
 
 
 def _check_value(path: str, value: Any, item: Field[Any]) -> None:

@@ -96,9 +96,14 @@ class TapeLoop:
         def execute(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
             for _ in tf.range(count - 1):
                 one_step(next(iterator))
-            return one_step(next(iterator))
+            logs: dict[str, tf.Tensor] = one_step(next(iterator))
+            return logs
 
-        return execute if self.steps_per_execution > 1 else lambda iterator, _: one_step(next(iterator))
+        def execute_one(iterator: Any, _: tf.Tensor) -> dict[str, tf.Tensor]:
+            logs: dict[str, tf.Tensor] = one_step(next(iterator))
+            return logs
+
+        return execute if self.steps_per_execution > 1 else execute_one
 
 
 def _resolve(step: str | TrainStep) -> TrainStep:

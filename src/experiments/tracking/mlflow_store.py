@@ -21,19 +21,21 @@ SQLITE = "sqlite:///"
 ANSWER_SECONDS = 5
 CREATION_SECONDS = 120
 NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
-HTTP_BOUNDS = {
+CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow by itself tries for many minutes inside one call; the journal does the waiting here."""
+"""Where the user has not set them. MLflow by itself tries for many minutes inside one call (the journal does the
+waiting here), and prints the server's address, password and all, when a run ends."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it the MLflow page opens a new experiment in its view for language models."""
 
 
 def open_store(tracking_uri: str) -> MlflowClient:
     """A client whose store answers. A relative SQLite path counts from the working folder of this moment."""
-    for name, value in HTTP_BOUNDS.items():
+    for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith(SQLITE):
         return _open_sqlite(_database_path(tracking_uri))
