@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import checkpoints, export, figures, runtime
 from experiments.build import build, build_each

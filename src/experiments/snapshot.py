@@ -25,4 +25,4 @@ def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
-    return OmegaConf.create((folder / "config.yaml").read_text(encoding="utf-8")), DataSpec(**fields)
+    return DictConfig(OmegaConf.load(folder / "config.yaml")), DataSpec(**fields)
