@@ -1,0 +1,181 @@
+"""The tracker against a real MLflow server that comes and goes, and against processes that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from mlflow import MlflowClient
+
+from experiments.tracking.journal import deliver, first_event, undelivered
+from experiments.tracking.mlflow import MlflowTracker
+from experiments.tracking.mlflow_sink import MlflowSink
+
+pytestmark = pytest.mark.slow
+START_SECONDS = 120
+
+SETTINGS = """
+from pathlib import Path
+from experiments.tracking.mlflow import MlflowTracker
+settings = dict(experiment_name="x", run_name="r", tags={}, flush_timeout=60, delivery_interval=INTERVAL,
+                system_metrics=False, system_metrics_interval=1)
+"""
+
+
+class MlflowServer:
+    """A real server over one SQLite file, always on the same port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder = folder
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        command = f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {self._port} --workers 1".split()
+        command += ["--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "./artifacts"]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            )
+        self._wait()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.2)
+        raise TimeoutError((self._folder / "server.log").read_text())
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, server_port: int) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("server"), server_port)
+    server.start()
+    yield server
+    server.kill()
+
+
+def _tracker(uri: str, output_dir: Path, *, flush_timeout: float = 60) -> MlflowTracker:
+    return MlflowTracker(
+        tracking_uri=uri,
+        experiment_name="server",
+        run_name="r",
+        tags={},
+        flush_timeout=flush_timeout,
+        delivery_interval=0.2,
+        system_metrics=False,
+        system_metrics_interval=1,
+        output_dir=output_dir,
+    )
+
+
+def _steps(uri: str, run_id: str | None) -> list[int]:
+    return [metric.step for metric in MlflowClient(uri).get_metric_history(str(run_id), "loss")]
+
+
+def _log(run: MlflowTracker, steps: range) -> None:
+    for step in steps:
+        run.log_metrics({"loss": step / 10}, step=step)
+
+
+def _wait_until_delivered(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while undelivered(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
+    server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "ä b.txt").write_text("figure")
+    with _tracker(server.uri, tmp_path) as run:
+        _log(run, range(100))
+        _wait_until_delivered(tmp_path)
+        server.kill()
+        _log(run, range(100, 2200))
+        run.log_artifacts(tmp_path / "figures", folder="figures")
+        time.sleep(1)
+        assert undelivered(tmp_path) == 2101
+        server.start()
+        _log(run, range(2200, 2300))
+    assert "://" not in capfd.readouterr().out
+    assert undelivered(tmp_path) == 0
+    assert _steps(server.uri, run.run_id) == list(range(2300))
+    client = MlflowClient(server.uri)
+    assert client.get_run(str(run.run_id)).info.status == "FINISHED"
+    assert [found.path for found in client.list_artifacts(str(run.run_id), "figures")] == ["figures/ä b.txt"]
+
+
+def test_a_server_that_stays_away_leaves_the_rest_for_later(
+    server: MlflowServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _tracker(server.uri, tmp_path, flush_timeout=1) as run:
+        _wait_until_delivered(tmp_path)
+        server.kill()
+        _log(run, range(10))
+    assert f"11 events of run {run.run_id} are not delivered; kept in {tmp_path}" in caplog.text
+    server.start()
+    deliver(tmp_path, MlflowSink(MlflowClient(server.uri), str(run.run_id)))
+    assert _steps(server.uri, run.run_id) == list(range(10))
+    assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "FINISHED"
+
+
+def test_what_a_killed_process_wrote_is_delivered_later(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    script = SETTINGS.replace("INTERVAL", "3600") + (
+        f"with MlflowTracker(tracking_uri={uri!r}, output_dir=Path({str(tmp_path)!r}) / 'out', **settings) as run:\n"
+        "    for step in range(1000): run.log_metrics({'loss': step / 10}, step=step)\n"
+        "    print('written', flush=True)\n"
+        "    import time; time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.kill()
+    started = first_event(tmp_path / "out")
+    assert started is not None
+    deliver(tmp_path / "out", MlflowSink(MlflowClient(uri), started["run_id"]))
+    assert _steps(uri, started["run_id"]) == list(range(1000))
+
+
+def test_six_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    script = SETTINGS.replace("INTERVAL", "1") + (
+        "import sys\n"
+        f"settings |= dict(tracking_uri='sqlite:///{tmp_path}/m.db', output_dir=Path(sys.argv[1]))\n"
+        "with MlflowTracker(**settings) as run:\n"
+        "    run.log_metrics({'loss': 1.0}, step=1)\n"
+    )
+    commands = [[sys.executable, "-c", script, str(tmp_path / f"out{number}")] for number in range(6)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, errors
+    client = MlflowClient(f"sqlite:///{tmp_path}/m.db")
+    experiment = client.get_experiment_by_name("x")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"loss": 1.0})] * 6
