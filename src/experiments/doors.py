@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -28,16 +28,18 @@ TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """What the person asked for, before `enter` takes the variable over."""
 
 
-def enter(main: Callable[[], object]) -> None:
+def enter(main: Callable[[], object], config_name: str) -> None:
     """Runs a Hydra main; HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
     # TensorFlow greets with pages of notes about the machine; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # MLflow reports its own use over the network otherwise.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Hydra would print its own report and exit; with this it raises, and the nearest key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
     except (HydraException, OmegaConfBaseException, *UNWRITABLE) as error:
-        _fail(error)
+        _fail(error, config_name)
 
 
 def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -55,13 +57,13 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return wrapped
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception, config_name: str = "config") -> NoReturn:
     if TRACEBACKS:
         raise error
-    sys.exit(f"error: {one_line(error)}")
+    sys.exit(f"error: {one_line(error, config_name)}")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception, config_name: str) -> str:
     if isinstance(error, UNWRITABLE):
         return (
             f"{error.filename}: {error.strerror}. Expected a file or folder this user can write. "
@@ -72,7 +74,7 @@ def one_line(error: Exception) -> str:
         return f"{group}={option} is not an option. {near(option, error.options)}"
     found = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and found:
-        return f"{_words(error)} {near(found[1], _keys(composed_keys()))}"
+        return f"{_words(error)} {near(found[1], _keys(composed_keys(config_name)))}"
     return _words(error)
 
 
@@ -81,21 +83,20 @@ def _words(error: Exception) -> str:
     return " ".join(line for line in lines if line and not re.match(r"(full_key|object_type|reference_type)[:=]", line))
 
 
-def composed_keys() -> DictConfig:
+def composed_keys(config_name: str) -> dict[str, Any]:
     """The default config with the groups that the command line chooses, for the names it has."""
     chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z]+=[\w,\[\]]+", word)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         try:
-            return compose("config", chosen)
+            cfg = compose(config_name, chosen)
         except HydraException:
-            return compose("config")
+            cfg = compose(config_name)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg))
 
 
-def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:
     keys = []
-    for key in map(str, cfg):
-        keys.append(f"{prefix}{key}")
-        if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
-            keys += _keys(cfg[key], f"{prefix}{key}.")
+    for key, value in tree.items():
+        keys += [f"{prefix}{key}", *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [])]
     return keys

@@ -7,10 +7,10 @@ from pathlib import Path
 from experiments.run import Result
 
 
-def report(result: Result, tracking_uri: str) -> None:
+def report(result: Result, tracking_uri: str | None) -> None:
     lines = {
         "run id": result.run_id or "none (logging=none)",
-        "objective": f"{result.objective:.4f}",
+        "objective": f"{result.objective:.4f} ({result.monitored}, the best of all epochs)",
         **{name: f"{value:.4f}" for name, value in result.metrics.items()},
         "checkpoints": str(_near(result.output_dir / "checkpoints")),
         **next_commands(result, tracking_uri),
@@ -19,12 +19,12 @@ def report(result: Result, tracking_uri: str) -> None:
     print("\n".join(["", *(f"{name:<{width}}  {value}" for name, value in lines.items())]), flush=True)
 
 
-def next_commands(result: Result, tracking_uri: str) -> dict[str, str]:
+def next_commands(result: Result, tracking_uri: str | None) -> dict[str, str]:
     """What a person may type next, ready to paste; the environment first, if it is not active."""
     in_environment = sys.prefix != sys.base_prefix
     activate = _near(Path(sys.prefix) / "bin" / "activate")
     commands = {"activate": f"source {shlex.quote(str(activate))}"} if in_environment else {}
-    if result.run_id is not None:
+    if tracking_uri is not None:
         server = tracking_uri.startswith("http")
         commands["MLflow"] = tracking_uri if server else f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
     commands["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(_near(result.output_dir / 'tensorboard')))}"

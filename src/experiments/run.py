@@ -1,5 +1,7 @@
 """One run, read once from top to bottom."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ class Result(NamedTuple):
     """objective: the best monitored value; metrics: of the best weights on the test split, where there is one."""
 
     run_id: str | None
+    monitored: str
     objective: float
     metrics: dict[str, float]
     output_dir: Path
@@ -40,16 +43,13 @@ def run(cfg: DictConfig, output_dir: Path) -> Result:
     loop = build(cfg.loop)
     keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
     tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
-    with tracker, recording(tracker, output_dir), named_errors(splits):
-        try:
-            _describe(tracker, cfg, splits, output_dir)
-            callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
-            history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
-            best = keeper.restore_best(model)
-            metrics = _finish(cfg, model, splits, history, tracker, output_dir)
-        finally:
-            _upload(tracker, output_dir)
-    return Result(tracker.run_id, best.value, metrics, output_dir)
+    with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(splits):
+        _describe(tracker, cfg, splits, output_dir)
+        callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
+        history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
+        best = keeper.restore_best(model)
+        metrics = _finish(cfg, model, splits, history, tracker, output_dir)
+    return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir)
 
 
 def _compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
@@ -114,8 +114,12 @@ def _finish(
     return metrics
 
 
-def _upload(tracker: Tracker, output_dir: Path) -> None:
-    """The output folder is the contract between observers: the tracker takes each folder as it is."""
-    for folder in sorted(output_dir.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            tracker.log_artifacts(folder, folder=folder.name)
+@contextmanager
+def uploading(tracker: Tracker, output_dir: Path) -> Iterator[None]:
+    """The output folder is the contract between observers: the tracker takes each folder as it is, however it ends."""
+    try:
+        yield
+    finally:
+        for folder in sorted(output_dir.iterdir()):
+            if folder.is_dir() and not folder.name.startswith("."):
+                tracker.log_artifacts(folder, folder=folder.name)

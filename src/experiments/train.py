@@ -27,4 +27,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    enter(main)
+    enter(main, "config")

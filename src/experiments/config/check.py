@@ -11,7 +11,15 @@ from experiments.errors import ConfigError, near
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError for the first value that cannot work; imports nothing heavy."""
+    """Raises ConfigError for the first value or combination that cannot train; imports nothing heavy."""
+    check_values(cfg)
+    _check_plateau(cfg)
+    _check_accumulation(cfg)
+    _check_compilation(cfg)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """The part that holds for every command: nothing missing, no stray key, every value in its range."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError(f"{missing[0]} has no value: this option needs one. Add {missing[0]}=VALUE.")
@@ -19,9 +27,6 @@ def check(cfg: DictConfig) -> None:
         _check_keys(path, node, schema)
         for item in fields(schema):
             _check_value(f"{path}{item.name}", node[item.name], item)
-    _check_plateau(cfg)
-    _check_accumulation(cfg)
-    _check_compilation(cfg)
 
 
 def _typed_nodes(node: DictConfig, path: str) -> Iterator[tuple[str, DictConfig, Any]]:

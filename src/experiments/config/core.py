@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, auto_or_bool, one_of
+from experiments.config.fields import above, at_least, auto_or_bool, one_of, sizes
 
 
 @dataclass
@@ -38,6 +38,27 @@ class Runtime:
     threads: int | None = at_least(1)
     strategy: str = one_of("none", "mirrored")
     device: str = one_of("auto", "cpu", "gpu")
+
+
+@dataclass
+class Evaluate:
+    run_id: str | None = MISSING
+    checkpoint: str = MISSING
+    split: str = one_of("train", "validation", "test")
+    format: str = one_of("table", "csv", "json")
+    data: Any = None
+    logging: Any = MISSING
+
+
+@dataclass
+class Predict:
+    run_id: str | None = MISSING
+    checkpoint: str = MISSING
+    path: str = MISSING
+    image_size: list[int] = sizes(2)  # noqa: RUF009 -- a field, made anew for each class
+    format: str = one_of("table", "csv", "json")
+    model: Any = None
+    logging: Any = MISSING
 
 
 @dataclass

@@ -9,7 +9,7 @@ from experiments.data.base import DataSpec
 
 
 class Tracker(Protocol):
-    """Entering starts the run; leaving ends it FINISHED, FAILED (an error) or KILLED (KeyboardInterrupt, SystemExit)."""
+    """Entering starts the run; leaving ends it FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit)."""
 
     @property
     def run_id(self) -> str | None: ...

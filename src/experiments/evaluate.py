@@ -1,0 +1,54 @@
+"""Evaluates a finished run: `python -m experiments.evaluate run_id=ID checkpoint=best split=test`."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.build import build
+from experiments.config import check_values, register
+from experiments.doors import CONF, enter, job
+from experiments.errors import ConfigError
+from experiments.quiet import quiet_start
+
+if TYPE_CHECKING:
+    from experiments.data import Split, Splits
+    from experiments.past_run import PastRun
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
+@job
+def main(cfg: DictConfig) -> None:
+    check_values(cfg)
+    with quiet_start():
+        from experiments.loops.evaluation import Evaluation
+        from experiments.past_run import open_run, restored_model
+        from experiments.tables import show
+
+    past = open_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id)
+    model = restored_model(past, str(cfg.checkpoint))
+    metrics, _ = Evaluation(model)(_split(cfg, past))
+    show([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **metrics}], cfg.format)
+
+
+def _split(cfg: DictConfig, past: "PastRun") -> "Split":
+    """The asked split of the run's own data, or of the data that the command line names."""
+    data = past.cfg.data if cfg.data is None else cfg.data
+    if "image_size" in data:
+        data.image_size = list(past.spec.input_shape[:2])
+    splits: Splits = build(data, seed=past.cfg.seed, augment=[])
+    split: Split | None = getattr(splits, cfg.split)
+    if split is None:
+        raise ConfigError(f"split={cfg.split} does not exist in this data. Set split=validation or split=train.")
+    if split.spec.class_names != past.spec.class_names:
+        raise ConfigError(
+            f"data has the classes {', '.join(split.spec.class_names)}, but run {past.run_id} was trained on "
+            f"{', '.join(past.spec.class_names)}. Expected the same ones. Set data to such a set, or another run_id."
+        )
+    return split
+
+
+if __name__ == "__main__":
+    enter(main, "evaluate")

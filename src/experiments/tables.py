@@ -1,0 +1,41 @@
+"""Rows for people and programs: a table, CSV or JSON on standard output."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Row = Mapping[str, Any]
+
+
+def show(rows: Sequence[Row], layout: str) -> None:
+    """layout: table, csv or json. All rows have the keys of the first."""
+    {"table": _table, "csv": _csv, "json": _json}[layout](rows)
+
+
+def _table(rows: Sequence[Row]) -> None:
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    # A pipe has no width of its own: 80 columns would cut names that a person greps for.
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    console.print(table, soft_wrap=False)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _csv(rows: Sequence[Row]) -> None:
+    writer = csv.DictWriter(sys.stdout, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _json(rows: Sequence[Row]) -> None:
+    json.dump(list(rows), sys.stdout, ensure_ascii=False, indent=1)
+    print()
