@@ -19,7 +19,13 @@ def build(node: DictConfig, **runtime: Any) -> Any:
         factory = instantiate(plain, _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise ConfigError(f"{node._get_full_key(None)}: {' '.join(str(error).split())}") from error
-    return factory(**runtime)
+    try:
+        return factory(**runtime)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{node._get_full_key(None)}: {node._target_} refuses its values: {' '.join(str(error).split())} "
+            "Change them; HYDRA_FULL_ERROR=1 shows where this came from."
+        ) from error
 
 
 def build_each(nodes: DictConfig) -> list[Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import mlflow
 from omegaconf import DictConfig
 
 from experiments import checkpoints, export, figures, runtime
@@ -36,6 +37,9 @@ class Result(NamedTuple):
 def run(cfg: DictConfig, output_dir: Path) -> Result:
     """Trains what `cfg` composes. Everything is built before the tracker opens, so an error leaves no junk run."""
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
+    if cfg.logging.tracking_uri is not None:
+        # model.weights=runs:/ID is looked up there.
+        mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     with strategy.scope():
         model = _compiled_model(cfg, splits)

@@ -60,3 +60,8 @@ def sizes(length: int) -> Any:
         lambda value: len(value) == length and all(size >= 1 for size in value),
         f"{length} whole numbers of 1 or more, such as [{', '.join(['160'] * length)}]",
     )
+
+
+def each_at_least(minimum: int) -> Any:
+    """A list of any length, none included."""
+    return _field(lambda value: all(item >= minimum for item in value), f"a list of whole numbers of {minimum} or more")

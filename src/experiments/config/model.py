@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, fraction
+from experiments.config.fields import above, at_least, each_at_least, fraction
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ScalableApplicationModel(ApplicationModel):
 @dataclass
 class ConvolutionalModel:
     _target_: str = MISSING
-    filters: list[int] = MISSING
+    filters: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
     dropout: float = fraction()
     batch_norm_momentum: float = fraction()
     l2: float = at_least(0)
@@ -35,7 +35,7 @@ class ConvolutionalModel:
 @dataclass
 class PerceptronModel:
     _target_: str = MISSING
-    hidden_sizes: list[int] = MISSING
+    hidden_sizes: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
     dropout: float = fraction()
 
 
