@@ -29,5 +29,14 @@ class TrackingError(ExperimentError):
 def near(name: str, known: Iterable[str]) -> str:
     """The rest of a message about an unknown `name`: the nearest known one, or all of them."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
+    return close_to(name, names) or listed(names)
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """A question about the nearest of `known`; empty where none is near."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"Did you mean '{close[0]}'?" if close else ""
+
+
+def listed(known: Iterable[str]) -> str:
+    return f"Known: {', '.join(known)}."

@@ -1,0 +1,97 @@
+"""One line for the person at the terminal out of what Hydra, OmegaConf and the file system raise."""
+
+import re
+import sys
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.errors import close_to, listed, near
+
+UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
+EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
+_TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
+
+_EXPECTED_BY_REASON = {
+    "to Integer": "a whole number",
+    "to Float": "a number",
+    "not a valid bool": "true or false",
+    "not Optional": "a value other than null",
+    "not a ListConfig": "a list such as [1,2]",
+}
+"""What OmegaConf's messages mean for somebody who types a value."""
+
+
+def explain(error: Exception, conf: str, config_name: str) -> str:
+    """conf: the folder that `config_name` was composed from, for the names it knows."""
+    if isinstance(error, UNWRITABLE):
+        return (
+            f"{error.filename}: {error.strerror}. Expected a file or folder this user can write. "
+            "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_option(error.missing_cfg_file, conf)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read: {words(error)}. Expected key=value, quoted where it has blanks."
+    unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and unknown:
+        return _unknown_key(unknown[1].lstrip("~"), conf, config_name)
+    refused = re.match(r"Error merging override ([^=]+)=(.*)", str(error))
+    if refused and error.__cause__ is not None:
+        return _wrong_type(refused[1], refused[2], words(error.__cause__))
+    return words(error)
+
+
+def words(error: BaseException) -> str:
+    """Its message on one line, without what OmegaConf and Hydra say of their own types."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not _TRAILER.match(line)).removesuffix(".")
+
+
+def _wrong_type(key: str, value: str, reason: str) -> str:
+    expected = next((words for sign, words in _EXPECTED_BY_REASON.items() if sign in reason), None)
+    return f"{key}={value}: {f'expected {expected}, received {value!r}' if expected else reason}. Change {key}."
+
+
+def _unknown_option(config: str, conf: str) -> str:
+    group, _, option = config.rpartition("/")
+    with initialize_config_dir(conf, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        options = loader.get_group_options(group, ObjectType.CONFIG)
+    return f"{group}={option} is not an option. {near(option, options)}"
+
+
+def _unknown_key(key: str, conf: str, config_name: str) -> str:
+    """The nearest key; where none is near, those beside which it would stand."""
+    keys = _keys(_composed(conf, config_name))
+    parent = key.rpartition(".")[0]
+    beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
+    return f"'{key}' is not a key of this config. {close_to(key, keys) or listed(beside)}"
+
+
+def _composed(conf: str, config_name: str) -> dict[str, Any]:
+    """The config with those words of the command line that choose an option of a group."""
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z]+=[\w,\[\]]+", word)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf, version_base="1.3"):
+        cfg = _compose_without_errors(config_name, chosen)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg))
+
+
+def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:
+    try:
+        return compose(config_name, chosen)
+    except HydraException:
+        return compose(config_name)
+
+
+def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys += [f"{prefix}{key}", *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [])]
+    return keys
