@@ -19,7 +19,7 @@ if [ -z "$$python" ]; then \
 	echo 'No Python 3.11, 3.12 or 3.13 with its venv module found, tried: $(CANDIDATES). Install one, or name it: make install PYTHON=/path/to/python3.12' >&2; \
 	exit 1; \
 fi; \
-rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
+rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
 .PHONY: help install format check test test-fast train sweep ui tensorboard bench lock clean
