@@ -1,5 +1,5 @@
 # Only Python 3.11 to 3.13, make and git are assumed; everything else comes from the locks, checked against their hashes.
-# Programs are called as `python -m NAME`: their scripts break where the path of the checkout has a blank.
+# Programs are called as `python -m NAME`: their scripts hold the path of the environment, which breaks when the checkout moves.
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
