@@ -9,7 +9,7 @@ INTERRUPTED := .venv/.installing
 SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
 PIP := $(PY) -m pip install --disable-pip-version-check --no-build-isolation
-COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 BOARD := build/tensorboard
 SWEEP := data=digits model=mlp,cnn epochs=2
 
