@@ -1,5 +1,6 @@
 """Keeps TensorFlow's start-up notes off the terminal."""
 
+import logging
 import os
 import re
 import sys
@@ -30,3 +31,10 @@ def quiet_start() -> Iterator[None]:
             os.close(shown)
             held.seek(0)
             os.write(2, b"".join(line for line in held if failed or not _NOTE.match(line)))
+
+
+class WithoutRetracingNotes(logging.Filter):
+    """Drops TensorFlow's advice on repeated tracing: it counts the jobs of a sweep, each with a model of its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
