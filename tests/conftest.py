@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,8 @@ def composed() -> Callable[..., DictConfig]:
     """What the training command composes from these words, `key=value` each."""
     register()
 
-    def compose_words(*words: str) -> DictConfig:
+    @cache
+    def compose_once(*words: str) -> DictConfig:
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
             cfg = compose("config", overrides=list(words), return_hydra_config=True)
@@ -39,4 +42,4 @@ def composed() -> Callable[..., DictConfig]:
             del cfg["hydra"]
         return cfg
 
-    return compose_words
+    return lambda *words: deepcopy(compose_once(*words))

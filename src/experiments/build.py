@@ -18,7 +18,7 @@ def build(node: DictConfig, **runtime: Any) -> Any:
     try:
         factory = instantiate(plain, _partial_=True, _convert_="all")
     except InstantiationException as error:
-        raise ConfigError(f"{node._get_full_key(None)}: {' '.join(str(error).split())}") from error
+        raise _not_a_target(node, error) from error
     try:
         return factory(**runtime)
     except (TypeError, ValueError) as error:
@@ -26,6 +26,17 @@ def build(node: DictConfig, **runtime: Any) -> Any:
             f"{node._get_full_key(None)}: {node._target_} refuses its values: {' '.join(str(error).split())} "
             "Change them; HYDRA_FULL_ERROR=1 shows where this came from."
         ) from error
+
+
+def _not_a_target(node: DictConfig, error: InstantiationException) -> ConfigError:
+    """Hydra's own message leaves out the reason, which is the first error of the chain."""
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    return ConfigError(
+        f"{node._get_full_key(None)}._target_={node._target_} cannot be used: {' '.join(str(first).split())}. Expected "
+        "the dotted name of a function or class. Run from the folder that holds its module, or install it."
+    )
 
 
 def build_each(nodes: DictConfig) -> list[Any]:

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.errors import ExperimentError
 from experiments.explain import EXPLAINED, explain
 
 PACKAGED = Path(__file__).parent / "conf"
@@ -50,7 +48,7 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     def wrapped(cfg: DictConfig) -> Any:
         try:
             return main(cfg)
-        except ExperimentError as error:
+        except EXPLAINED as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             _fail(error)

@@ -5,6 +5,7 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.fields import RULE
 from experiments.errors import ConfigError, near
@@ -13,20 +14,34 @@ from experiments.errors import ConfigError, near
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError for the first value or combination that cannot train; imports nothing heavy."""
     check_values(cfg)
+    _check_named_dicts(cfg)
     _check_plateau(cfg)
     _check_accumulation(cfg)
     _check_compilation(cfg)
+    _check_clipping(cfg)
 
 
 def check_values(cfg: DictConfig) -> None:
     """The part that holds for every command: nothing missing, no stray key, every value in its range."""
+    _check_references(cfg)
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError(f"{missing[0]} has no value: this option needs one. Add {missing[0]}=VALUE.")
     for path, node, schema in _typed_nodes(cfg, ""):
         _check_keys(path, node, schema)
         for item in fields(schema):
-            _check_value(f"{path}{item.name}", node[item.name], item)
+            if not _repeats_another_key(node, item.name):
+                _check_value(f"{path}{item.name}", node[item.name], item)
+
+
+def _check_references(cfg: DictConfig) -> None:
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{error.full_key} refers to something that is not there: {str(error.msg).splitlines()[0]}. "
+            f"Expected ${{key}} of this config or ${{oc.env:NAME}}. Change {error.full_key}."
+        ) from error
 
 
 def _typed_nodes(node: DictConfig, path: str) -> Iterator[tuple[str, DictConfig, Any]]:
@@ -43,12 +58,29 @@ def _check_keys(path: str, node: DictConfig, schema: Any) -> None:
     for key in map(str, node):
         if key not in known:
             raise ConfigError(f"'{path}{key}' is not a key of this config. {near(key, known)}")
+    for key in known - set(map(str, node)):
+        raise ConfigError(f"{path}{key} is gone: this config needs it. Leave out ~{path}{key}.")
+
+
+def _repeats_another_key(node: DictConfig, name: str) -> bool:
+    """`${monitor.mode}`, but not `${oc.env:NAME}`: the message is to name the key that was typed."""
+    written = OmegaConf.to_container(node, resolve=False)
+    return OmegaConf.is_interpolation(node, name) and ":" not in str(written[name])  # type: ignore[index,call-overload]
 
 
 def _check_value(path: str, value: Any, item: Field[Any]) -> None:
     rule = item.metadata.get(RULE)
     if rule is not None and value is not None and not rule.accepts(value):
         raise ConfigError(f"{path}={value} is out of range: expected {rule.expected}. Change {path}.")
+
+
+def _check_named_dicts(cfg: DictConfig) -> None:
+    for group in ("metrics", "augment", "callbacks"):
+        for name, node in cfg[group].items():
+            if node is not None and "_target_" not in node:
+                raise ConfigError(
+                    f"{group}.{name} has no _target_, so nothing can be built from it. Add {name} to {group}=[...]."
+                )
 
 
 def _check_plateau(cfg: DictConfig) -> None:
@@ -79,4 +111,13 @@ def _check_compilation(cfg: DictConfig) -> None:
         raise ConfigError(
             f"loop.jit_compile=true needs runtime.deterministic=false, received {cfg.runtime.deterministic}: XLA has "
             "no repeatable form of some operations. Set runtime.deterministic=false or loop.jit_compile=false."
+        )
+
+
+def _check_clipping(cfg: DictConfig) -> None:
+    names = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if cfg.optimizer.get(name) is not None]
+    if len(names) > 1:
+        raise ConfigError(
+            f"{' and '.join(f'optimizer.{name}' for name in names)} are both set: Keras clips gradients in one way "
+            f"only. Set optimizer.{names[0]}=null or optimizer.{names[1]}=null."
         )
