@@ -1,19 +1,77 @@
 """The model as others use it: raw inputs in, probabilities out, loadable by MLflow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import mlflow
 import numpy as np
-from mlflow.models import infer_signature
+from mlflow.models import Model, infer_signature
 
 from experiments.data.base import DataSpec
+from experiments.errors import ModelError
+
+LOADER = "experiments.serving"
+
+
+class OwnClass(NamedTuple):
+    """A class outside of Keras that a saved model names; `registered` as Keras knows it, e.g. 'package>Name'."""
+
+    registered: str
+    module: str
 
 
 def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
     """`model` with its softmax on top; takes raw inputs of the data's own type, uint8 for pixels."""
     inputs = keras.Input(spec.input_shape, dtype=spec.input_dtype, name="inputs")
     return keras.Model(inputs, keras.layers.Softmax(dtype="float32", name="probabilities")(model(inputs)))
+
+
+def check_savable(model: keras.Model) -> None:
+    """Raises ModelError for what would fail after training: a class that Keras cannot write, or not find again."""
+    try:
+        own = own_classes(model)
+    except NotImplementedError as error:
+        raise _unsavable(model, "one of its classes lacks get_config()") from error
+    for name, _ in own:
+        if keras.saving.get_registered_object(name) is None:
+            raise _unsavable(model, f"{name} is not registered")
+
+
+def _unsavable(model: keras.Model, reason: str) -> ModelError:
+    return ModelError(
+        f"The model {type(model).__name__} cannot be saved: {reason}. Expected classes with get_config(), which "
+        "returns the arguments of __init__, decorated with @keras.saving.register_keras_serializable(). Add what is "
+        "missing, or set logging.log_model=false."
+    )
+
+
+def own_classes(model: keras.Model) -> list[OwnClass]:
+    with uncompiled(model):
+        return list(_own_classes(keras.saving.serialize_keras_object(model)))
+
+
+def _own_classes(config: Any) -> Iterator[OwnClass]:
+    if isinstance(config, list | tuple):
+        for item in config:
+            yield from _own_classes(item)
+    elif isinstance(config, dict):
+        name, module = config.get("registered_name"), config.get("module") or "__main__"
+        if isinstance(name, str) and not module.startswith("keras."):
+            yield OwnClass(name, module)
+        yield from _own_classes(list(config.values()))
+
+
+@contextmanager
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """Leaves loss, metrics and optimizer out of what is saved: serving needs none, and one's own may not load."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
 
 
 def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, directory: Path) -> None:
@@ -24,11 +82,23 @@ def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, director
     serving = servable(model, spec)
     # MLflow writes the example before it makes the folder.
     directory.mkdir(parents=True)
-    mlflow.keras.save_model(
-        serving,
-        str(directory),
-        signature=infer_signature(example, np.asarray(serving(example))),
-        input_example=example,
-        pip_requirements=["tensorflow", "keras", "experiments"],
-        metadata={"class_names": list(spec.class_names)},
-    )
+    with uncompiled(model):
+        mlflow.keras.save_model(
+            serving,
+            str(directory),
+            signature=infer_signature(example, np.asarray(serving(example))),
+            input_example=example,
+            pip_requirements=["tensorflow", "keras", "experiments"],
+            metadata={
+                "class_names": list(spec.class_names),
+                "modules": sorted({module for _, module in own_classes(serving)}),
+            },
+        )
+    _load_by(LOADER, directory)
+
+
+def _load_by(module: str, directory: Path) -> None:
+    """Keras finds registered classes only after their modules were imported, which MLflow's own loader does not do."""
+    saved = Model.load(str(directory))
+    saved.flavors["python_function"]["loader_module"] = module
+    saved.save(str(directory / "MLmodel"))

@@ -42,7 +42,9 @@ def run(cfg: DictConfig, output_dir: Path) -> Result:
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     with strategy.scope():
-        model = _compiled_model(cfg, splits)
+        model = compiled_model(cfg, splits)
+    if cfg.logging.log_model:
+        export.check_savable(model)
     _check_monitor(cfg.monitor.metric, build_variables(model, splits.validation))
     loop = build(cfg.loop)
     keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
@@ -56,7 +58,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Result:
     return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir)
 
 
-def _compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
+def compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
     spec = splits.train.spec
     model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
     total_steps = cfg.epochs * splits.train.steps_per_epoch
