@@ -1,7 +1,9 @@
 """One line for the person at the terminal out of what Hydra, OmegaConf and the file system raise."""
 
 import re
-import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -35,7 +37,7 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
             "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _unknown_option(error.missing_cfg_file, conf)
+        return _unknown_option(error.missing_cfg_file, conf, error.options)
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read: {words(error)}. Expected key=value, quoted where it has blanks."
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
@@ -58,11 +60,14 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
     return f"{key}={value}: {f'expected {expected}, received {value!r}' if expected else reason}. Change {key}."
 
 
-def _unknown_option(config: str, conf: str) -> str:
+def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
     group, _, option = config.rpartition("/")
-    with initialize_config_dir(conf, version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        options = loader.get_group_options(group, ObjectType.CONFIG)
+    if not options:
+        with initialize_config_dir(conf, version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            options = loader.get_group_options(group, ObjectType.CONFIG)
+        folder, _ = _config_dir()
+        options += [path.stem for path in Path(folder, group).glob("*.yaml")] if folder else []
     return f"{group}={option} is not an option. {near(option, options)}"
 
 
@@ -75,12 +80,23 @@ def _unknown_key(key: str, conf: str, config_name: str) -> str:
 
 
 def _composed(conf: str, config_name: str) -> dict[str, Any]:
-    """The config with those words of the command line that choose an option of a group."""
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z]+=[\w,\[\]]+", word)]
+    """The config with those words of the command line that choose an option of a group, or a folder of options."""
+    folder, words = _config_dir()
+    chosen = [word for word in words if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    if folder:
+        chosen.append(f"hydra.searchpath=[file://{folder}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         cfg = _compose_without_errors(config_name, chosen)
     return cast(dict[str, Any], OmegaConf.to_container(cfg))
+
+
+def _config_dir() -> tuple[str, list[str]]:
+    """One's own folder of options, or "", and the other words of the command line."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", default="")
+    found, words = parser.parse_known_args()
+    return found.config_dir, words
 
 
 def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:
