@@ -1,0 +1,17 @@
+"""Types of options of one's own. Hydra imports every module of a folder `hydra_plugins` before it reads any YAML."""
+
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from experiments.config.fields import at_least
+
+
+@dataclass
+class FocalLoss:
+    _target_: str = MISSING
+    gamma: float = at_least(0)
+
+
+ConfigStore.instance().store(group="schema/loss", name="focal", node=FocalLoss)
