@@ -23,7 +23,7 @@ class TrackMetrics(keras.callbacks.Callback):
         self._step = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._step = int(self.model.optimizer.iterations)
+        self._step = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._step += 1
@@ -31,7 +31,7 @@ class TrackMetrics(keras.callbacks.Callback):
             self._tracker.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, step=self._step)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        learning_rate = float(self.model.optimizer.learning_rate)
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._tracker.log_metrics({**(logs or {}), "learning_rate": learning_rate}, step=epoch + 1)
 
 

@@ -122,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _save(self, epoch: int, step: int) -> None:
         self._state.epoch.assign(epoch)
         self._state.step.assign(step)
-        self._newest.save(checkpoint_number=int(self.model.optimizer.iterations))
+        self._newest.save(checkpoint_number=int(self.model.optimizer.iterations.numpy()))
         self._saved_at = time.monotonic()
 
 
