@@ -15,7 +15,7 @@ ABOVE_RUN = DOORS | {"doors", "report"}
 LEAVES = {"data", "models", "losses", "metrics", "schedules", "loops", "tracking"}
 LEAVES |= {"callbacks", "checkpoints", "export", "figures", "progress", "runtime"}
 ABOVE_LEAVES = ABOVE_RUN | {"config", "build", "run"}
-LIGHT = DOORS | {"__init__", "doors", "config", "build", "errors", "params", "provenance", "fingerprint"}
+LIGHT = DOORS | {"__init__", "doors", "stages", "config", "build", "errors", "params", "provenance", "fingerprint"}
 LIGHT_PACKAGES = {"experiments", "hydra", "omegaconf"}
 HEAVY_PACKAGES = ("tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklearn", "PIL")
 

@@ -36,7 +36,7 @@ class TrackMetrics(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's own, with a grid of training images as the model receives them."""
+    """Keras's own, with a grid of training images as the model receives them and the operations of a training step."""
 
     def __init__(
         self,
@@ -58,6 +58,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
         )
         self._train = train
         self._images = images
+        self._profiles = bool(profile_steps)
+        # A profile brings a graph of its own, and TensorFlow records one at a time.
+        self._records_graph = graph and not profile_steps
+        self._step_mark = tf.profiler.experimental.Trace("train")
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         super().on_train_begin(logs)
@@ -65,6 +69,24 @@ class TensorBoard(keras.callbacks.TensorBoard):
             inputs, _ = next(iter(self._train.epoch(0)))
             with self._train_writer.as_default():
                 tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        super().on_train_batch_begin(batch, logs)
+        if self._records_graph:
+            tf.summary.trace_on(graph=True)
+        if self._profiles:
+            # `_r` makes it a step for the profile page, whose times are all zero without one; Keras leaves it out.
+            self._step_mark = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
+            self._step_mark.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self._profiles:
+            self._step_mark.__exit__(None, None, None)
+        if self._records_graph:
+            self._records_graph = False
+            with self._train_writer.as_default():
+                tf.summary.trace_export("first step", step=0)
+        super().on_train_batch_end(batch, logs)
 
 
 def grid(images: np.ndarray) -> np.ndarray:

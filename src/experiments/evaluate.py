@@ -10,6 +10,7 @@ from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
 from experiments.errors import ConfigError
 from experiments.quiet import quiet_start
+from experiments.stages import stages
 
 if TYPE_CHECKING:
     from experiments.data import Split, Splits
@@ -22,15 +23,21 @@ register()
 @job
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    with quiet_start():
-        from experiments.loops.evaluation import Evaluation
-        from experiments.past_run import open_run, restored_model
-        from experiments.tables import show
+    with stages("terminal") as show:
+        show("loading TensorFlow")
+        with quiet_start():
+            from experiments.loops.evaluation import Evaluation
+            from experiments.past_run import open_run, restored_model
+            from experiments.tables import write
 
-    past = open_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id)
-    model = restored_model(past, str(cfg.checkpoint))
-    metrics, _ = Evaluation(model)(_split(cfg, past))
-    show([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **metrics}], cfg.format)
+        show("reading the run")
+        past = open_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id)
+        model = restored_model(past, str(cfg.checkpoint))
+        show(None)
+        split = _split(cfg, past)
+        show("evaluating")
+        metrics, _ = Evaluation(model)(split)
+    write([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **metrics}], cfg.format)
 
 
 def _split(cfg: DictConfig, past: "PastRun") -> "Split":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from experiments.data.base import Split
@@ -12,7 +13,11 @@ from experiments.loops.base import History
 from experiments.loops.evaluation import Predictions
 
 MOST_WRONG = 16
-LABELLED_CLASSES = 30
+COUNTED_CLASSES = 30
+"""With more, the numbers in a confusion matrix could not be read."""
+NAMED_CLASSES = 60
+LONGEST_NAME = 24
+COLUMNS = 3
 
 
 def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
@@ -40,27 +45,33 @@ def _is_classification(predictions: Predictions) -> bool:
 def curves(history: History) -> Figure:
     """One panel per metric, training beside validation."""
     names = [name for name in history if not name.startswith("val_")]
-    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in list(panels)[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(figure.axes, names, strict=False):
         for series, label in ((name, "training"), (f"val_{name}", "validation")):
             if series in history:
                 axes.plot(range(1, len(history[series]) + 1), history[series], marker="o", label=label)
         axes.set(title=name, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return figure
 
 
 def confusion(predictions: Predictions, class_names: Sequence[str]) -> Figure:
     """True classes down, predicted ones across, in examples; numbers only while they can be read."""
-    few = len(class_names) <= LABELLED_CLASSES
-    side = max(4.0, 0.5 * min(len(class_names), LABELLED_CLASSES))
+    count = len(class_names)
+    side = max(4.0, 0.5 * min(count, COUNTED_CLASSES))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    counts = confusion_matrix(
-        predictions.labels, predictions.outputs.argmax(axis=1), labels=np.arange(len(class_names))
+    counts = confusion_matrix(predictions.labels, predictions.outputs.argmax(axis=1), labels=np.arange(count))
+    names = [_short(name) for name in class_names] if count <= NAMED_CLASSES else None
+    display = ConfusionMatrixDisplay(counts, display_labels=names)
+    display.plot(
+        ax=figure.subplots(), include_values=count <= COUNTED_CLASSES, cmap="Blues", xticks_rotation="vertical"
     )
-    display = ConfusionMatrixDisplay(counts, display_labels=class_names if few else None)
-    display.plot(ax=figure.subplots(), include_values=few, cmap="Blues", xticks_rotation="vertical")
     return figure
 
 
@@ -93,11 +104,13 @@ def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:
 def gallery(
     images: Mapping[int, np.ndarray], predictions: Predictions, indices: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """A grid of `indices`, each titled 'true class: predicted class (its probability)'."""
+    """A grid of `indices`, each titled by its true class and, below, the predicted one with its probability."""
     columns = 4
     rows = max(1, -(-len(indices) // columns))
     figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
-    figure.suptitle("true: predicted (probability)" if len(indices) else "no image of the validation split is wrong")
+    figure.suptitle(
+        "true class\npredicted class (its probability)" if len(indices) else "no image of the validation split is wrong"
+    )
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes in panels:
         axes.axis("off")
@@ -105,5 +118,10 @@ def gallery(
     for axes, index in zip(figure.axes, indices, strict=False):
         said = int(softmax[index].argmax())
         axes.imshow(images[int(index)], cmap="gray")
-        axes.set_title(f"{class_names[predictions.labels[index]]}: {class_names[said]} ({softmax[index][said]:.2f})")
+        truth = _short(class_names[predictions.labels[index]])
+        axes.set_title(f"{truth}\n{_short(class_names[said])} ({softmax[index][said]:.2f})")
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

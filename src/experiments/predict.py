@@ -10,6 +10,7 @@ from experiments.build import build
 from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
 from experiments.quiet import quiet_start
+from experiments.stages import stages
 
 if TYPE_CHECKING:
     from experiments.prediction import Classifier
@@ -21,13 +22,18 @@ register()
 @job
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    with quiet_start():
-        from experiments.prediction import image_files
-        from experiments.tables import show
+    with stages("terminal") as show:
+        show("loading TensorFlow")
+        with quiet_start():
+            from experiments.prediction import image_files
+            from experiments.tables import write
 
-    files = image_files(Path(cfg.path))
-    classifier = _of_run(cfg) if cfg.model is None else _stock(cfg)
-    show(classifier.rows(files, all_classes=cfg.format == "json"), cfg.format)
+        files = image_files(Path(cfg.path))
+        show("reading the model")
+        classifier = _of_run(cfg) if cfg.model is None else _stock(cfg)
+        show("predicting")
+        rows = classifier.rows(files, all_classes=cfg.format == "json")
+    write(rows, cfg.format)
 
 
 def _of_run(cfg: DictConfig) -> "Classifier":

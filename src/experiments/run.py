@@ -17,10 +17,11 @@ from experiments.errors import ConfigError, near
 from experiments.loops import History, Position
 from experiments.loops.evaluation import Evaluation, build_variables
 from experiments.params import flatten
-from experiments.progress import progress
+from experiments.progress import Size, progress
 from experiments.provenance import provenance, write_files
 from experiments.recording import recording
 from experiments.snapshot import write_snapshot
+from experiments.stages import Show, silent
 from experiments.tracking.base import Tracker
 
 
@@ -32,15 +33,21 @@ class Result(NamedTuple):
     objective: float
     metrics: dict[str, float]
     output_dir: Path
+    page: str | None
+    """Where the MLflow page shows the run, below the page's address."""
 
 
-def run(cfg: DictConfig, output_dir: Path) -> Result:
-    """Trains what `cfg` composes. Everything is built before the tracker opens, so an error leaves no junk run."""
+def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
+    """Trains what `cfg` composes. Everything is built before the tracker opens, so an error leaves no junk run.
+
+    show: told what begins.
+    """
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     if cfg.logging.tracking_uri is not None:
         # model.weights=runs:/ID is looked up there.
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    show("building the model")
     with strategy.scope():
         model = compiled_model(cfg, splits)
     if cfg.logging.log_model:
@@ -49,13 +56,18 @@ def run(cfg: DictConfig, output_dir: Path) -> Result:
     loop = build(cfg.loop)
     keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
     tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
+    callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
+    show("opening the run")
     with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(splits):
         _describe(tracker, cfg, splits, output_dir)
-        callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
-        history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
+        show(None)
+        with progress(cfg.progress, _size(cfg, splits)) as bar:
+            history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=[*bar, *callbacks])
+        show("testing, drawing and saving the best model")
         best = keeper.restore_best(model)
         metrics = _finish(cfg, model, splits, history, tracker, output_dir)
-    return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir)
+        show("delivering the run")
+    return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir, tracker.page)
 
 
 def compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
@@ -94,13 +106,15 @@ def _describe(tracker: Tracker, cfg: DictConfig, splits: Splits, output_dir: Pat
 
 
 def _observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path) -> list[keras.callbacks.Callback]:
-    train = splits.train
-    bar = progress(cfg.progress, epochs=cfg.epochs, steps=train.steps_per_epoch, batch_size=train.batch_size)
     return [
-        *([bar] if bar else []),
         TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
-        TensorBoard(output_dir / "tensorboard", train=train, **cfg.tensorboard),
+        TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
     ]
+
+
+def _size(cfg: DictConfig, splits: Splits) -> Size:
+    train, validation = splits.train, splits.validation
+    return Size(cfg.epochs, train.steps_per_epoch, validation.steps_per_epoch, train.batch_size)
 
 
 def _finish(

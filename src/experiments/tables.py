@@ -12,7 +12,7 @@ from rich.table import Table
 Row = Mapping[str, Any]
 
 
-def show(rows: Sequence[Row], layout: str) -> None:
+def write(rows: Sequence[Row], layout: str) -> None:
     """layout: table, csv or json. All rows have the keys of the first."""
     {"table": _table, "csv": _csv, "json": _json}[layout](rows)
 

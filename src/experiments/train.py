@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from experiments.config import check, register
 from experiments.doors import CONF, enter, job
 from experiments.quiet import quiet_start
+from experiments.stages import stages
 
 register()
 
@@ -17,11 +18,14 @@ register()
 @job
 def main(cfg: DictConfig) -> float:
     check(cfg)
-    with quiet_start():
-        from experiments.report import report
-        from experiments.run import run
+    with stages(cfg.progress) as show:
+        show("loading TensorFlow")
+        with quiet_start():
+            from experiments.report import report
+            from experiments.run import run
 
-    result = run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        show(None)
+        result = run(cfg, Path(HydraConfig.get().runtime.output_dir), show)
     report(result, cfg.logging.tracking_uri)
     return result.objective
 

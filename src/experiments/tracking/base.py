@@ -14,6 +14,11 @@ class Tracker(Protocol):
     @property
     def run_id(self) -> str | None: ...
 
+    @property
+    def page(self) -> str | None:
+        """Where the MLflow page shows the run, below the page's address."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

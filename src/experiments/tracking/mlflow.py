@@ -62,6 +62,7 @@ class MlflowTracker:
         self._system_metrics_interval = system_metrics_interval if system_metrics else None
         self._output_dir = output_dir.absolute()
         self._run_id = run_id
+        self._page: str | None = None
         self._journal = Journal(self._output_dir)
         self._shipper: Shipper | None = None
         self._sampler: SystemMetrics | None = None
@@ -71,11 +72,17 @@ class MlflowTracker:
         """None until entered, unless an existing run goes on."""
         return self._run_id
 
+    @property
+    def page(self) -> str | None:
+        """None until entered. Names the kind of view, as the page opens on its one for language models otherwise."""
+        return self._page
+
     def __enter__(self) -> Self:
         self._refuse_foreign_journal()
         client = open_store(self._tracking_uri)
         run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
         self._run_id = str(run.info.run_id)
+        self._page = f"#/experiments/{run.info.experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
         self._journal.append("start", run_id=self._run_id, tracking_uri=mask(self._tracking_uri))
         self._start_threads(client, run)
         return self

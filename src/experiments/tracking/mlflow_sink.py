@@ -7,6 +7,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.models.model import MLMODEL_FILE_NAME, Model
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
 
@@ -72,8 +74,15 @@ class MlflowSink:
             self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
         elif path.is_dir():
             self._client.log_artifacts(self._run_id, str(path), artifact_path=folder)
+            self._show_model(path, folder)
         else:
             raise Rejected(f"{path} no longer exists")
+
+    def _show_model(self, path: Path, folder: str | None) -> None:
+        """The tag by which MLflow's page lists a model with its schema and how to load it."""
+        if (path / MLMODEL_FILE_NAME).is_file():
+            model = Model.load(path).get_tags_dict() | {"run_id": self._run_id, "artifact_path": folder or ""}
+            self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))
 
 
 def _dataset_input(event: Event) -> DatasetInput:

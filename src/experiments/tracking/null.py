@@ -13,6 +13,7 @@ class NullTracker:
     """Takes the runtime arguments that every tracker gets."""
 
     run_id: None = None
+    page: None = None
 
     def __init__(self, *, output_dir: Path, run_name: str | None, run_id: str | None = None) -> None:
         """Nothing to keep: the folder and the names are the run's own."""

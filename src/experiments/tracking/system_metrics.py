@@ -37,6 +37,7 @@ class SystemMetrics:
 
     def _run(self) -> None:
         monitors = _monitors()
+        _sample(monitors)  # the CPU's share is counted from the call before: the first says 0
         while not self._stopped.wait(self._interval):
             self._record(_sample(monitors), int(time.time() - self._start))
 
