@@ -52,12 +52,13 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
 def words(error: BaseException) -> str:
     """Its message on one line, without what OmegaConf and Hydra say of their own types."""
     lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not _TRAILER.match(line)).removesuffix(".")
+    return " ".join(line for line in lines if line and not _TRAILER.match(line))
 
 
 def _wrong_type(key: str, value: str, reason: str) -> str:
     expected = next((words for sign, words in _EXPECTED_BY_REASON.items() if sign in reason), None)
-    return f"{key}={value}: {f'expected {expected}, received {value!r}' if expected else reason}. Change {key}."
+    problem = f"expected {expected}, received {value!r}" if expected else reason.removesuffix(".")
+    return f"{key}={value}: {problem}. Change {key}."
 
 
 def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:

@@ -17,7 +17,8 @@ def configure(
     keras.backend.clear_session()
     _set_threads(threads)
     with quiet_start():
-        gpus = _set_devices(device)
+        found = tf.config.list_physical_devices("GPU")
+    gpus = _set_devices(device, found)
     keras.utils.set_random_seed(seed)
     if deterministic is True or (deterministic == "auto" and not gpus):
         tf.config.experimental.enable_op_determinism()
@@ -37,9 +38,8 @@ def _set_threads(threads: int | None) -> None:
         ) from error
 
 
-def _set_devices(device: str) -> list[tf.config.PhysicalDevice]:
+def _set_devices(device: str, gpus: list[tf.config.PhysicalDevice]) -> list[tf.config.PhysicalDevice]:
     """The GPUs this run may use; their memory grows as needed instead of being taken whole."""
-    gpus: list[tf.config.PhysicalDevice] = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         raise ConfigError(
             "runtime.device=gpu, but TensorFlow finds no GPU on this machine. "

@@ -18,6 +18,8 @@ OUT_OF_RANGE = [
     ("monitor.mode=up", "monitor.mode=up is out of range: expected one of min, max. Change monitor.mode."),
     ("checkpoint.max_to_keep=0", "checkpoint.max_to_keep=0 is out of range: expected 1 or more."),
     ("checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=0.0 is out of range: expected a number above 0."),
+    ("tensorboard.profile_steps=[5]", "expected the first and the last step, such as [5, 10]."),
+    ("tensorboard.profile_steps=[9,5]", "tensorboard.profile_steps=[9, 5] is out of range"),
     ("tensorboard.images=-1", "tensorboard.images=-1 is out of range: expected 0 or more."),
     ("runtime.precision=float64", "expected one of float32, mixed_bfloat16, mixed_float16. Change runtime.precision."),
     ("runtime.deterministic=maybe", "runtime.deterministic=maybe is out of range: expected auto, true or false."),

@@ -1,6 +1,16 @@
 """Two logical CPU devices, set before TensorFlow starts, so that a mirrored strategy has two replicas."""
 
+from collections.abc import Iterator
+
+import keras
+import pytest
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def float32_afterwards() -> Iterator[None]:
+    yield
+    keras.config.set_dtype_policy("float32")

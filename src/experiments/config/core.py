@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, auto_or_bool, one_of, sizes
+from experiments.config.fields import above, at_least, auto_or_bool, first_and_last, one_of, sizes
 
 
 @dataclass
@@ -28,7 +28,7 @@ class TensorBoard:
     histogram_every_n_epochs: int = at_least(0)
     graph: bool = MISSING
     images: int = at_least(0)
-    profile_steps: list[int] | None = MISSING
+    profile_steps: list[int] | None = first_and_last()  # noqa: RUF009 -- a field, made anew for each class
 
 
 @dataclass

@@ -65,3 +65,11 @@ def sizes(length: int) -> Any:
 def each_at_least(minimum: int) -> Any:
     """A list of any length, none included."""
     return _field(lambda value: all(item >= minimum for item in value), f"a list of whole numbers of {minimum} or more")
+
+
+def first_and_last() -> Any:
+    """A range of steps, both ends included."""
+    return _field(
+        lambda value: len(value) == 2 and 0 <= value[0] <= value[1],
+        "the first and the last step, such as [5, 10]",
+    )

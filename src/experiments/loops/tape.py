@@ -38,6 +38,10 @@ class TapeLoop:
     steps_per_execution: int
     jit_compile: bool
 
+    def __post_init__(self) -> None:
+        # So that a name that cannot be imported is found before a run begins.
+        _resolve(self.train_step)
+
     def __call__(
         self,
         model: keras.Model,
@@ -99,6 +103,7 @@ class TapeLoop:
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs
 
+        @tf.function(reduce_retracing=True)
         def execute_one(iterator: Any, _: tf.Tensor) -> dict[str, tf.Tensor]:
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs

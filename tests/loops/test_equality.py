@@ -1,0 +1,136 @@
+"""`loop=fit` and `loop=tape` train equal weights, bit for bit, and report equal metrics."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from experiments import runtime
+from experiments.build import build, build_each
+from experiments.data import Splits
+from experiments.loops import History, Position
+from experiments.loops.evaluation import build_variables
+from experiments.run import compiled_model
+
+Compose = Callable[..., DictConfig]
+CNN = "model=cnn model.filters=[8,16] model.dropout=0.3 model.l2=0.001"
+FROZEN = "model=mobilenetv2 model.alpha=0.35 model.weights=null"
+FAST_CHANGES = {
+    "plain": "",
+    "ema": "optimizer.use_ema=true optimizer.ema_momentum=0.9",
+    "accumulation": "optimizer.gradient_accumulation_steps=2",
+    "clipping": "optimizer.global_clipnorm=0.1",
+}
+SLOW_CHANGES = {
+    "bfloat16": "runtime.precision=mixed_bfloat16",
+    "float16": "runtime.precision=mixed_float16",
+    "augmentation": "augment=[flip,rot90,color_jitter]",
+    "warmup": "schedule=cosine schedule.warmup_steps=3",
+    "steps_per_execution": "loop.steps_per_execution=3",
+    "ema_overwriting": "optimizer.use_ema=true optimizer.ema_overwrite_frequency=3",
+    "mirrored": "runtime.strategy=mirrored",
+    "mirrored_ema": "runtime.strategy=mirrored optimizer.use_ema=true optimizer.ema_momentum=0.9",
+    "mirrored_steps_per_execution": "runtime.strategy=mirrored loop.steps_per_execution=3",
+    "mirrored_bfloat16_clipping_augmentation": (
+        "runtime.strategy=mirrored runtime.precision=mixed_bfloat16 optimizer.global_clipnorm=0.1 augment=standard"
+    ),
+}
+FROZEN_CHANGES = {
+    "plain": "",
+    "ema_clipping": f"{FAST_CHANGES['ema']} {FAST_CHANGES['clipping']}",
+    "accumulation_bfloat16": f"{FAST_CHANGES['accumulation']} {SLOW_CHANGES['bfloat16']}",
+    "mirrored_augmentation": f"{SLOW_CHANGES['mirrored']} {SLOW_CHANGES['augmentation']}",
+}
+
+
+class Trained(NamedTuple):
+    variables: list[np.ndarray]
+    history: History
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """37 training and 13 validation images: batches of 8 leave a short last one in both."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (50, 32, 32, 3), np.uint8), rng.integers(0, 3, 50)
+    path = tmp_path_factory.mktemp("arrays") / "noise.npz"
+    np.savez(path, x_train=images[:37], y_train=labels[:37], x_validation=images[37:], y_validation=labels[37:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def train(composed: Compose, arrays: Path) -> Callable[..., Trained]:
+    @cache
+    def train(*words: str) -> Trained:
+        common = ("epochs=2", "seed=3", "data=npz", f"data.path='{arrays}'", "data.batch_size=8")
+        cfg = composed(*common, "optimizer.learning_rate=0.01", *words)
+        model, splits = prepared(cfg)
+        history = build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=[])
+        return Trained([variable.numpy() for variable in model.variables], history)
+
+    return train
+
+
+def prepared(cfg: DictConfig) -> tuple[keras.Model, Splits]:
+    strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
+    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    with strategy.scope():
+        model = compiled_model(cfg, splits)
+    build_variables(model, splits.validation)
+    return model, splits
+
+
+def assert_equal(one: Trained, other: Trained) -> None:
+    assert one.history == other.history
+    assert len(one.history["val_loss"]) == 2
+    for mine, theirs in zip(one.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("changes", FAST_CHANGES.values(), ids=FAST_CHANGES)
+def test_cnn(train: Callable[..., Trained], changes: str) -> None:
+    words = f"{CNN} {changes}".split()
+    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", SLOW_CHANGES.values(), ids=SLOW_CHANGES)
+def test_cnn_with(train: Callable[..., Trained], changes: str) -> None:
+    words = f"{CNN} {changes}".split()
+    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", FROZEN_CHANGES.values(), ids=FROZEN_CHANGES)
+def test_frozen_mobilenetv2(train: Callable[..., Trained], changes: str) -> None:
+    words = f"{FROZEN} {changes}".split()
+    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+
+
+def test_two_epochs_of_fit_are_two_epochs_of_keras(
+    composed: Compose, arrays: Path, train: Callable[..., Trained]
+) -> None:
+    """The same batches in one `model.fit(epochs=2)`, where the loop calls it once an epoch."""
+    words = (*CNN.split(), "epochs=2", "seed=3", "data=npz", f"data.path='{arrays}'", "data.batch_size=8")
+    model, splits = prepared(composed(*words, "optimizer.learning_rate=0.01"))
+    both = splits.train.epoch(0).concatenate(splits.train.epoch(1))
+    fitted = model.fit(
+        both,
+        epochs=2,
+        steps_per_epoch=splits.train.steps_per_epoch,
+        validation_data=splits.validation.epoch(0),
+        shuffle=False,
+        verbose=0,
+    )
+    assert_equal(Trained([variable.numpy() for variable in model.variables], fitted.history), train("loop=fit", *words))
+
+
+def test_another_seed_trains_other_weights(train: Callable[..., Trained]) -> None:
+    """Else equality would say nothing."""
+    words = CNN.split()
+    assert train("loop=fit", *words).history != train("loop=fit", *words, "seed=4").history

@@ -1,0 +1,233 @@
+"""Each mistake a person can make: one line that helps, exit status 1, and no half-made run."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from experiments.doors import enter
+from experiments.train import main
+
+Refused = Callable[..., str]
+
+
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.train", *words],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "optimizer.learing_rate=1",
+            "'optimizer.learing_rate' is not a key of this config. Did you mean 'optimizer.learning_rate'?",
+        ),
+        ("epoch=3", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
+        ("learning_rate=1", "'learning_rate' is not a key of this config. Did you mean 'optimizer.learning_rate'?"),
+        ("modle=cnn", "'modle' is not a key of this config. Did you mean 'model'?"),
+        ("monitor.zzz=1", "'monitor.zzz' is not a key of this config. Did you mean 'monitor'?"),
+        (
+            "callbacks=[early_stopping] callbacks.early_stopping.pacience=2",
+            "'callbacks.early_stopping.pacience' is not a key of this config. "
+            "Did you mean 'callbacks.early_stopping.patience'?",
+        ),
+        (
+            "+optimizer.learing_rate=1",
+            "'optimizer.learing_rate' is not a key of this config. Did you mean 'learning_rate'?",
+        ),
+        ("+epoch=3", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
+        ("~epoch", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
+        ("epochs=many", "epochs=many: expected a whole number, received 'many'. Change epochs."),
+        ("epochs=", "epochs=: expected a whole number, received ''. Change epochs."),
+        (
+            "data.batch_size=1.5",
+            "data.batch_size=1.5: expected a whole number, received '1.5'. Change data.batch_size.",
+        ),
+        ("model.dropout=x", "model.dropout=x: expected a number, received 'x'. Change model.dropout."),
+        ("seed=null", "seed=null: expected a value other than null, received 'null'. Change seed."),
+        ("data.shuffle=maybe", "data.shuffle=maybe: expected true or false, received 'maybe'. Change data.shuffle."),
+        ("model.filters=8", "model.filters=8: expected a list such as [1,2], received '8'. Change model.filters."),
+        (
+            "epochs=[1",
+            "'epochs=[1' cannot be read: no viable alternative at input '[1'. "
+            "Expected key=value, quoted where it has blanks.",
+        ),
+        (
+            "data.batch_size=0",
+            "data.batch_size=0 is out of range: expected 1 or more. Change data.batch_size.",
+        ),
+        ("model=mobilnetv2", "model=mobilnetv2 is not an option. Did you mean 'mobilenetv2'?"),
+        ("metrics=[acuracy]", "metrics=acuracy is not an option. Did you mean 'accuracy'?"),
+        ("debug=all", "debug=all is not an option. Known: one_batch, overfit, profile."),
+        (
+            "model=application",
+            "model.architecture has no value: this option needs one. Add model.architecture=VALUE.",
+        ),
+        (
+            "hydra.run.dir=taken/run",
+            "taken/run: Not a directory. Expected a file or folder this user can write. Set hydra.run.dir=FOLDER for "
+            "the output, or HYDRA_FULL_ERROR=1 to see where this came from.",
+        ),
+    ],
+)
+def test_words_that_do_not_compose(tmp_path: Path, words: str, line: str) -> None:
+    (tmp_path / "taken").touch()
+    done = command(tmp_path, *words.split())
+    assert (done.stderr, done.stdout, done.returncode) == (f"error: {line}\n", "", 1)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("word", ["optimizer.learing_rate=1", "epochs=0"])
+def test_the_full_error_for_those_who_ask(tmp_path: Path, word: str) -> None:
+    done = command(tmp_path, word, HYDRA_FULL_ERROR="1")
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Refused]:
+    """Runs the command in this process and returns its last line; it must be all that is printed, and leave no run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    terminate = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: str) -> str:
+        quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+        monkeypatch.setattr(sys, "argv", ["train", "progress=none", "logging.log_model=false", *quiet, *words])
+        GlobalHydra.instance().clear()
+        with pytest.raises(SystemExit) as ended:
+            enter(main, "config")
+        assert capfd.readouterr().err == ""
+        assert not (tmp_path / "mlflow.db").exists()
+        return str(ended.value.code)
+
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of small JPEG files in train/ and valid/."""
+    folder = tmp_path / "photos"
+    for number, name in enumerate(("train/cats", "train/dogs", "valid/cats", "valid/dogs")):
+        (folder / name).mkdir(parents=True)
+        for index in range(3):
+            (folder / name / f"{index}.jpg").write_bytes(jpeg(10 * number + index))
+    return folder
+
+
+def jpeg(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+PHOTOS = ("data=image_folder", "data.path=photos", "data.image_size=[32,32]", "data.batch_size=4")
+FROM_SCRATCH = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "monitor.metric=val_acuracy",
+            "monitor.metric=val_acuracy is not a metric of this run. Did you mean 'val_accuracy'?",
+        ),
+        (
+            "data=image_folder data.path=nowhere",
+            "data.path='nowhere' is not a folder: expected train/ and valid/ (and test/, if you like) with one folder "
+            "per class in each, or one folder per class. Set data.path=FOLDER.",
+        ),
+        (
+            "data=npz data.path=nowhere.npz",
+            "data.path='nowhere.npz' does not exist: expected a NumPy .npz file with x_train and y_train. "
+            "Set data.path=FILE.",
+        ),
+        (
+            "model._target_=nowhere.model",
+            "model._target_=nowhere.model cannot be used: No module named 'nowhere'. Expected the dotted name of a "
+            "function or class. Run from the folder that holds its module, or install it.",
+        ),
+        (
+            "loop=tape loop.train_step=nowhere.step",
+            "loop.train_step=nowhere.step cannot be imported (No module named 'nowhere'): expected the dotted name of "
+            "a function (model, batch) -> metrics. Run from the folder that holds the module, or install it.",
+        ),
+        (
+            "+callbacks.mine._target_=nowhere.Callback",
+            "callbacks.mine._target_=nowhere.Callback cannot be used: No module named 'nowhere'.",
+        ),
+        ("logging.tracking_uri=http://127.0.0.1:9", "tracking server http://127.0.0.1:9 is not reachable: "),
+        ("runtime.device=gpu", "runtime.device=gpu, but TensorFlow finds no GPU on this machine."),
+    ],
+)
+def test_values_that_only_building_can_refuse(refused: Refused, words: str, line: str) -> None:
+    assert refused(*words.split()).startswith(f"error: {line}")
+
+
+def test_an_empty_class_folder(refused: Refused, photos: Path) -> None:
+    for file in (photos / "train/dogs").iterdir():
+        file.unlink()
+    assert refused(*PHOTOS) == (
+        "error: The class folder 'photos/train/dogs' holds no image: expected files ending in .jpg, .jpeg, .png, .bmp, "
+        ".gif. Add images or remove the folder."
+    )
+
+
+def test_class_folders_that_differ_between_splits(refused: Refused, photos: Path) -> None:
+    (photos / "valid/dogs").rename(photos / "valid/wolves")
+    assert refused(*PHOTOS) == (
+        "error: The class folders of 'photos' differ between splits: train/ has cats, dogs; valid/ has cats, wolves. "
+        "Give both the same folders."
+    )
+
+
+@pytest.mark.parametrize("content", [jpeg(0)[:-200], b"not an image"], ids=["truncated", "unreadable"])
+def test_a_damaged_image(refused: Refused, photos: Path, content: bytes) -> None:
+    (photos / "train/cats/1.jpg").write_bytes(content)
+    line = refused(*PHOTOS)
+    assert line.startswith("error: 1 image of 6 below 'photos' cannot be read: train/cats/1.jpg (")
+    assert line.endswith("Remove or replace them, or set data.on_corrupt=skip to leave them out.")
+
+
+def test_images_smaller_than_the_network_takes(refused: Refused, photos: Path) -> None:
+    assert refused(*PHOTOS, *FROM_SCRATCH, "data.image_size=[16,16]") == (
+        "error: data.image_size=[16,16] is too small for model.architecture=MobileNetV2: expected [32,32] or larger. "
+        "Set data.image_size=[32,32] or choose another model."
+    )
+
+
+def test_a_weights_file_that_does_not_fit(refused: Refused, photos: Path) -> None:
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights("other.weights.h5")
+    line = refused(*PHOTOS, *FROM_SCRATCH, "model.weights=other.weights.h5")
+    assert line.startswith("error: model.weights='other.weights.h5' does not fit MobileNetV2: ")
+    assert line.endswith("or model.weights=null.")
+
+
+def test_imagenet_weights_without_network(
+    refused: Refused, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))  # Keras reads the variable at import
+    closed = urllib.request.ProxyHandler({"https": "http://127.0.0.1:9"})
+    monkeypatch.setattr(urllib.request, "_opener", urllib.request.build_opener(closed))
+    line = refused(*PHOTOS, "data.image_size=[96,96]", "model=mobilenetv2", "model.alpha=0.35")
+    assert line.startswith("error: model.weights=imagenet: the weights of MobileNetV2 could not be downloaded (")
+    assert line.endswith("or set model.weights=null to train from scratch.")
