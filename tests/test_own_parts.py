@@ -52,7 +52,7 @@ def _train(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run(project: Path) -> Run:
-    done = _train(project, "--config-dir", "conf", "experiment=stripes")
+    done = _train(project, "--config-dir", "conf", "experiment=stripes", "epochs=2")
     assert done.returncode == 0, done.stderr
     return _client(project).search_runs(["1"])[0]
 
