@@ -104,7 +104,7 @@ class TapeLoop:
             return logs
 
         @tf.function(reduce_retracing=True)
-        def execute_one(iterator: Any, _: tf.Tensor) -> dict[str, tf.Tensor]:
+        def execute_one(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: ARG001
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs
 
