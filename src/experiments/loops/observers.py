@@ -36,6 +36,7 @@ class Observers(keras.callbacks.CallbackList):
     ) -> None:
         super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
         self.first_step = 0
+        self._steps = steps
         self._validation = validation
         self._evaluation = Evaluation(model)
         self._training = False
@@ -60,7 +61,8 @@ class Observers(keras.callbacks.CallbackList):
         super().on_train_batch_begin(self.first_step + batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        super().on_train_batch_end(self.first_step + batch, logs)
+        # With several steps an execution, Keras counts the last one as full.
+        super().on_train_batch_end(min(self.first_step + batch, self._steps - 1), logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         validated, predictions = self._evaluation(self._validation, callbacks=self)

@@ -1,0 +1,233 @@
+"""Both loops drive the same callbacks, begin where they are told to, and take a step of one's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.data import Splits, from_arrays
+from experiments.errors import ConfigError
+from experiments.loops import FitLoop, Loop, Position, TapeLoop
+from experiments.loops.evaluation import Evaluation, Predictions, build_variables
+from experiments.loops.tape import Batch, train_step
+from experiments.models.mlp import mlp
+
+Logs = Mapping[str, Any]
+Event = tuple[str, int | None, dict[str, float]]
+STEP = "experiments.loops.tape.train_step"
+
+
+def loops(steps_per_execution: int = 1) -> dict[str, Loop]:
+    return {
+        "fit": FitLoop(steps_per_execution, jit_compile=False),
+        "tape": TapeLoop(STEP, steps_per_execution, jit_compile=False),
+    }
+
+
+BOTH = pytest.mark.parametrize("loop", loops().values(), ids=loops())
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    """22 and 9 examples in batches of 4."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
+    return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
+
+
+def compiled(splits: Splits, steps_per_execution: int = 1, learning_rate: float = 0.01) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = mlp([8], 0.2, input_shape=(6, 6, 1), num_classes=3)
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        steps_per_execution=steps_per_execution,
+        jit_compile=False,
+    )
+    build_variables(model, splits.validation)
+    return model
+
+
+class Recorder(keras.callbacks.Callback):
+    """Every call with its index and logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self.predictions: list[Predictions] = []
+
+    def add(self, name: str, index: int | None, logs: Logs | None) -> None:
+        self.events.append((name, index, {key: float(value) for key, value in (logs or {}).items()}))
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.add("train_begin", None, logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self.add("train_end", None, logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.add("epoch_begin", epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.add("epoch_end", epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self.add("train_batch_begin", batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.add("train_batch_end", batch, logs)
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        self.add("test_begin", None, logs)
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        self.add("test_end", None, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.add("test_batch_end", batch, logs)
+
+    def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None:
+        self.add("validation_predictions", epoch, None)
+        self.predictions.append(predictions)
+
+
+def recorded(loop: Loop, splits: Splits, epochs: int = 2, start: Position | None = None, **options: Any) -> Recorder:
+    recorder = Recorder()
+    loop(compiled(splits, **options), splits, epochs=epochs, start=start or Position(), callbacks=[recorder])
+    return recorder
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_both_make_the_same_calls(splits: Splits, steps_per_execution: int) -> None:
+    fit, tape = (
+        recorded(loop, splits, steps_per_execution=steps_per_execution) for loop in loops(steps_per_execution).values()
+    )
+    assert fit.events == tape.events
+
+
+@BOTH
+def test_the_calls_of_a_run(splits: Splits, loop: Loop) -> None:
+    events = recorded(loop, splits).events
+    names = [name for name, _, _ in events]
+    batch = ["train_batch_begin", "train_batch_end"]
+    validation = ["test_begin", *["test_batch_end"] * 3, "test_end", "validation_predictions"]
+    epoch = ["epoch_begin", *batch * 6, *validation, "epoch_end"]
+    assert names == ["train_begin", *epoch * 2, "train_end"]
+    ends = [(index, set(logs)) for name, index, logs in events if name == "epoch_end"]
+    assert ends == [(epoch, {"loss", "accuracy", "val_loss", "val_accuracy"}) for epoch in (0, 1)]
+
+
+@BOTH
+def test_predictions_are_those_of_the_validation_split_in_order(splits: Splits, loop: Loop) -> None:
+    model, recorder = compiled(splits), Recorder()
+    loop(model, splits, epochs=1, start=Position(), callbacks=[recorder])
+    inputs, labels = next(iter(splits.validation.epoch(0).rebatch(9)))
+    np.testing.assert_array_equal(recorder.predictions[0].labels, labels)
+    np.testing.assert_allclose(recorder.predictions[0].outputs, model(inputs), atol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize(("start", "first"), [(Position(1, 0), (1, 0, 12)), (Position(1, 4), (1, 4, 8))])
+def test_training_begins_at_its_position(
+    splits: Splits, loop: Loop, start: Position, first: tuple[int, int, int]
+) -> None:
+    events = recorded(loop, splits, epochs=3, start=start).events
+    epochs = [index for name, index, _ in events if name == "epoch_begin"]
+    batches = [index for name, index, _ in events if name == "train_batch_begin"]
+    assert (epochs[0], batches[0], len(batches)) == first
+
+
+@pytest.mark.parametrize("start", [Position(1, 0), Position(1, 4)])
+def test_both_train_on_the_same_batches_from_a_position(splits: Splits, start: Position) -> None:
+    fit, tape = (recorded(loop, splits, epochs=3, start=start) for loop in loops().values())
+    assert fit.events == tape.events
+
+
+def stopping(**options: Any) -> keras.callbacks.Callback:
+    return keras.callbacks.EarlyStopping(monitor="val_loss", mode="min", **options)
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_both_stop_early_at_the_same_epoch_with_the_same_weights(splits: Splits, restore: bool) -> None:
+    outcomes = []
+    for loop in loops().values():
+        model, callback = compiled(splits, learning_rate=0.5), stopping(patience=2, restore_best_weights=restore)
+        history = loop(model, splits, epochs=30, start=Position(), callbacks=[callback])
+        outcomes.append((callback.stopped_epoch, history, [value.tolist() for value in model.get_weights()]))
+    assert outcomes[0] == outcomes[1]
+    assert 0 < outcomes[0][0] < 29
+
+
+def test_both_lower_the_learning_rate_on_a_plateau(splits: Splits) -> None:
+    outcomes = []
+    for loop in loops().values():
+        model = compiled(splits, learning_rate=0.5)
+        callback = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", mode="min", factor=0.1, patience=1)
+        history = loop(model, splits, epochs=6, start=Position(), callbacks=[callback])
+        outcomes.append((history, float(model.optimizer.learning_rate)))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][1] < 0.5
+    assert "learning_rate" in outcomes[0][0]
+
+
+class StopWithin(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self.model.stop_training = batch == 2
+
+
+@BOTH
+def test_a_callback_stops_within_an_epoch(splits: Splits, loop: Loop) -> None:
+    recorder = Recorder()
+    loop(compiled(splits), splits, epochs=3, start=Position(), callbacks=[StopWithin(), recorder])
+    names = [name for name, _, _ in recorder.events]
+    assert (names.count("train_batch_end"), names.count("epoch_end"), names[-1]) == (3, 1, "train_end")
+
+
+def doubled_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+    logs = train_step(model, batch)
+    return {**logs, "twice": 2 * logs["loss"]}
+
+
+def test_a_step_of_ones_own(splits: Splits) -> None:
+    loop = TapeLoop(doubled_step, steps_per_execution=1, jit_compile=False)
+    logs = [logs for name, _, logs in recorded(loop, splits).events if name == "train_batch_end"]
+    assert all(one["twice"] == pytest.approx(2 * one["loss"]) for one in logs)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.step", "No module named 'nowhere'"),
+        ("experiments.loops.tape.trainstep", "has no attribute 'trainstep'"),
+        ("not a name", "invalid format: 'not a name'"),
+    ],
+)
+def test_a_step_that_cannot_be_imported(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TapeLoop(name, steps_per_execution=1, jit_compile=False)
+    assert str(error.value).startswith(f"loop.train_step={name} cannot be imported (")
+    assert reason in str(error.value)
+    assert str(error.value).endswith("Run from the folder that holds the module, or install it.")
+
+
+def test_a_step_that_is_no_function() -> None:
+    with pytest.raises(ConfigError, match=r"^loop\.train_step=experiments\.loops is a module, not a function"):
+        TapeLoop("experiments.loops", steps_per_execution=1, jit_compile=False)
+
+
+def test_evaluation_is_what_keras_computes(splits: Splits) -> None:
+    model = compiled(splits)
+    metrics, predictions = Evaluation(model)(splits.validation)
+    expected = model.evaluate(splits.validation.epoch(0), return_dict=True, verbose=0)
+    assert metrics == pytest.approx(expected, rel=1e-6)
+    assert predictions.outputs.shape == (9, 3)
+
+
+def test_building_variables_names_the_metrics_and_leaves_them_empty(splits: Splits) -> None:
+    model = compiled(splits)
+    assert build_variables(model, splits.validation) == ["loss", "accuracy"]
+    assert all(not np.any(variable) for variable in model.metrics_variables)
