@@ -21,7 +21,9 @@ class Evaluation:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._step = tf.function(self._distributed_step, reduce_retracing=True)
+        # Autograph is off in Keras's own evaluation too. The step takes its batch from an iterator, whose batch axis is
+        # open: a batch as argument would be traced anew where the last one is short.
+        self._step = tf.function(self._distributed_step, reduce_retracing=True, autograph=False)
 
     def __call__(
         self, split: Split, *, callbacks: keras.callbacks.CallbackList | None = None
@@ -31,9 +33,10 @@ class Evaluation:
         self._model.reset_metrics()
         observers.on_test_begin()
         parts: list[tuple[tf.Tensor, tf.Tensor]] = []
-        for index, batch in enumerate(strategy.experimental_distribute_dataset(split.epoch(0))):
+        batches = iter(strategy.experimental_distribute_dataset(split.epoch(0)))
+        for index in range(split.steps_per_epoch):
             observers.on_test_batch_begin(index)
-            replicas, logs = self._step(batch)
+            replicas, logs = self._step(batches)
             parts += zip(*map(strategy.experimental_local_results, replicas), strict=True)
             observers.on_test_batch_end(index, logs)
         metrics = {name: float(value) for name, value in self._model.get_metrics_result().items()}
@@ -43,18 +46,25 @@ class Evaluation:
         )
         return metrics, Predictions(labels, outputs)
 
-    def _distributed_step(self, batch: Any) -> tuple[Any, dict[str, tf.Tensor]]:
+    def _distributed_step(self, batches: Any) -> tuple[Any, dict[str, tf.Tensor]]:
         strategy = self._model.distribute_strategy
-        predictions, logs = strategy.run(self._replica_step, args=(batch,))
+        predictions, logs = strategy.run(self._replica_step, args=(batches.get_next(),))
         return predictions, reduce_logs(strategy, logs)
 
     def _replica_step(self, batch: Any) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         outputs = self._model(x, training=False)
-        loss = self._model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=False)
-        update_loss(self._model, loss, tf.shape(x)[0])
+        logs = _update_metrics(self._model, x, y, outputs, sample_weight)
         # bfloat16 has no NumPy type of its own.
-        return (y, tf.cast(outputs, tf.float32)), self._model.compute_metrics(x, y, outputs, sample_weight)
+        return (y, tf.cast(outputs, tf.float32)), logs
+
+
+def _update_metrics(
+    model: keras.Model, x: tf.Tensor, y: tf.Tensor, outputs: tf.Tensor, sample_weight: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=False)
+    update_loss(model, loss, tf.shape(x)[0])
+    return model.compute_metrics(x, y, outputs, sample_weight)  # type: ignore[no-any-return]
 
 
 def build_variables(model: keras.Model, split: Split) -> list[str]:
@@ -63,11 +73,11 @@ def build_variables(model: keras.Model, split: Split) -> list[str]:
     Restoring needs them, names can be checked before training, and a mirrored strategy cannot create them in a step.
     """
     spec = split.spec
-    batch = (tf.zeros((1, *spec.input_shape), spec.input_dtype), tf.zeros((1,), tf.int64))
+    x, y = tf.zeros((1, *spec.input_shape), spec.input_dtype), tf.zeros((1,), tf.int64)
     with model.distribute_strategy.scope():
-        model(batch[0])
+        outputs = model(x)
         model.optimizer.build(model.trainable_variables)
-    model.distribute_strategy.run(Evaluation(model)._replica_step, args=(batch,))
+    model.distribute_strategy.run(_update_metrics, args=(model, x, y, outputs))
     names = list(model.get_metrics_result())
     model.reset_metrics()
     return names
