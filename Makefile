@@ -11,6 +11,8 @@ CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11
 PIP := $(PY) -m pip install --disable-pip-version-check --no-build-isolation
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 BOARD := build/tensorboard
+# A process a core, four at most, as each holds a TensorFlow; a file's tests stay together and share what they made.
+PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 SWEEP := data=digits model=mlp,cnn epochs=2
 
 define create_environment
@@ -56,10 +58,10 @@ check: $(STAMP) ## lint, format check, strict types
 	$(PY) -m mypy
 
 test: $(STAMP) ## every test (ARGS="-k word" to choose)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP) ## the tests that take a few seconds at most
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 train: $(STAMP) ## the main job on drawn cats and dogs (ARGS="epochs=1 loop=tape")
 	$(PY) -m experiments.train experiment=cats_dogs_synthetic $(ARGS)
