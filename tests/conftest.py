@@ -1,16 +1,21 @@
 """Fixtures shared by every test."""
 
 import os
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from PIL import Image
 
 from experiments.config import register
 from experiments.doors import CONF
@@ -43,3 +48,62 @@ def composed() -> Callable[..., DictConfig]:
         return cfg
 
     return lambda *words: deepcopy(compose_once(*words))
+
+
+COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 30)}
+Door = Callable[..., str]
+
+
+class FinishedRun(NamedTuple):
+    """store: its tracking address; photos: what it was trained on, train/ and valid/ with a folder per colour."""
+
+    run_id: str
+    store: str
+    photos: Path
+
+
+def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Path:
+    """Writes `count` PNG files of each colour, a folder a colour, their shades differing a little."""
+    for name, colour in colours.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            shade = tuple(channel - number for channel in colour)
+            Image.new("RGB", (20, 18), shade).save(root / name / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig]) -> FinishedRun:
+    """A small run on painted images; its output folder is gone, as on the machine of a colleague."""
+    from experiments.run import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    photos = folder / "photos"
+    paint(photos / "train", 12)
+    paint(photos / "valid", 4)
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    words = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
+    cfg = composed(
+        *words, "model=mlp", "optimizer.learning_rate=0.003", "progress=none", f"logging.tracking_uri={store}"
+    )
+    output = folder / "output"
+    output.mkdir()
+    run_id = run(cfg, output).run_id
+    assert run_id is not None
+    shutil.rmtree(output)
+    return FinishedRun(run_id, store, photos)
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Door:
+    """Calls a command of the package in this process and an empty folder: (name, *words) -> its standard output."""
+
+    def call(name: str, *words: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, *words, "hydra/job_logging=none", "hydra/hydra_logging=none"])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        import_module(f"experiments.{name}").main()
+        return capsys.readouterr().out
+
+    return call

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.data.base import Split
+from experiments.loops.observers import passes
 from experiments.tracking.base import Tracker
 
 Logs = Mapping[str, float]
@@ -20,15 +21,18 @@ class TrackMetrics(keras.callbacks.Callback):
         super().__init__()
         self._tracker = tracker
         self._every_n_steps = every_n_steps
-        self._step = 0
+        self._steps_before_epoch = self._begun = 0
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._step = int(self.model.optimizer.iterations.numpy())
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._steps_before_epoch = epoch * self.params["steps"]
 
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._step += 1
-        if self._every_n_steps is not None and self._step % self._every_n_steps == 0:
-            self._tracker.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, step=self._step)
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._begun = self._steps_before_epoch + batch
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        step = self._steps_before_epoch + batch + 1
+        if passes(self._begun, step, self._every_n_steps):
+            self._tracker.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, step=step)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -84,7 +88,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self._step_mark.__exit__(None, None, None)
         if self._records_graph:
             self._records_graph = False
-            with self._train_writer.as_default():
+            # Keras records nothing between the steps of update_freq.
+            with self._train_writer.as_default(), tf.summary.record_if(True):
                 tf.summary.trace_export("first step", step=0)
         super().on_train_batch_end(batch, logs)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from experiments.errors import ExperimentError, TrackingError
 from experiments.loops.evaluation import Predictions
+from experiments.loops.observers import passes
 
 BEST = "best"
 PREDICTIONS = "validation_predictions.npz"
@@ -68,7 +69,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._metric, self._sign = metric, 1.0 if mode == "max" else -1.0
         self._max_to_keep, self._name = max_to_keep, name
         self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
-        self._epoch = 0
+        self._epoch = self._begun = 0
         self._predictions: Predictions | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
@@ -77,12 +78,15 @@ class Checkpoints(keras.callbacks.Callback):
             self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
         )
         self._best_weights = tf.train.CheckpointManager(
-            tf.train.Checkpoint(model=self.model), str(self.directory / BEST), 1, checkpoint_name=BEST
+            _weights(self.model), str(self.directory / BEST), 1, checkpoint_name=BEST
         )
         self._saved_at = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         if self._is_due(batch + 1):
@@ -109,7 +113,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.best
 
     def _is_due(self, step: int) -> bool:
-        if self._every_n_steps is not None and step % self._every_n_steps == 0:
+        if passes(self._begun, step, self._every_n_steps):
             return True
         return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
 
@@ -124,6 +128,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.step.assign(step)
         self._newest.save(checkpoint_number=int(self.model.optimizer.iterations.numpy()))
         self._saved_at = time.monotonic()
+
+
+def _weights(model: keras.Model) -> tf.train.Checkpoint:
+    """A part of TrainingState's checkpoint. `model=` alone leaves out, in silence, layers kept in a list."""
+    variables = {f"variable_{position}": variable.value for position, variable in enumerate(model.variables)}
+    return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**variables))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -159,4 +169,4 @@ def best_predictions(directory: Path) -> Predictions:
 
 def restore_weights(model: keras.Model, path: str) -> None:
     """Reads the weights alone; a checkpoint that lacks any of the model's variables is an error."""
-    tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
+    _weights(model).restore(path).assert_existing_objects_matched().expect_partial()

@@ -27,12 +27,12 @@ def main(cfg: DictConfig) -> None:
         show("loading TensorFlow")
         with quiet_start():
             from experiments.loops.evaluation import Evaluation
-            from experiments.past_run import open_run, restored_model
+            from experiments.past_run import past_run, restored_model
             from experiments.tables import write
 
         show("reading the run")
-        past = open_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id)
-        model = restored_model(past, str(cfg.checkpoint))
+        with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
+            model = restored_model(past, str(cfg.checkpoint))
         show(None)
         split = _split(cfg, past)
         show("evaluating")

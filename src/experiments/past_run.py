@@ -1,5 +1,8 @@
 """A finished run, read back from the tracking store."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +13,12 @@ from omegaconf import DictConfig
 
 from experiments import checkpoints, runtime
 from experiments.build import build
+from experiments.checkpoints import BEST
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
+from experiments.masking import mask
 from experiments.snapshot import read_snapshot
-from experiments.tracking.mlflow_store import open_store
+from experiments.tracking.mlflow_store import SQLITE, open_store
 
 
 class PastRun(NamedTuple):
@@ -25,18 +30,53 @@ class PastRun(NamedTuple):
     checkpoints: Path
 
 
-def open_run(tracking_uri: str, experiment_name: str, run_id: str | None) -> PastRun:
-    """The named run, or the newest finished one of the experiment. Raises TrackingError when there is none."""
-    client = open_store(tracking_uri)
-    found = run_id or _newest(client, experiment_name)
-    try:
-        cfg, spec = read_snapshot(Path(client.download_artifacts(found, "config")))
-        return PastRun(found, cfg, spec, Path(client.download_artifacts(found, "checkpoints")))
-    except (MlflowException, OSError) as error:
+@contextmanager
+def past_run(tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str) -> Iterator[PastRun]:
+    """The named run, or the newest finished one of the experiment, with copies of the files that `checkpoint` needs.
+
+    Raises TrackingError when there is none. The copies are gone at the end.
+    """
+    client = _existing_store(tracking_uri)
+    found = _existing_run(client, run_id) if run_id is not None else _newest(client, experiment_name)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            cfg, spec = read_snapshot(Path(client.download_artifacts(found, "config", folder)))
+            copies = _checkpoints(client, found, checkpoint, folder)
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"run_id={found} cannot be read back from {mask(client.tracking_uri)}: {error}. Expected a run of "
+                "python -m experiments.train with the artifacts config/ and checkpoints/. Name another run_id."
+            ) from error
+        yield PastRun(found, cfg, spec, copies)
+
+
+def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str) -> Path:
+    """A folder with what is asked for alone when that is the best: each of the others is as large."""
+    if checkpoint == BEST:
+        return Path(client.download_artifacts(run_id, f"checkpoints/{BEST}", folder)).parent
+    return Path(client.download_artifacts(run_id, "checkpoints", folder))
+
+
+def _existing_store(tracking_uri: str | None) -> MlflowClient:
+    """Training creates a database file; reading must not."""
+    if tracking_uri is None:
+        raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
+    database = Path(tracking_uri.removeprefix(SQLITE)).expanduser()
+    if tracking_uri.startswith(SQLITE) and not database.is_file():
         raise TrackingError(
-            f"run_id={found} cannot be read back from {tracking_uri}: {error}. Expected a run of "
-            "python -m experiments.train with the artifacts config/ and checkpoints/. Name another run_id, or the "
-            "store by logging.tracking_uri."
+            f"there is no file '{database}': expected the database of runs. Go to the folder where they were trained, "
+            "or set logging.tracking_uri=sqlite:///FILE or to a server's address."
+        )
+    return open_store(tracking_uri)
+
+
+def _existing_run(client: MlflowClient, run_id: str) -> str:
+    try:
+        return str(client.get_run(run_id).info.run_id)
+    except MlflowException as error:
+        raise TrackingError(
+            f"run_id={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
+            "there, as MLflow's page shows it, or its store by logging.tracking_uri."
         ) from error
 
 
@@ -47,7 +87,7 @@ def _newest(client: MlflowClient, experiment_name: str) -> str:
     )
     if not runs:
         raise TrackingError(
-            f"logging.experiment_name={experiment_name} has no finished run in {client.tracking_uri}. "
+            f"logging.experiment_name={experiment_name} has no finished run in {mask(client.tracking_uri)}. "
             "Train one with python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
         )
     return str(runs[0].info.run_id)
@@ -62,7 +102,15 @@ def restored_model(past: PastRun, checkpoint: str) -> keras.Model:
         cfg.model.weights = None
     model = build(cfg.model, input_shape=past.spec.input_shape, num_classes=past.spec.num_classes)
     model(keras.ops.zeros((1, *past.spec.input_shape), past.spec.input_dtype))
-    checkpoints.restore_weights(model, checkpoints.find(past.checkpoints, checkpoint))
+    checkpoints.restore_weights(model, _find(past, checkpoint))
     metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
     model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
     return model
+
+
+def _find(past: PastRun, checkpoint: str) -> str:
+    try:
+        return checkpoints.find(past.checkpoints, checkpoint)
+    except TrackingError as error:
+        # The folder is a copy that nobody knows.
+        raise TrackingError(str(error).replace(f"in {past.checkpoints}", f"one of run {past.run_id}")) from error

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from experiments.build import build
 from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
+from experiments.errors import ConfigError
 from experiments.quiet import quiet_start
 from experiments.stages import stages
 
@@ -37,11 +38,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def _of_run(cfg: DictConfig) -> "Classifier":
-    from experiments.past_run import open_run, restored_model
+    from experiments.past_run import past_run, restored_model
     from experiments.prediction import Classifier
 
-    past = open_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id)
-    model = restored_model(past, str(cfg.checkpoint))
+    with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
+        model = restored_model(past, str(cfg.checkpoint))
     antialias = bool(past.cfg.data.get("antialias"))
     return Classifier(model, past.spec.input_shape, past.spec.class_names, antialias=antialias)
 
@@ -50,6 +51,11 @@ def _stock(cfg: DictConfig) -> "Classifier":
     """A network of keras.applications as published, with its 1000 classes."""
     from experiments.prediction import Classifier, imagenet_classes
 
+    if not cfg.model.get("include_top"):
+        raise ConfigError(
+            "model.include_top=false leaves a stock network without its classes: expected true. "
+            "Set model.include_top=true, or leave model out to predict with a run."
+        )
     shape = (*cfg.image_size, 3)
     model = build(cfg.model, input_shape=shape, num_classes=1000)
     return Classifier(model, shape, imagenet_classes(), antialias=False)

@@ -1,7 +1,9 @@
 """Classes and probabilities for image files."""
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,9 @@ def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
 def imagenet_classes() -> list[str]:
     """The names of ImageNet's 1000 classes; their numbers where Keras's list is neither cached nor reachable."""
     try:
-        index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
+        # Keras tells of a download on standard output, which is for the answer.
+        with redirect_stdout(sys.stderr):
+            index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
     except Exception as error:  # Keras raises no narrower type for a failed download
         if "URL fetch failure" not in str(error):
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Row = Mapping[str, Any]
 
@@ -26,8 +27,9 @@ def _table(rows: Sequence[Row]) -> None:
     console.print(table, soft_wrap=False)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+def _text(value: Any) -> Text:
+    """Not a plain string, in which [brackets] are markup."""
+    return Text(f"{value:.4f}" if isinstance(value, float) else str(value), overflow="fold")
 
 
 def _csv(rows: Sequence[Row]) -> None:

@@ -12,6 +12,11 @@ from experiments.loops.evaluation import Evaluation, Predictions
 Logs = Mapping[str, Any]
 
 
+def passes(begun: int, done: int, every_n_steps: int | None) -> bool:
+    """Whether a multiple of `every_n_steps` lies in the steps after `begun` up to `done`: an execution may be many."""
+    return every_n_steps is not None and done // every_n_steps > begun // every_n_steps
+
+
 @runtime_checkable
 class PredictionsObserver(Protocol):
     """A callback that wants the predictions for the validation split, just before `on_epoch_end`."""

@@ -121,4 +121,9 @@ def _resolve(step: str | TrainStep) -> TrainStep:
             f"loop.train_step={step} cannot be imported ({error}): expected the dotted name of a function "
             "(model, batch) -> metrics. Run from the folder that holds the module, or install it."
         ) from error
+    if not callable(found):
+        raise ConfigError(
+            f"loop.train_step={step} is a {type(found).__name__}, not a function (model, batch) -> metrics. "
+            "Name the function itself."
+        )
     return found

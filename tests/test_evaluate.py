@@ -1,0 +1,148 @@
+"""Evaluates finished runs, through the real command."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+Door = Callable[..., str]
+
+
+class FinishedRun(NamedTuple):
+    run_id: str
+    store: str
+    photos: Path
+
+
+@pytest.fixture
+def evaluate(door: Door, finished_run: FinishedRun) -> Callable[..., dict[str, object]]:
+    """Evaluates with these words and returns the row that is printed."""
+
+    def call(*words: str) -> dict[str, object]:
+        (row,) = json.loads(door("evaluate", f"logging.tracking_uri={finished_run.store}", "format=json", *words))
+        assert isinstance(row, dict)
+        return row
+
+    return call
+
+
+@pytest.fixture
+def refusal(door: Door, finished_run: FinishedRun) -> Callable[..., str]:
+    """The one line that evaluating with these words ends with."""
+
+    def call(*words: str) -> str:
+        with pytest.raises(SystemExit) as exit_info:
+            door("evaluate", f"logging.tracking_uri={finished_run.store}", *words)
+        return str(exit_info.value)
+
+    return call
+
+
+def test_the_newest_run_on_its_own_validation_split(
+    evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
+) -> None:
+    row = evaluate()
+    assert list(row) == ["run_id", "checkpoint", "split", "loss", "accuracy"]
+    assert row["run_id"] == finished_run.run_id
+    assert row["split"] == "validation"
+    assert row["accuracy"] == 1.0
+
+
+def test_best_equals_what_the_run_logged(evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun) -> None:
+    from mlflow import MlflowClient
+
+    history = MlflowClient(finished_run.store).get_metric_history(finished_run.run_id, "val_accuracy")
+    row = evaluate(f"run_id={finished_run.run_id}", "checkpoint=best")
+    assert row["accuracy"] == pytest.approx(max(metric.value for metric in history))
+
+
+def test_latest_and_a_number_name_the_same_checkpoint(evaluate: Callable[..., dict[str, object]]) -> None:
+    latest, numbered = evaluate("checkpoint=latest"), evaluate("checkpoint=40")
+    assert latest["loss"] == numbered["loss"]
+    assert evaluate("checkpoint=30")["loss"] != numbered["loss"]
+
+
+def test_another_split_and_other_data(
+    evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    assert evaluate("split=train")["accuracy"] == 1.0
+    for split in ("train", "valid", "test"):
+        for number, colour in enumerate(("blue", "green", "red")):
+            (tmp_path / "swapped" / split / colour).mkdir(parents=True)
+            source = finished_run.photos / "valid" / ("red", "blue", "green")[number]
+            for file in source.iterdir():
+                Image.open(file).resize((50, 40)).save(tmp_path / "swapped" / split / colour / file.name)
+    row = evaluate("data=image_folder", f"data.path={tmp_path / 'swapped'}", "split=test")
+    assert row["split"] == "test"
+    assert row["accuracy"] == 0.0
+
+
+def test_table_and_csv_hold_the_same_values(door: Door, finished_run: FinishedRun) -> None:
+    store = f"logging.tracking_uri={finished_run.store}"
+    (row,) = csv.DictReader(io.StringIO(door("evaluate", store, "format=csv")))
+    table = door("evaluate", store)
+    assert row["run_id"] == finished_run.run_id
+    assert float(row["accuracy"]) == 1.0
+    assert finished_run.run_id in table
+    assert f"{float(row['loss']):.4f}" in table
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_unknown_run(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+    assert refusal("run_id=0123") == (
+        f"error: run_id=0123 is not in {finished_run.store}: Run with id=0123 not found. Name the id of a run there, "
+        "as MLflow's page shows it, or its store by logging.tracking_uri."
+    )
+
+
+def test_no_finished_run(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+    assert refusal("logging.experiment_name=nothing") == (
+        f"error: logging.experiment_name=nothing has no finished run in {finished_run.store}. Train one with "
+        "python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
+    )
+
+
+def test_no_store_is_created_to_be_read(door: Door, finished_run: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"there is no file 'mlflow\.db'"):
+        door("evaluate", "logging.tracking_uri=sqlite:///mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_checkpoint(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+    assert refusal("checkpoint=7") == (
+        f"error: checkpoint=7 is not one of run {finished_run.run_id}: expected one of 30, 35, 40, latest, best. "
+        "Choose one of these."
+    )
+
+
+def test_a_split_that_does_not_exist(refusal: Callable[..., str]) -> None:
+    assert refusal("split=test") == (
+        "error: split=test does not exist in this data. Set split=validation or split=train."
+    )
+
+
+def test_other_classes(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+    assert refusal("data=digits") == (
+        "error: data has the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but run "
+        f"{finished_run.run_id} was trained on blue, green, red. Expected the same ones. Set data to such a set, or "
+        "another run_id."
+    )
+
+
+def test_unknown_format(refusal: Callable[..., str]) -> None:
+    assert refusal("format=xml") == (
+        "error: format=xml is out of range: expected one of table, csv, json. Change format."
+    )
+
+
+def test_a_run_without_tracking_cannot_be_named(refusal: Callable[..., str]) -> None:
+    assert refusal("logging=none", "logging.tracking_uri=null") == (
+        "error: logging=none keeps no runs to read. Set logging=mlflow."
+    )
