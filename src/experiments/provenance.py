@@ -125,7 +125,9 @@ def _versions() -> dict[str, str]:
 
 
 def _environment() -> str:
-    lines = {f"{found.metadata['Name']}=={found.version}" for found in distributions() if found.metadata["Name"]}
+    # Each look at `metadata` reads and parses a file.
+    packages = [found.metadata for found in distributions()]
+    lines = {f"{package['Name']}=={package['Version']}" for package in packages if package["Name"]}
     return (
         f"# Python {platform.python_version()}, {platform.platform()}\n"
         + "\n".join(sorted(lines, key=str.lower))
