@@ -51,8 +51,14 @@ def test_help_is_the_default() -> None:
     [
         ("train", ".venv/bin/python -m experiments.train experiment=cats_dogs_synthetic epochs=1 loop=tape"),
         ("sweep", ".venv/bin/python -m experiments.train -m epochs=1 loop=tape"),
-        ("test", ".venv/bin/python -m pytest epochs=1 loop=tape"),
-        ("test-fast", '.venv/bin/python -m pytest -m "not slow" epochs=1 loop=tape'),
+        (
+            "test",
+            ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile epochs=1 loop=tape",
+        ),
+        (
+            "test-fast",
+            '.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow" epochs=1 loop=tape',
+        ),
     ],
 )
 def test_arguments_are_passed_through(installed: Path, target: str, command: str) -> None:

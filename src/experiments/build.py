@@ -22,8 +22,9 @@ def build(node: DictConfig, **runtime: Any) -> Any:
     try:
         return factory(**runtime)
     except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
-            f"{node._get_full_key(None)}: {node._target_} refuses its values: {' '.join(str(error).split())} "
+            f"{node._get_full_key(None)}: {node._target_} refuses its values: {reason}. "
             "Change them; HYDRA_FULL_ERROR=1 shows where this came from."
         ) from error
 
