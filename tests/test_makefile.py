@@ -22,6 +22,9 @@ def make(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess
     )
 
 
+PYTEST = ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile"
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A checkout in a folder with a blank and an umlaut, holding the stamps of a finished installation."""
@@ -53,11 +56,11 @@ def test_help_is_the_default() -> None:
         ("sweep", ".venv/bin/python -m experiments.train -m epochs=1 loop=tape"),
         (
             "test",
-            ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile epochs=1 loop=tape",
+            f"{PYTEST} epochs=1 loop=tape",
         ),
         (
             "test-fast",
-            '.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow" epochs=1 loop=tape',
+            f'{PYTEST} -m "not slow" epochs=1 loop=tape',
         ),
     ],
 )
