@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,10 @@ class TrainingState:
     def __init__(self, model: keras.Model) -> None:
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
-        roles = {"variable": model.variables, "optimizer": model.optimizer.variables, "metric": model.metrics_variables}
         extras = {
-            f"{role}_{position}": variable.value
-            for role, variables in roles.items()
-            for position, variable in enumerate(variables)
+            **_left_out("variable", model, model.variables),
+            **_left_out("optimizer", model.optimizer, model.optimizer.variables),
+            **{f"metric_{position}": variable.value for position, variable in enumerate(model.metrics_variables)},
         }
         self.checkpoint = tf.train.Checkpoint(
             model=model,
@@ -132,8 +132,18 @@ class Checkpoints(keras.callbacks.Callback):
 
 def _weights(model: keras.Model) -> tf.train.Checkpoint:
     """A part of TrainingState's checkpoint. `model=` alone leaves out, in silence, layers kept in a list."""
-    variables = {f"variable_{position}": variable.value for position, variable in enumerate(model.variables)}
-    return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**variables))
+    extras = _left_out("variable", model, model.variables)
+    return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**extras))
+
+
+def _left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
+    """Those of `variables` that TensorFlow does not reach from `owner`; the others would be stored twice."""
+    reached = {id(node) for node in tf.train.TrackableView(owner).descendants()}
+    return {
+        f"{role}_{position}": variable.value
+        for position, variable in enumerate(variables)
+        if id(variable) not in reached
+    }
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
