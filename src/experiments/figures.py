@@ -109,12 +109,13 @@ def gallery(
     """A grid of `indices`, each titled by its true class and, below, the predicted one with its probability."""
     columns = 4
     rows = max(1, -(-len(indices) // columns))
-    figure = Figure(figsize=(2.5 * columns, 3 * rows))
+    height = 3 * rows + 0.4
+    figure = Figure(figsize=(2.5 * columns, height))
     figure.suptitle(
         "true class\npredicted class (its probability)" if len(indices) else "no image of the validation split is wrong"
     )
     # Places are known, so that no layout has to be found: that, and packing pixels hard, is most of the drawing.
-    places = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 1 / (3 * rows), "wspace": 0.05, "hspace": 0.25}
+    places = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 1.2 / height, "wspace": 0.05, "hspace": 0.25}
     for axes in figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat:
         axes.axis("off")
     softmax = probabilities(predictions.outputs)
