@@ -53,6 +53,8 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
             "'optimizer.learing_rate' is not a key of this config. Did you mean 'learning_rate'?",
         ),
         ("+epoch=3", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
+        ("logging.tags={a:b}", "logging.tags takes its entries one by one. Write +logging.tags.NAME=VALUE for each."),
+        ("logging.tags.a=b", "logging.tags.a would be a new entry of logging.tags. Write +logging.tags.a=VALUE."),
         ("~epoch", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
         ("epochs=many", "epochs=many: expected a whole number, received 'many'. Change epochs."),
         ("epochs=", "epochs=: expected a whole number, received ''. Change epochs."),

@@ -93,6 +93,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 tf.summary.trace_export("first step", step=0)
         super().on_train_batch_end(batch, logs)
 
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        # Keras leaves out an epoch whose last step is none of update_freq.
+        with tf.summary.record_if(True):
+            super().on_epoch_end(epoch, logs)
+
 
 def grid(images: np.ndarray) -> np.ndarray:
     """[n, height, width, channels] -> one image with about as many rows as columns, black where none is left."""

@@ -74,8 +74,13 @@ def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> st
 
 def _unknown_key(key: str, conf: str, config_name: str) -> str:
     """The nearest key; where none is near, those beside which it would stand."""
-    keys = _keys(_composed(conf, config_name))
+    cfg = _composed(conf, config_name)
+    keys = _keys(cfg)
     parent = key.rpartition(".")[0]
+    if key in keys:
+        return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
+    if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
+        return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
     beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
     return f"'{key}' is not a key of this config. {close_to(key, keys) or listed(beside)}"
 

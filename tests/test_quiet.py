@@ -1,0 +1,39 @@
+"""TensorFlow's notes about the machine stay off the terminal; everything else reaches it."""
+
+import os
+
+import pytest
+
+from experiments.quiet import quiet_start
+
+NOTES = b"""WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1795401209.213375   16803 port.cc:153] oneDNN custom operations are on.
+E0000 00:00:1795401217.379869   16803 cuda_platform.cc:52] failed call to cuInit
+W0000 00:00:1795401217.379869   16803 some.cc:1] a note
+"""
+WORDS = b"a warning of a package of my own\n"
+
+
+def fail_to_start() -> None:
+    with quiet_start():
+        os.write(2, NOTES + WORDS)
+        raise ImportError("no libtensorflow")
+
+
+def test_notes_are_dropped_and_words_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_start():
+        os.write(2, NOTES + WORDS)
+    assert capfd.readouterr().err == WORDS.decode()
+
+
+def test_an_error_shows_everything(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImportError):
+        fail_to_start()
+    assert capfd.readouterr().err == (NOTES + WORDS).decode()
+
+
+def test_the_terminal_is_back_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_start():
+        pass
+    os.write(2, NOTES)
+    assert capfd.readouterr().err == NOTES.decode()

@@ -1,0 +1,233 @@
+"""The training command from end to end: what a run leaves, however it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.config import check
+from experiments.run import Result, run
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("model.filters=[8]", "data.limit=200", "optimizer.learning_rate=0.01")
+OWN_CODE = """
+import time
+from pathlib import Path
+import keras
+
+class Broken(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise RuntimeError("my own callback is broken, password=hunter2")
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        Path("training").touch()
+        time.sleep(0.5)
+"""
+
+
+class Done(NamedTuple):
+    process: subprocess.CompletedProcess[str]
+    client: MlflowClient
+    run: Run
+    output: Path
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.train", *words]
+
+
+def client_of(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def newest(folder: Path) -> tuple[MlflowClient, Run]:
+    client = client_of(folder)
+    experiment = client.get_experiment_by_name("experiments")
+    return client, client.search_runs([experiment.experiment_id])[0]
+
+
+def train(folder: Path, *words: str, status: int = 0) -> Done:
+    process = subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == status, process.stderr
+    client, run = newest(folder)
+    return Done(process, client, run, max(folder.glob("outputs/*/*")))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder whose name is not plain, with code of one's own."""
+    folder = tmp_path_factory.mktemp("Läufe und mehr")
+    (folder / "mine.py").write_text(OWN_CODE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def done(folder: Path) -> Done:
+    words = ("epochs=2", "logging.every_n_steps=5", "logging.system_metrics_interval=1", "+logging.tags.purpose=test")
+    return train(folder, *SMALL, *words)
+
+
+def test_the_last_lines_say_where_to_look(done: Done) -> None:
+    lines = done.process.stdout.splitlines()
+    assert any(line.split() == ["run", "id", done.run.info.run_id] for line in lines)
+    for words in ("mlflow ui", "tensorboard", "checkpoints"):
+        assert any(words in line for line in lines), words
+
+
+def test_the_terminal_is_quiet(done: Done) -> None:
+    for noise in ("I0000", "cuda", "WARNING", "Warning", "Traceback"):
+        assert noise not in done.process.stderr
+
+
+def test_the_run_is_finished_and_named(done: Done) -> None:
+    assert done.run.info.status == "FINISHED"
+    assert done.run.info.run_name.startswith("cnn-digits-")
+
+
+def test_every_value_is_a_param(done: Done) -> None:
+    params = done.run.data.params
+    expected = {"seed": "0", "epochs": "2", "model.filters": "[8]", "optimizer.learning_rate": "0.01"}
+    assert expected.items() <= params.items()
+    assert {"data._target_", "monitor.metric", "runtime.threads", "loop._target_"} <= set(params)
+
+
+def test_metrics_of_epochs_and_batches(done: Done) -> None:
+    def steps(name: str) -> list[int]:
+        return [point.step for point in done.client.get_metric_history(done.run.info.run_id, name)]
+
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+        assert steps(name) == [1, 2], name
+    assert steps("batch/loss") == [5, 10]
+    assert steps("test_accuracy") == [2]
+    assert done.run.data.metrics["learning_rate"] == pytest.approx(0.01)
+
+
+def test_system_metrics(done: Done) -> None:
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(done.run.data.metrics)
+
+
+def test_tags_say_where_the_run_comes_from(done: Done) -> None:
+    tags = done.run.data.tags
+    assert tags["purpose"] == "test"
+    assert any("experiments.train" in value or "epochs=2" in value for value in tags.values())
+    assert any(name.startswith("version") and "tensorflow" in name for name in tags)
+
+
+def test_the_data_sets_are_inputs(done: Done) -> None:
+    inputs = [entry.dataset for entry in done.run.inputs.dataset_inputs]
+    profiles = [json.loads(dataset.profile) for dataset in inputs]
+    assert len(inputs) == 3
+    assert all(dataset.digest for dataset in inputs)
+    assert all(sum(profile["class_counts"].values()) == profile["num_examples"] for profile in profiles)
+
+
+def artifacts(done: Done, folder: str) -> set[str]:
+    return {Path(item.path).name for item in done.client.list_artifacts(done.run.info.run_id, folder)}
+
+
+def test_artifacts(done: Done) -> None:
+    assert {"checkpoints", "tensorboard", "config", "figures", "model"} <= artifacts(done, "")
+    assert {"curves.png", "confusion_matrix.png", "most_wrong.png"} <= artifacts(done, "figures")
+    assert {"config.yaml", "data.json"} <= artifacts(done, "config")
+    assert {"checkpoint", "best"} <= artifacts(done, "checkpoints")
+
+
+def test_tensorboard_shows_scalars_and_images(done: Done) -> None:
+    tags = EventAccumulator(str(done.output / "tensorboard" / "train")).Reload().Tags()["tensors"]
+    assert {"epoch_loss", "batch_loss", "training images"} <= set(tags)
+
+
+def test_the_model_predicts_from_raw_pixels(done: Done) -> None:
+    path = done.client.download_artifacts(done.run.info.run_id, "model")
+    model = mlflow.pyfunc.load_model(path)
+    assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
+    assert model.metadata.saved_input_example_info is not None
+    probabilities = np.asarray(model.predict(np.zeros((2, 8, 8, 1), np.uint8)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), [1, 1], rtol=1e-5)
+
+
+def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done) -> None:
+    failed = train(folder, *SMALL, "epochs=2", "+callbacks.mine._target_=mine.Broken", status=1)
+    assert 'raise RuntimeError("my own callback is broken' in failed.process.stderr
+    assert failed.run.info.status == "FAILED"
+    assert failed.run.data.tags["error"].startswith("RuntimeError: my own callback is broken")
+    traceback = Path(failed.client.download_artifacts(failed.run.info.run_id, "traceback.txt")).read_text("utf-8")
+    assert "RuntimeError: my own callback is broken" in traceback
+    assert "hunter2" not in traceback
+    assert {"checkpoints", "config", "tensorboard"} <= artifacts(failed, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_stopped_run_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "mine.py").write_text(OWN_CODE, encoding="utf-8")
+    words = command(*SMALL, "epochs=99", "+callbacks.mine._target_=mine.Slow")
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "training").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in stderr
+    client, killed = newest(tmp_path)
+    assert killed.info.status == "KILLED"
+    assert {"config", "tensorboard"} <= {item.path for item in client.list_artifacts(killed.info.run_id)}
+
+
+@pytest.fixture
+def run_here(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """A run in this process, without MLflow."""
+
+    def run_here(*words: str) -> Result:
+        monkeypatch.chdir(tmp_path)
+        output = tmp_path / "output"
+        output.mkdir()
+        cfg = composed(*words, "logging=none", "progress=none", "logging.log_model=false", "model.filters=[8]")
+        check(cfg)
+        return run(cfg, output)
+
+    return run_here
+
+
+@pytest.mark.parametrize("loop", ["fit", "tape"])
+def test_one_batch(run_here: Callable[..., Result], loop: str) -> None:
+    result = run_here("debug=one_batch", f"loop={loop}")
+    assert list((result.output_dir / "checkpoints").glob("ckpt-1.index"))
+
+
+def test_overfit(run_here: Callable[..., Result]) -> None:
+    """Fifty steps on one batch, at a rate for a network this small."""
+    result = run_here("debug=overfit", "optimizer.learning_rate=0.05", "model.dropout=0")
+    assert result.objective < 0.5  # from ln 10 = 2.3
+
+
+def test_profile(run_here: Callable[..., Result]) -> None:
+    result = run_here("debug=profile", "data.limit=400")
+    assert list((result.output_dir / "tensorboard").rglob("*.xplane.pb"))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("loop", ["fit", "tape"])
+def test_the_mission(tmp_path: Path, real_data: Path, loop: str) -> None:
+    """Real photos and a new head on ImageNet features: 0.9 in three epochs."""
+    weights = next((real_data / "weights").glob("*.h5"))
+    words = ("model=mobilenetv2", "data=cats_dogs", f"data.path={real_data}/cats_dogs", f"model.weights={weights}")
+    size = ("model.alpha=0.35", "model.freeze=true", "data.image_size=[160,160]", "epochs=3")
+    mission = train(tmp_path, *words, *size, f"loop={loop}", "logging.log_model=false")
+    assert mission.run.data.metrics["val_accuracy"] >= 0.9
