@@ -137,8 +137,13 @@ def _weights(model: keras.Model) -> tf.train.Checkpoint:
 
 
 def _left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
-    """Those of `variables` that TensorFlow does not reach from `owner`; the others would be stored twice."""
-    reached = {id(node) for node in tf.train.TrackableView(owner).descendants()}
+    """Those of `variables` that TensorFlow does not reach from `owner`; the others would be stored twice.
+
+    What a model's optimizer reaches does not count: a model that is only evaluated has none.
+    """
+    view = tf.train.TrackableView
+    parts = [child for name, child in view.children(owner).items() if name != "optimizer"]
+    reached = {id(node) for part in parts for node in view(part).descendants()}
     return {
         f"{role}_{position}": variable.value
         for position, variable in enumerate(variables)
