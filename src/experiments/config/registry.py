@@ -24,3 +24,5 @@ def register() -> None:
     for group in GROUPS:
         for option, schema in schemas(group).items():
             store.store(group=f"schema/{group}", name=option, node=schema)
+    # Hydra copies its sources, this store among them, 180 times for one --help: 3 s. What is loaded is copied anyway.
+    store.__deepcopy__ = lambda _: store  # type: ignore[attr-defined]
