@@ -84,7 +84,7 @@ tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (P
 	exec $(PY) -m tensorboard.main --logdir $(BOARD) --port $(or $(PORT),6006)
 
 bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
-	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) "$$script" $(ARGS) || exit; done
+	@for name in startup first_step total_time loops tracking; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ones)
 	$(COMPILE) --extra profile --group dev pyproject.toml --output-file requirements.lock $(ARGS)

@@ -56,7 +56,7 @@ def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
     loop = build(cfg.loop)
     keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
     tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
-    callbacks = [*_observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
+    callbacks = [*observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
     show("opening the run")
     with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(splits):
         _describe(tracker, cfg, splits, output_dir)
@@ -105,7 +105,7 @@ def _describe(tracker: Tracker, cfg: DictConfig, splits: Splits, output_dir: Pat
             tracker.log_dataset(split.spec, context=context)
 
 
-def _observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path) -> list[keras.callbacks.Callback]:
+def observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path) -> list[keras.callbacks.Callback]:
     return [
         TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
         TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),

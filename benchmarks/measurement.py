@@ -1,0 +1,77 @@
+"""What all benchmarks share: interleaved runs, the job both sides do, and how a figure is printed."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+DIGITS = ["data=digits", "model=cnn"]
+"""Overrides: the shortest steps there are."""
+HERE = Path(__file__).parent
+REAL_DATA = os.environ.get("EXPERIMENTS_REAL_DATA")
+
+
+def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of what each side returns; the sides take turns, so that a busy minute hits all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            seconds[name].append(sides[name]())
+    for name, taken in seconds.items():
+        print(f"  {name}: median {statistics.median(taken):.4g} s of {', '.join(f'{each:.4g}' for each in taken)}")
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def show_ratio(name: str, ratio: float, bound: float) -> None:
+    print(f"{name}: ratio {ratio:.3f} (bound {bound:.2f})", flush=True)
+
+
+def run(command: Sequence[str], folder: Path, **environment: str) -> float:
+    """Seconds from start to end of `command` in `folder`; its output is shown when it fails."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # What experiments sets for itself, for the other side too.
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(HERE)}
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=folder, env=kept | quiet | environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return seconds
+
+
+def cats_dogs(folder: Path) -> Path:
+    """Photos as train|valid/{cats,dogs}: real ones where EXPERIMENTS_REAL_DATA names them, else drawn in `folder`."""
+    if REAL_DATA is not None:
+        return Path(REAL_DATA) / "cats_dogs"
+    from experiments.data.synthetic import Drawing, ensure_drawn
+
+    root = folder / "cats_dogs"
+    ensure_drawn(root, Drawing(num_examples=1200, size=400, draw_seed=0))
+    return root
+
+
+def imagenet_weights() -> str:
+    """The MobileNetV2 alpha 0.35 of EXPERIMENTS_REAL_DATA, or "null": random weights take as long."""
+    found = sorted((Path(REAL_DATA) / "weights").glob("*0.35*.h5")) if REAL_DATA is not None else []
+    return str(found[0]) if found else "null"
+
+
+def photos(folder: Path) -> list[str]:
+    """Overrides: frozen MobileNetV2 (alpha 0.35, 160 px, batch 32) on `cats_dogs`."""
+    return [
+        *("experiment=cats_dogs_transfer", f"data.path={cats_dogs(folder)}", "data.image_size=[160,160]"),
+        *("model.alpha=0.35", f"model.weights={imagenet_weights()}"),
+    ]
+
+
+def empty_store(folder: Path) -> Path:
+    """An SQLite store with its tables, so that their creation is in nobody's time."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{folder}/empty.db").search_experiments()
+    return folder / "empty.db"

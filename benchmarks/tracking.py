@@ -1,0 +1,131 @@
+"""What tracking every step costs: logging.every_n_steps=1 against logging=none, also with a far server."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from measurement import DIGITS, HERE, photos, show_ratio
+from turns import Training, Turns, compare, composed, prepared, start, take_turns
+
+from experiments.build import build
+from experiments.loops import Position
+from experiments.run import observers
+from experiments.tracking.journal import undelivered
+
+HOST = "127.0.0.1"
+FAR_SECONDS = 0.1
+START_SECONDS = 120
+TRACKED = (
+    "logging=mlflow",
+    "progress=none",
+    "logging.delivery_interval=1",
+    "logging.run_name=benchmark",
+    "logging.every_n_steps=1",
+)
+"""One delivery a second instead of one in three, so that turns are long beside it: rather too dear than too cheap."""
+
+
+def main(rounds: int) -> None:
+    start()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = [*photos(folder), "data.cache=memory"]
+        with server(folder) as near, proxy(near) as far:
+            for place, address in (("store", f"sqlite:///{folder}/mlflow.db"), ("far server", far)):
+                measure(f"cnn, {place}", 1.10, rounds, 5, [*DIGITS, f"logging.tracking_uri={address}"])
+                measure(f"mobilenetv2, {place}", 1.02, rounds, 1, [*images, f"logging.tracking_uri={address}"])
+
+
+def measure(name: str, bound: float, rounds: int, epochs: int, job: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as output:
+        sides = {
+            "tracked": training(Path(output) / "tracked", *TRACKED, f"epochs={rounds * epochs}", *job),
+            "untracked": training(
+                Path(output) / "untracked", "logging=none", "progress=none", f"epochs={rounds * epochs}", *job
+            ),
+        }
+        turns = take_turns(sides, epochs)
+    ratio = compare("tracked", "untracked", {side: taken.seconds for side, taken in turns.items()})
+    show_ratio(f"tracking {name}", ratio, bound)
+
+
+def training(output_dir: Path, *overrides: str) -> Training:
+    """A training with what watches a run."""
+    cfg = composed(*overrides)
+    model, splits = prepared(cfg)
+    output_dir.mkdir()
+    tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
+
+    def settle() -> None:
+        while tracker.run_id is not None and undelivered(output_dir):
+            time.sleep(0.05)
+
+    def train(turns: Turns) -> None:
+        turns.settle = settle
+        with tracker:
+            callbacks = [*observers(cfg, splits, tracker, output_dir), turns]
+            build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
+
+    return train
+
+
+@contextmanager
+def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
+    """A program at the lowest priority, as a server is not on the machine that trains; ended with all its children."""
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(
+        ["nice", "-n", "19", sys.executable, *arguments], cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        os.killpg(started.pid, 15)
+        started.wait()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[int]:
+    """The port of a real MLflow server on loopback."""
+    port = free_port()
+    places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/artifacts"]
+    with process("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *places):
+        wait_for(f"http://{HOST}:{port}/health")
+        yield port
+
+
+@contextmanager
+def proxy(target: int) -> Iterator[str]:
+    """The address of the server, FAR_SECONDS away."""
+    port = free_port()
+    with process(str(HERE / "delaying_proxy.py"), str(port), str(target), str(FAR_SECONDS)):
+        wait_for(f"http://{HOST}:{port}/health")
+        yield f"http://{HOST}:{port}"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for(address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(address, timeout=5):
+                return
+        except (URLError, ConnectionError):
+            time.sleep(0.2)
+    raise TimeoutError(f"{address} does not answer")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)

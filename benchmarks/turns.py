@@ -1,0 +1,93 @@
+"""Two trainings in one process that take turns, some epochs each, so that a busy minute hits both alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
+
+import keras
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from experiments import runtime
+from experiments.build import build, build_each
+from experiments.config import register
+from experiments.data import Splits
+from experiments.doors import CONF
+from experiments.loops.evaluation import build_variables
+from experiments.run import compiled_model
+
+LONGEST_TURN = 100
+
+
+class Turns(keras.callbacks.Callback):
+    """Waits for its turn at the beginning of `epochs` epochs, and times them."""
+
+    def __init__(self, mine: Semaphore, others: Semaphore, epochs: int) -> None:
+        super().__init__()
+        self._mine, self._others, self._epochs = mine, others, epochs
+        self.settle: Callable[[], None] = lambda: None
+        """Waits, untimed, until nothing of this side goes on in the background."""
+        self.seconds: list[float] = []
+        self.step_seconds: list[float] = []
+        """Of each turn: all of it, and its steps alone (but the first of each epoch)."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if epoch % self._epochs == 0:
+            if not self._mine.acquire(timeout=LONGEST_TURN):
+                raise TimeoutError("the other training has stopped")
+            self.step_seconds.append(0)
+            self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if batch == 0:
+            self._first_step = time.perf_counter()
+        elif batch + 1 == self.params["steps"]:
+            float((logs or {})["loss"])
+            self.step_seconds[-1] += time.perf_counter() - self._first_step
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if (epoch + 1) % self._epochs == 0:
+            self.seconds.append(time.perf_counter() - self._began)
+            self.settle()
+            self._others.release()
+
+
+Training = Callable[[Turns], object]
+
+
+def take_turns(trainings: Mapping[str, Training], epochs: int) -> dict[str, Turns]:
+    first, second = Semaphore(1), Semaphore(0)
+    names = list(trainings)
+    turns = {names[0]: Turns(first, second, epochs), names[1]: Turns(second, first, epochs)}
+    with ThreadPoolExecutor(2) as pool:
+        for ended in [pool.submit(trainings[name], turns[name]) for name in names]:
+            ended.result()
+    return turns
+
+
+def compare(one: str, other: str, seconds: Mapping[str, list[float]]) -> float:
+    """The median of the ratios of neighbouring turns; the first turn holds the tracing and does not count."""
+    for name in (one, other):
+        print(f"  {name}: median {statistics.median(seconds[name][1:]):.4g} s a turn of {len(seconds[name]) - 1}")
+    return statistics.median(mine / theirs for mine, theirs in zip(seconds[one][1:], seconds[other][1:], strict=True))
+
+
+def start() -> None:
+    """What `experiments.train` does before it builds."""
+    register()
+    runtime.configure(seed=0, precision="float32", deterministic="auto", threads=None, device="auto", strategy="none")
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def prepared(cfg: DictConfig) -> tuple[keras.Model, Splits]:
+    """A model that is ready to train, and its data."""
+    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    model = compiled_model(cfg, splits)
+    build_variables(model, splits.validation)
+    return model, splits
