@@ -1,0 +1,211 @@
+"""What a person sees of a run: the pages of `make ui` and `make tensorboard` in a real browser."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
+
+import pytest
+from omegaconf import DictConfig
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 120
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1600,3000"
+)
+VISIBLE_TEXT = """
+function text(node) {
+    if (node.nodeType === Node.TEXT_NODE) return node.textContent;
+    if (["STYLE", "SCRIPT", "DOM-MODULE", "TEMPLATE"].includes(node.nodeName)) return "";
+    const inside = node.shadowRoot || (node.nodeName === "IFRAME" && node.contentDocument) || node;
+    const roots = inside === node ? [node] : [inside, node];
+    return roots.map(root => Array.from(root.childNodes).map(text).join(" ")).join(" ");
+}
+return text(document.body).replace(/\\s+/g, " ")
+"""
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="needs a browser: install chromium and chromium-driver",
+    ),
+]
+
+
+class Shown(NamedTuple):
+    """folder: a checkout's, as far as make can tell, where a run was trained."""
+
+    folder: Path
+    run_id: str
+    page: str
+    val_accuracy: float
+
+
+class Browser:
+    def __init__(self, profile: Path) -> None:
+        self.said = ""
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def missing(self, address: str, *expected: str) -> list[str]:
+        """What of `expected` the page at `address` does not say, after some patience."""
+        self.driver.get("about:blank")  # a changed fragment alone would not load the page anew
+        self.driver.get(address)
+        until = time.monotonic() + PATIENCE
+        left = list(expected)
+        while left and time.monotonic() < until:
+            time.sleep(0.5)
+            with suppress(WebDriverException):  # a frame that is being replaced
+                self.said = str(self.driver.execute_script(VISIBLE_TEXT))
+                left = [words for words in expected if words not in self.said]
+        return left
+
+    def draws_image(self, part_of_source: str) -> bool:
+        script = "return Array.from(document.images).some(i => i.src.includes(arguments[0]) && i.naturalWidth > 300)"
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self.driver.execute_script(script, part_of_source):
+                return True
+            time.sleep(0.5)
+        return False
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig]) -> Shown:
+    from mlflow import MlflowClient
+
+    from experiments.run import run
+
+    folder = tmp_path_factory.mktemp("a checkout")
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / ".locked").touch()
+    (folder / ".venv" / ".installed").write_text(f"{folder}\n")
+    output = folder / "outputs" / "first"
+    output.mkdir(parents=True)
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    words = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
+    own = (
+        "logging.run_name=digits of a person",
+        "tensorboard.histogram_every_n_epochs=1",
+        "logging.system_metrics_interval=1",
+    )
+    result = run(composed(*words, *own, f"logging.tracking_uri={store}"), output)
+    assert result.run_id is not None
+    assert result.page is not None
+    value = MlflowClient(store).get_run(result.run_id).data.metrics["val_accuracy"]
+    return Shown(folder, result.run_id, result.page, value)
+
+
+@contextmanager
+def served(target: str, folder: Path) -> Iterator[str]:
+    """The address of what `make target` serves in `folder`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["make", target, f"PY={sys.executable}", f"PORT={port}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MLFLOW"))}
+    log = (folder / f"{target}.log").open("w")
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        log.close()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError), urlopen(address, timeout=5):
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing answers at {address}")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    opened = Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def mlflow_page(shown: Shown) -> Iterator[str]:
+    with served("ui", shown.folder) as address:
+        yield f"{address}/{shown.page.partition('?')[0]}"
+
+
+@pytest.fixture(scope="module")
+def board(shown: Shown) -> Iterator[str]:
+    with served("tensorboard", shown.folder) as address:
+        yield address
+
+
+KIND = "?workflowType=machine_learning"
+
+
+def test_the_list_of_runs_opens_for_model_training(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+    runs = mlflow_page.rpartition("/")[0] + KIND
+    assert browser.missing(runs, "digits of a person", "1 matching run") == []
+
+
+def test_a_run_shows_parameters_metrics_data_tags_and_model(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+    value = f"{shown.val_accuracy:.3f}"[:-1]
+    words = (shown.run_id, "Finished", "optimizer.learning_rate", "0.001", "val_accuracy", value, "digits/train")
+    assert browser.missing(mlflow_page + KIND, *words, "version.tensorflow", "Logged models", "keras") == []
+
+
+def test_metrics_are_drawn_per_epoch_per_batch_and_of_the_machine(
+    shown: Shown, mlflow_page: str, browser: Browser
+) -> None:
+    charts = ("Model metrics (7)", "batch (2)", "test_accuracy", "learning_rate")
+    assert browser.missing(f"{mlflow_page}/model-metrics{KIND}", *charts) == []
+    assert browser.missing(f"{mlflow_page}/system-metrics{KIND}", "System metrics (8)", "cpu_utilization_p") == []
+
+
+def test_artifacts_open_in_the_page(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+    folders = ("checkpoints", "config", "figures", "model", "tensorboard")
+    assert (
+        browser.missing(f"{mlflow_page}/artifacts/model{KIND}", *folders, "Model schema", "uint8, shape: [-1,8,8,1]")
+        == []
+    )
+    assert browser.missing(f"{mlflow_page}/artifacts/config/config.yaml{KIND}", "val_accuracy") == []
+    assert browser.missing(f"{mlflow_page}/artifacts/figures/confusion_matrix.png{KIND}", "most_wrong.png") == []
+    assert browser.draws_image("blob:")
+
+
+@pytest.mark.parametrize(
+    ("tab", "words"),
+    [
+        ("scalars", ("epoch_accuracy", "batch_loss", "epoch_learning_rate", "outputs/first/tensorboard/validation")),
+        ("images", ("training images",)),
+        ("histograms", ("fully_connected/kernel",)),
+        ("graphs", ("Main Graph", "batch_10")),
+        ("profile", ("Overview Page", "Host Compute Time")),
+    ],
+)
+def test_tensorboard_shows_the_run(board: str, browser: Browser, tab: str, words: tuple[str, ...]) -> None:
+    assert browser.missing(f"{board}/#{tab}", *words) == []
+    assert "No step marker observed" not in browser.said
+    assert "failed" not in browser.said
