@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
 from experiments.data.images import Decoder, digest
+from experiments.data.integrity import Header
 from experiments.data.scan import Record
 from experiments.errors import DataError
 
@@ -43,7 +44,7 @@ def test_the_spec_tells_what_is_there(photos: Path, options: dict[str, Any]) -> 
 def test_grey_stays_the_grey_it_is(tmp_path: Path, kind: str) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "grey", kind)
-    decoded = Decoder((16, 16), channels=1, antialias=False).read(tf.constant(str(tmp_path / "grey")))
+    decoded = Decoder((16, 16), channels=1, antialias=False).read(tf.constant(str(tmp_path / "grey")), tf.constant(1))
     np.testing.assert_array_equal(decoded[..., 0], values)
 
 
@@ -105,9 +106,10 @@ def test_nothing_left_is_an_error(photos: Path, options: dict[str, Any]) -> None
 
 
 def test_the_digest_is_of_content_and_place_not_of_order() -> None:
-    records = [Record(f"{name}.jpg", 0, 1, name * 3, 2, 2) for name in "abc"]
+    header = Header("JPEG", 2, 2, "RGB", 1)
+    records = [Record(f"{name}.jpg", 0, 1, name * 3, header) for name in "abc"]
     assert digest(records) == digest(records[::-1])
-    assert digest(records) != digest([*records[:2], Record("c.jpg", 1, 1, "ccc", 2, 2)])
+    assert digest(records) != digest([*records[:2], Record("c.jpg", 1, 1, "ccc", header)])
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])

@@ -21,7 +21,7 @@ def encoded(kind: str, mode: str = "RGB", **options: object) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_header_of_a_whole_image_is_read(kind: str) -> None:
-    assert read_header(encoded(kind)) == Header(kind, 56, 40)
+    assert read_header(encoded(kind)) == Header(kind, 56, 40, "P" if kind == "GIF" else "RGB", 1)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
@@ -50,7 +50,7 @@ def test_an_end_marker_inside_the_thumbnail_does_not_count() -> None:
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail
     content = encoded("JPEG")
     whole = content[:2] + segment + content[2:]
-    assert read_header(whole).width == 56
+    assert (read_header(whole).width, read_header(whole).orientation) == (56, 1)
     with pytest.raises(UnreadableImageError, match="truncated"):
         read_header(whole[:-200])
 

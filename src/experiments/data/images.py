@@ -16,12 +16,14 @@ from experiments.data.pipeline import Indices
 from experiments.data.progress import progress
 from experiments.data.scan import Damage, Record
 
+# row, column of each EXIF orientation, after 5 to 8 were mirrored at the diagonal
+_BACKWARDS = tuple((number in {3, 4, 7, 8}, number in {2, 3, 6, 7}) for number in range(9))
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG: a grey image stays what it is
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Encoded bytes -> uint8 [height, width, channels], resized bilinear as Keras's own loader does.
+    """Encoded bytes -> uint8 [height, width, channels], upright, resized bilinear as Keras's own loader does.
 
     antialias: smooths before shrinking; slower, and not what most published weights were trained on.
     channels: 3, or 1 for shades of grey.
@@ -35,16 +37,27 @@ class Decoder:
     def shape(self) -> tuple[int, int, int]:
         return (*self.image_size, self.channels)
 
-    def __call__(self, content: tf.Tensor) -> tf.Tensor:
-        """Raises tf.errors.InvalidArgumentError on bytes that are no image."""
-        pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
+    def __call__(self, content: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself.
+
+        Raises tf.errors.InvalidArgumentError on bytes that are no image.
+        """
+        stored = tf.io.decode_image(content, channels=3, expand_animations=False)
+        pixels = tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
         resized = tf.image.resize(pixels, self.image_size, method="bilinear", antialias=self.antialias)
         if self.channels == 1:
             resized = tf.reduce_sum(resized * _LUMA, axis=-1, keepdims=True)
         return tf.ensure_shape(tf.saturate_cast(tf.round(resized), tf.uint8), self.shape)
 
-    def read(self, path: tf.Tensor) -> tf.Tensor:
-        return self(tf.io.read_file(path))
+    def read(self, path: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        return self(tf.io.read_file(path), orientation)
+
+
+def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns and mirrors [height, width, channels] as EXIF's `orientation`, 1 to 8, asks for."""
+    mirrored = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    backwards = tf.gather(_BACKWARDS, orientation)  # of rows, of columns
+    return tf.reverse(mirrored, tf.where(backwards)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,9 @@ class FileSource:
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         paths = tf.constant([self.names[index] for index in indices], tf.string)
+        orientations = tf.constant([self.records[index].header.orientation for index in indices], tf.int32)
         read = tf.autograph.experimental.do_not_convert(self.decoder.read)
-        images = tf.data.Dataset.from_tensor_slices(paths).map(
+        images = tf.data.Dataset.from_tensor_slices((paths, orientations)).map(
             read, num_parallel_calls=num_parallel_calls, deterministic=True
         )
         return images.batch(batch_size)
@@ -91,15 +105,15 @@ class FileSource:
     def damaged(self) -> list[str]:
         with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
             found = []
-            for name, fails in zip(self.names, readers.map(self._fails, self.names), strict=True):
+            for name, fails in zip(self.names, readers.map(self._fails, self.names, self.records), strict=True):
                 advance(1)
                 if fails:
                     found.append(name)
         return found
 
-    def _fails(self, name: str) -> bool:
+    def _fails(self, name: str, record: Record) -> bool:
         try:
-            self.decoder.read(tf.constant(name))
+            self.decoder.read(tf.constant(name), tf.constant(record.header.orientation))
         except tf.errors.OpError:
             return True
         return False

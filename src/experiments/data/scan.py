@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.data.integrity import UnreadableImageError, read_header
+from experiments.data.integrity import Header, UnreadableImageError, read_header
 from experiments.data.progress import progress
 from experiments.errors import DataError
 
@@ -31,8 +31,7 @@ class Record:
     label: int
     num_bytes: int
     sha256: str
-    width: int
-    height: int
+    header: Header
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _examine(root: Path, file: ImageFile) -> Record | Damage:
     except UnreadableImageError as error:
         return Damage(file.path, str(error))
     digest = hashlib.sha256(content).hexdigest()
-    return Record(file.path, file.label, len(content), digest, header.width, header.height)
+    return Record(file.path, file.label, len(content), digest, header)
 
 
 def _count(damaged: Sequence[Damage]) -> str:
