@@ -62,6 +62,8 @@ def array_options() -> dict[str, Any]:
         "shuffle": True,
         "num_parallel_calls": "auto",
         "prefetch": "auto",
+        "sampling": "shuffled",
+        "class_weight": None,
         "seed": 0,
         "augment": (),
     }

@@ -1,6 +1,7 @@
 """Types of the data options."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -12,6 +13,8 @@ class Batches:
     _target_: str = MISSING
     batch_size: int = at_least(1)
     shuffle: bool = MISSING
+    sampling: str = one_of("shuffled", "balanced")
+    class_weight: Any = MISSING
     num_parallel_calls: int | str = auto_or_at_least(1)
     prefetch: int | str = auto_or_at_least(0)
     limit: int | None = at_least(1)

@@ -7,6 +7,7 @@ from typing import TypedDict
 import numpy as np
 
 from experiments.data.augment import Augmentation
+from experiments.data.balance import ClassWeight
 from experiments.data.base import Splits
 from experiments.data.cache import cached
 from experiments.data.class_folders import class_folders
@@ -31,6 +32,8 @@ class ImageOptions(TypedDict):
     shuffle: bool
     num_parallel_calls: Auto
     prefetch: Auto
+    sampling: str
+    class_weight: ClassWeight
     seed: int
     augment: Sequence[Augmentation]
 
@@ -49,6 +52,8 @@ def image_folder(
     shuffle: bool,
     num_parallel_calls: Auto,
     prefetch: Auto,
+    sampling: str,
+    class_weight: ClassWeight,
     seed: int,
     augment: Sequence[Augmentation],
 ) -> Splits:
@@ -60,6 +65,7 @@ def image_folder(
     cache: "none" decodes in every epoch, "memory" once; both give the same bits.
     on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
     limit: at most so many images of each split, every class keeping its share.
+    sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
     Raises DataError when folders or files cannot be trained on.
     """
     root, height_width = Path(path), (image_size[0], image_size[1])
@@ -78,5 +84,5 @@ def image_folder(
         source("train", folders.train),
         source("validation", folders.validation),
         None if folders.test is None else source("test", folders.test),
-        Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch),
+        Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight),
     )

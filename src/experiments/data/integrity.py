@@ -77,7 +77,7 @@ def _orientation(image: Image.Image) -> int:
         found = image.getexif().get(Base.Orientation)
     except (OSError, SyntaxError, ValueError, struct.error):
         return 1
-    return found if found in range(1, 9) else 1
+    return int(found) if found in range(1, 9) else 1
 
 
 def _jpeg_is_whole(content: bytes) -> bool:
