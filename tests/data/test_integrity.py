@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from experiments.data.integrity import Header, UnreadableImageError, read_header
@@ -55,6 +57,28 @@ def test_an_end_marker_inside_the_thumbnail_does_not_count() -> None:
         read_header(whole[:-200])
 
 
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    progressive=st.booleans(),
+    exif=st.sampled_from([b"", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"]),
+    comment=st.binary(max_size=30),
+)
+def test_a_jpeg_is_read_as_pillow_reads_it(
+    size: tuple[int, int], mode: str, progressive: bool, exif: bytes, comment: bytes
+) -> None:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, "JPEG", progressive=progressive, exif=exif, comment=comment)
+    with Image.open(stream) as image:
+        assert read_header(stream.getvalue()) == Header("JPEG", *image.size, image.mode, 1)
+
+
+@given(st.binary(max_size=200))
+def test_nothing_that_starts_like_a_jpeg_stops_the_scan(rest: bytes) -> None:
+    with pytest.raises(UnreadableImageError):
+        read_header(b"\xff\xd8\xff" + rest)
+
+
 def test_bytes_after_the_end_marker_do_no_harm() -> None:
     assert read_header(encoded("JPEG") + bytes(5000)).height == 40
     assert read_header(encoded("JPEG", progressive=True)).height == 40
@@ -66,7 +90,9 @@ def test_a_bmp_that_tensorflow_would_misread_is_refused(mode: str) -> None:
         read_header(encoded("BMP", mode))
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("BMP", "L"), ("BMP", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("BMP", "L"), ("BMP", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L"), ("JPEG", "CMYK")]
+)
 def test_what_passes_can_be_decoded(kind: str, mode: str) -> None:
     content = encoded(kind, mode)
     read_header(content)
