@@ -62,6 +62,15 @@ class Predict:
 
 
 @dataclass
+class Doctor:
+    cache_dir: str = MISSING
+    prune: bool = MISSING
+    older_than_days: float = at_least(0)
+    fix: bool = MISSING
+    format: str = one_of("table", "csv", "json")
+
+
+@dataclass
 class Config:
     seed: int = at_least(0)
     epochs: int = at_least(1)
