@@ -62,6 +62,13 @@ class Predict:
 
 
 @dataclass
+class Inspect:
+    output: str | None = MISSING
+    samples: int = at_least(0)
+    data: Any = MISSING
+
+
+@dataclass
 class Doctor:
     cache_dir: str = MISSING
     prune: bool = MISSING

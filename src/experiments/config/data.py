@@ -27,8 +27,11 @@ class Files(Batches):
     image_size: list[int] = sizes(2)  # noqa: RUF009 -- a field, made anew for each class
     channels: int = one_of(1, 3)
     antialias: bool = MISSING
-    cache: str = one_of("none", "memory")
+    cache: str = one_of("none", "memory", "disk")
+    cache_dir: str = MISSING
+    cache_required: bool = MISSING
     on_corrupt: str = one_of("error", "skip")
+    allow_leakage: bool = MISSING
 
 
 @dataclass

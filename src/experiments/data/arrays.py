@@ -68,6 +68,9 @@ class ArraySource:
     def damaged(self) -> list[str]:
         return []
 
+    def complaint(self) -> DataError | None:
+        return None
+
     @cached_property
     def _inputs(self) -> tf.Tensor:
         with tf.device("CPU:0"):  # a named device halves the copies made on the way

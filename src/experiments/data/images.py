@@ -1,21 +1,28 @@
 """Image files as a source: one decoder, used the same way whatever keeps the result."""
 
 import hashlib
+import os
+import platform
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from experiments.data.base import DataSpec
+from experiments.data.pack import Contents
+from experiments.data.passing import through
 from experiments.data.pipeline import Indices
 from experiments.data.progress import progress
-from experiments.data.scan import Damage, Record
+from experiments.data.scan import Damage, Record, named
+from experiments.errors import DataError
 
+_VERSION = 1  # to be raised with every change of what Decoder gives
 # row, column of each EXIF orientation, after 5 to 8 were mirrored at the diagonal
 _BACKWARDS = tuple((number in {3, 4, 7, 8}, number in {2, 3, 6, 7}) for number in range(9))
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG: a grey image stays what it is
@@ -36,6 +43,11 @@ class Decoder:
     @property
     def shape(self) -> tuple[int, int, int]:
         return (*self.image_size, self.channels)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything but the file that decides a pixel: TensorFlow brings the libraries that decode."""
+        return {**asdict(self), "decoder": _VERSION, "tensorflow": tf.__version__, "machine": platform.machine()}
 
     def __call__(self, content: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself.
@@ -100,7 +112,53 @@ class FileSource:
         images = tf.data.Dataset.from_tensor_slices((paths, orientations)).map(
             read, num_parallel_calls=num_parallel_calls, deterministic=True
         )
-        return images.batch(batch_size)
+        numbers = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+        return tf.data.Dataset.zip(numbers, images.batch(batch_size)).map(
+            self._checked, num_parallel_calls=num_parallel_calls, deterministic=True
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def _checked(self, positions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Looks after decoding whether the files are still those of the scan: what is kept must be what was hashed."""
+
+        def check(numbers: Indices) -> None:
+            changed = self.changed(numbers.tolist())
+            if changed:
+                raise ValueError(f"changed since the scan: {named(changed)}")
+
+        return through(check, [positions], images)
+
+    def changed(self, positions: Iterable[int]) -> list[str]:
+        """The names of those whose size or time of change is no more that of the scan; one that is gone is none."""
+        return [self.names[number] for number in positions if self._has_changed(number)]
+
+    def _has_changed(self, number: int) -> bool:
+        try:
+            now = os.stat(self.names[number])  # noqa: PTH116 -- called for every image of an epoch
+        except FileNotFoundError:
+            return False
+        state = self.records[number].state
+        return (now.st_size, now.st_mtime_ns) != (state.num_bytes, state.modified_ns)
+
+    def complaint(self) -> DataError | None:
+        changed = self.changed(range(len(self.records)))
+        if not changed:
+            return None
+        count = "1 image" if len(changed) == 1 else f"{len(changed)} images"
+        return DataError(
+            f"{count} of {len(self.records)} changed while they were trained on: {named(changed)}. Expected files that "
+            "stay as they were when the run began. Start again when nothing writes to the folder any more."
+        )
+
+    def contents(self, split: str) -> Contents:
+        """What a pack of the decoded images is; `split` is for people."""
+        return Contents(
+            identity={"images": _in_order(self.records), **self.decoder.identity},
+            shape=self.decoder.shape,
+            dtype="uint8",
+            labels=self.labels,
+            about={"source": str(self.root.absolute()), "split": split},
+        )
 
     def damaged(self) -> list[str]:
         with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
@@ -117,6 +175,11 @@ class FileSource:
         except tf.errors.OpError:
             return True
         return False
+
+
+def _in_order(records: Sequence[Record]) -> str:
+    """SHA-256 over the content of every image as they lie in a pack."""
+    return hashlib.sha256("".join(record.sha256 for record in records).encode()).hexdigest()
 
 
 def digest(records: Sequence[Record]) -> str:

@@ -89,7 +89,7 @@ def _orientation(image: Image.Image) -> int:
         found = image.getexif().get(Base.Orientation)
     except (OSError, SyntaxError, ValueError, struct.error):
         return 1
-    return int(found) if found in range(1, 9) else 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def jpeg_header(content: bytes) -> Header:

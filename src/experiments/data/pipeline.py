@@ -41,6 +41,10 @@ class Source(Protocol):
         """The names of all examples that cannot be read, found by reading every one."""
         ...
 
+    def complaint(self) -> DataError | None:
+        """What else has stopped reading: files that changed, a cache that takes nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batching:
