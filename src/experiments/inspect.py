@@ -11,8 +11,8 @@ from experiments.doors import CONF, enter, job
 from experiments.quiet import quiet_start
 
 register()
-# So that what training would refuse is reported instead, and nothing is kept.
-_READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none"}
+# So that what training would refuse is reported instead, every file is read, and no pixels are kept.
+_READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none", "rescan": True}
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="inspect")
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
         from experiments.inspection_report import print_report
 
     changes = {key: value for key, value in _READ_ONLY.items() if key in cfg.data}
-    inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes))
+    inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes), decode=cfg.decode)
     page = None if cfg.output is None else Path(cfg.output)
     if page is not None:
         write_page(page, inspection, cfg.samples)

@@ -48,6 +48,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
         "cache_required": True,
         "on_corrupt": "error",
         "allow_leakage": False,
+        "rescan": False,
         **array_options(),
     }
 

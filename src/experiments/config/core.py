@@ -64,6 +64,7 @@ class Predict:
 @dataclass
 class Inspect:
     output: str | None = MISSING
+    decode: bool = MISSING
     samples: int = at_least(0)
     data: Any = MISSING
 

@@ -32,6 +32,7 @@ class Files(Batches):
     cache_required: bool = MISSING
     on_corrupt: str = one_of("error", "skip")
     allow_leakage: bool = MISSING
+    rescan: bool = MISSING
 
 
 @dataclass

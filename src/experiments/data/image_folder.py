@@ -12,6 +12,7 @@ from experiments.data.class_folders import class_folders
 from experiments.data.images import Decoder, FileSource
 from experiments.data.manifest import check_leakage, check_whole, limited, read_manifest, reunited, tell_overlooked
 from experiments.data.pipeline import Auto, Batching, Source, indexed
+from experiments.data.remembered import memory_of
 from experiments.errors import DataError
 
 
@@ -26,6 +27,7 @@ class ImageOptions(TypedDict):
     cache_required: bool
     on_corrupt: str
     allow_leakage: bool
+    rescan: bool
     validation_fraction: float
     limit: int | None
     batch_size: int
@@ -49,6 +51,7 @@ def image_folder(
     cache_required: bool,
     on_corrupt: str,
     allow_leakage: bool,
+    rescan: bool,
     validation_fraction: float,
     limit: int | None,
     batch_size: int,
@@ -71,6 +74,7 @@ def image_folder(
     on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
     allow_leakage: whether the same image may be in two splits, byte for byte; where `path` has no folder for
         validation, such images go to training together.
+    rescan: reads every file, even one that has the size, times and inode it had when it was last read.
     limit: at most so many images of each split, every class keeping its share.
     sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
     Raises DataError when folders or files cannot be trained on.
@@ -78,7 +82,7 @@ def image_folder(
     root, decoder = Path(path), Decoder((image_size[0], image_size[1]), channels, antialias)
     folders = class_folders(root, validation_fraction)
     tell_overlooked(root, folders.splits())
-    manifest = read_manifest(root, limited(folders.splits(), limit))
+    manifest = read_manifest(root, limited(folders.splits(), limit), memory_of(root, cache_dir), rescan=rescan)
     check_whole(manifest, on_corrupt)
     if folders.held_out:
         manifest = reunited(manifest, limit)

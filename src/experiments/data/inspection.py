@@ -58,13 +58,16 @@ class Inspection:
     findings: tuple[Finding, ...]
 
 
-def inspect_splits(splits: Splits) -> Inspection:
-    """Looks at every example of every split that has positions (`IndexedSplit`)."""
+def inspect_splits(splits: Splits, *, decode: bool) -> Inspection:
+    """Looks at every example of every split that has positions (`IndexedSplit`).
+
+    decode: also decodes every image file, which finds damage that header and end marker do not show.
+    """
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     sources = {name: split.source for name, split in named.items() if isinstance(split, IndexedSplit)}
     examples = {name: tuple(_examples(name, source)) for name, source in sources.items()}
     files = {name: source for name, source in sources.items() if isinstance(source, FileSource)}
-    findings = [*_of_files(files, examples), *_duplicates(examples, splits.train.spec.class_names)]
+    findings = [*_of_files(files, examples, decode), *_duplicates(examples, splits.train.spec.class_names)]
     return Inspection(
         specs={name: split.spec for name, split in named.items() if split is not None},
         sources=sources,
@@ -102,7 +105,9 @@ def _examples(split: str, source: Source) -> Iterator[Example]:
             position += 1
 
 
-def _of_files(files: Mapping[str, FileSource], examples: Mapping[str, Sequence[Example]]) -> Iterator[Finding]:
+def _of_files(
+    files: Mapping[str, FileSource], examples: Mapping[str, Sequence[Example]], decode: bool
+) -> Iterator[Finding]:
     pairs = [pair for name, source in files.items() for pair in zip(examples[name], source.records, strict=True)]
     if not files:
         return
@@ -110,6 +115,11 @@ def _of_files(files: Mapping[str, FileSource], examples: Mapping[str, Sequence[E
     height, width = source.decoder.image_size
     damaged = [str(damage) for source in files.values() for damage in source.skipped]
     yield Finding("Damaged", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
+    if decode:
+        inside = tuple(name for source in files.values() for name in source.damaged())
+        yield Finding(
+            "Damaged inside", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
+        )
     yield _finding(
         "Wrong ending",
         "read by what they are",

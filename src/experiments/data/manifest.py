@@ -11,6 +11,7 @@ import numpy as np
 from experiments.data.class_folders import files_below
 from experiments.data.integrity import EXTENSIONS, kind_of
 from experiments.data.partition import spread
+from experiments.data.remembered import scan_again
 from experiments.data.scan import Damage, ImageFile, Record, counted, named, scan
 from experiments.errors import DataError
 
@@ -30,9 +31,15 @@ class Manifest:
         return sum(map(len, chain(self.records.values(), self.damaged.values())))
 
 
-def read_manifest(root: Path, splits: Mapping[str, Sequence[ImageFile]]) -> Manifest:
-    """Reads every file of all `splits` below `root` in one pass."""
-    found = iter(scan(root, [file for files in splits.values() for file in files]))
+def read_manifest(
+    root: Path, splits: Mapping[str, Sequence[ImageFile]], memory: Path | None = None, *, rescan: bool = False
+) -> Manifest:
+    """Reads every file of all `splits` below `root` in one pass.
+
+    memory: a file that remembers the last pass; files that have not changed since are read again for `rescan` only.
+    """
+    files = [file for split in splits.values() for file in split]
+    found = iter(scan(root, files) if memory is None else scan_again(root, files, memory, rescan=rescan))
     by_split = {split: [next(found) for _ in files] for split, files in splits.items()}
     return Manifest(
         root,
