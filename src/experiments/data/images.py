@@ -49,20 +49,26 @@ class Decoder:
         """Everything but the file that decides a pixel: TensorFlow brings the libraries that decode."""
         return {**asdict(self), "decoder": _VERSION, "tensorflow": tf.__version__, "machine": platform.machine()}
 
-    def __call__(self, content: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself.
+    def __call__(self, content: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself; None for upright.
 
         Raises tf.errors.InvalidArgumentError on bytes that are no image.
         """
-        stored = tf.io.decode_image(content, channels=3, expand_animations=False)
-        pixels = tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
+        pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
+        if orientation is not None:
+            pixels = _turned(pixels, orientation)
         resized = tf.image.resize(pixels, self.image_size, method="bilinear", antialias=self.antialias)
         if self.channels == 1:
             resized = tf.reduce_sum(resized * _LUMA, axis=-1, keepdims=True)
-        return tf.ensure_shape(tf.saturate_cast(tf.round(resized), tf.uint8), self.shape)
+        # weights of a mean keep to 0..255, so that nothing saturates
+        return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), self.shape)
 
-    def read(self, path: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    def read(self, path: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
         return self(tf.io.read_file(path), orientation)
+
+
+def _turned(stored: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    return tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
 
 
 def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -107,11 +113,12 @@ class FileSource:
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         paths = tf.constant([self.names[index] for index in indices], tf.string)
-        orientations = tf.constant([self.records[index].header.orientation for index in indices], tf.int32)
+        orientations = np.array([self.records[index].header.orientation for index in indices], np.int32)
+        # to ask each image costs a tenth of decoding it, so none is asked where all are upright
+        turned = bool((orientations != 1).any())
+        each = tf.data.Dataset.from_tensor_slices((paths, orientations) if turned else (paths,))
         read = tf.autograph.experimental.do_not_convert(self.decoder.read)
-        images = tf.data.Dataset.from_tensor_slices((paths, orientations)).map(
-            read, num_parallel_calls=num_parallel_calls, deterministic=True
-        )
+        images = each.map(read, num_parallel_calls=num_parallel_calls, deterministic=True)
         numbers = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
         return tf.data.Dataset.zip(numbers, images.batch(batch_size)).map(
             self._checked, num_parallel_calls=num_parallel_calls, deterministic=True
