@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from experiments.data.integrity import Header
 from experiments.data.scan import Damage, FileState, ImageFile, Record, scan
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 _FORMAT = 1
 # A file that changed just before a scan may change again within one tick of the file system's clock.
 _SETTLED = 2 * 10**9
-_Known = Mapping[str, Record]
+_Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
 
 
 def memory_of(root: Path, cache_dir: str) -> Path:
@@ -49,22 +50,23 @@ def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: 
         if isinstance(found, Record) and max(found.state.modified_ns, found.state.changed_ns) < begun - _SETTLED
     }
     if settled:
-        _save(memory, {**known, **same, **settled})
+        _save(memory, {**known, **{path: _row(record) for path, record in settled.items()}})
     return [same.get(file.path) or read[file.path] for file in files]
 
 
-def _unchanged(root: Path, file: ImageFile, known: _Known) -> Record | None:
-    record = known.get(file.path)
-    if record is None:
+def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record | None:
+    row = known.get(file.path)
+    if row is None:
         return None
     try:
         now = FileState.of(os.stat(f"{root}/{file.path}"))  # noqa: PTH116 -- called for every image
     except OSError:
         return None
-    return Record(file.path, file.label, record.sha256, record.header, now) if now == record.state else None
+    sha256, header, state = row
+    return Record(file.path, file.label, sha256, Header(*header), now) if now == FileState(*state) else None
 
 
-def _load(memory: Path) -> dict[str, Record]:
+def _load(memory: Path) -> dict[str, _Row]:
     """Nothing where there is no memory, or one that is damaged or of another version."""
     try:
         checksum, _, content = memory.read_bytes().partition(b"\n")
@@ -73,16 +75,11 @@ def _load(memory: Path) -> dict[str, Record]:
     if hashlib.sha256(content).hexdigest().encode() != checksum:
         return {}
     stored = json.loads(content)
-    if stored["format"] != _FORMAT:
-        return {}
-    return {
-        path: Record(path, 0, sha256, Header(*header), FileState(*state))
-        for path, (sha256, header, state) in stored["files"].items()
-    }
+    files: dict[str, _Row] = stored["files"] if stored["format"] == _FORMAT else {}
+    return files
 
 
-def _save(memory: Path, records: _Known) -> None:
-    files = {path: (record.sha256, _header(record), record.state) for path, record in records.items()}
+def _save(memory: Path, files: Mapping[str, _Row]) -> None:
     content = json.dumps({"format": _FORMAT, "files": files}, ensure_ascii=False).encode()
     partial = memory.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -95,6 +92,6 @@ def _save(memory: Path, records: _Known) -> None:
             partial.unlink()
 
 
-def _header(record: Record) -> tuple[str, int, int, str, int]:
+def _row(record: Record) -> _Row:
     header = record.header
-    return header.format, header.width, header.height, header.mode, header.orientation
+    return record.sha256, (header.format, header.width, header.height, header.mode, header.orientation), record.state
