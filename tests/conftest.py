@@ -23,6 +23,14 @@ from experiments.doors import CONF
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So that no test leaves packs in the cache of the person who runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["EXPERIMENTS_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos, MNIST and weights that EXPERIMENTS_REAL_DATA names."""

@@ -10,7 +10,7 @@ import pytest
 from experiments.doors import CONF
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "inspect", "doctor"])
 def test_help_shows_values_and_examples(command: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", f"experiments.{command}", "--help"], capture_output=True, text=True, check=True

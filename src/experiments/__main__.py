@@ -4,6 +4,8 @@ COMMANDS = {
     "train": "trains one experiment, or with -m a grid of them",
     "evaluate": "loss and metrics of a finished run on any split or other data",
     "predict": "class and probability for images",
+    "inspect": "counts, sizes, damaged files, duplicates and pictures of a data set",
+    "doctor": "what lies in the cache of decoded data, and its clean-up",
 }
 
 

@@ -70,7 +70,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         super().on_train_begin(logs)
         if self._images and len(self._train.spec.input_shape) == 3:
-            inputs, _ = next(iter(self._train.epoch(0)))
+            inputs, *_ = next(iter(self._train.epoch(0)))
             with self._train_writer.as_default():
                 tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)
 

@@ -97,7 +97,7 @@ def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:
     """The inputs of `indices` of an unshuffled split; reads only the batches that hold them."""
     found: dict[int, np.ndarray] = {}
     for step in sorted(set(indices // split.batch_size)):
-        inputs, _ = next(iter(split.epoch(0, first_step=int(step)).take(1)))
+        inputs, *_ = next(iter(split.epoch(0, first_step=int(step)).take(1)))
         for index in indices[indices // split.batch_size == step]:
             found[int(index)] = inputs[index % split.batch_size].numpy()
     return found

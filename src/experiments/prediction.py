@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.data.images import Decoder
+from experiments.data.integrity import EXTENSIONS, orientation_of
 from experiments.errors import DataError
 from experiments.figures import probabilities
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 BATCH_SIZE = 32
 CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 
@@ -67,7 +67,8 @@ class Classifier:
 
 def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
     try:
-        return decoder.read(tf.constant(str(file)))
+        content = file.read_bytes()
+        return decoder(tf.constant(content), tf.constant(orientation_of(content)))
     except tf.errors.InvalidArgumentError as error:
         raise DataError(
             f"{file} cannot be decoded: expected a whole JPEG, PNG, BMP or GIF image. Replace or remove it."

@@ -37,14 +37,18 @@ def make_photos() -> MakePhotos:
 
 
 @pytest.fixture
-def options() -> dict[str, Any]:
-    """What every image source takes, at the values of the config."""
+def options(tmp_path: Path) -> dict[str, Any]:
+    """What every image source takes; the values of the config, but for the cache."""
     return {
         "image_size": [16, 12],
         "channels": 3,
         "antialias": False,
         "cache": "none",
+        "cache_dir": str(tmp_path / "cache ö"),
+        "cache_required": True,
         "on_corrupt": "error",
+        "allow_leakage": False,
+        "rescan": False,
         **array_options(),
     }
 
@@ -62,6 +66,8 @@ def array_options() -> dict[str, Any]:
         "shuffle": True,
         "num_parallel_calls": "auto",
         "prefetch": "auto",
+        "sampling": "shuffled",
+        "class_weight": None,
         "seed": 0,
         "augment": (),
     }

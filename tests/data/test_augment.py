@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from experiments.data import ColorJitter, CropAndResize, Flip, Rot90, from_arrays
+from experiments.data import ColorJitter, CropAndResize, Flip, Rot90, Rotate, from_arrays
 from experiments.errors import DataError
 
-ALL = [Flip(True, True), Rot90(), CropAndResize(0.5), ColorJitter(0.3, 0.4)]
+ALL = [Flip(True, True), Rot90(), Rotate(30), CropAndResize(0.5), ColorJitter(0.3, 0.4)]
 
 
 def batch(dtype: str, count: int = 8) -> Any:
@@ -29,7 +30,7 @@ def test_shape_dtype_and_range_are_kept_whatever_the_batch(augmentation: Any, dt
     whole = augmentation(tf.constant(images), tf.constant(u)).numpy()
     assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
     assert whole.min() >= 0
-    assert whole.max() <= (255 if dtype == "uint8" else 1)
+    assert whole.max() <= (255 if dtype == "uint8" else 1 + 1e-6)
     for index in range(8):
         alone = augmentation(tf.constant(images[index : index + 1]), tf.constant(u[index : index + 1])).numpy()
         np.testing.assert_array_equal(alone[0], whole[index])
@@ -40,6 +41,22 @@ def test_rot90_turns_as_numpy_does() -> None:
     turned = Rot90()(tf.constant(images), tf.constant([[0.1], [0.3], [0.6], [0.9]])).numpy()
     for turns, (image, result) in enumerate(zip(images, turned, strict=True)):
         np.testing.assert_array_equal(result, np.rot90(image, turns))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_rotating_turns_by_the_angle_drawn(dtype: str) -> None:
+    images = batch(dtype, 3)
+    turned = Rotate(90)(tf.constant(images), tf.constant([[0.0], [0.5], [1.0]])).numpy()
+    for result, turns, image in zip(turned, (-1, 0, 1), images, strict=True):
+        np.testing.assert_allclose(result, np.rot90(image, turns), atol=1e-4 if dtype == "float32" else 1)
+
+
+def test_rotating_agrees_with_pillow_away_from_the_border() -> None:
+    image = np.asarray(Image.fromarray(batch("uint8", 1)[0]).resize((41, 31), Image.Resampling.BICUBIC))
+    turned = Rotate(20)(tf.constant(image[None]), tf.constant([[1.0]])).numpy()[0]
+    expected = np.asarray(Image.fromarray(image).rotate(20, Image.Resampling.BILINEAR))
+    difference = np.abs(turned.astype(int) - expected)[10:-10, 10:-10]
+    assert difference.max() <= 2
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), [(True, False), (False, True), (True, True)])

@@ -55,7 +55,9 @@ def test_the_archive_becomes_a_data_set(tmp_path: Path, serve: Callable[[bytes],
     assert sum(found.values()) == 2 * PHOTOS
     assert found["train/cats"] + found["train/dogs"] > 0.65 * 2 * PHOTOS
     assert splits.train.spec.class_names == ("cats", "dogs")
-    assert (root / "train/cats/cat.0.jpg").read_bytes() == photo(0)
+    (written,) = root.glob("*/cats/cat.0.jpg")
+    assert written.read_bytes() == photo(0)
+    assert (root / written.parts[-3] / "dogs/dog.0.jpg").exists(), "the same photo must not be in two splits"
     assert [entry.name for entry in root.parent.iterdir() if not entry.name.endswith(".lock")] == ["cats dogs"]
     asked = len(server.requested)
     cats_dogs(str(root), url=server.url, sha256="", **options)

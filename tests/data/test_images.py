@@ -12,7 +12,8 @@ from PIL import Image
 
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
 from experiments.data.images import Decoder, digest
-from experiments.data.scan import Record
+from experiments.data.integrity import Header
+from experiments.data.scan import FileState, Record
 from experiments.errors import DataError
 
 TWO = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
@@ -43,7 +44,7 @@ def test_the_spec_tells_what_is_there(photos: Path, options: dict[str, Any]) -> 
 def test_grey_stays_the_grey_it_is(tmp_path: Path, kind: str) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "grey", kind)
-    decoded = Decoder((16, 16), channels=1, antialias=False).read(tf.constant(str(tmp_path / "grey")))
+    decoded = Decoder((16, 16), channels=1, antialias=False).read(tf.constant(str(tmp_path / "grey")), tf.constant(1))
     np.testing.assert_array_equal(decoded[..., 0], values)
 
 
@@ -78,7 +79,7 @@ def test_damaged_files_stop_the_scan_and_are_named(photos: Path, options: dict[s
     with pytest.raises(DataError) as raised:
         image_folder(str(photos), **options)
     assert str(raised.value) == (
-        f"2 images of 11 below '{photos}' cannot be read: train/cats/001.jpg (truncated), train/dogs/002.jpg (empty). "
+        f"2 images of 17 below '{photos}' cannot be read: train/cats/001.jpg (truncated), train/dogs/002.jpg (empty). "
         "Remove or replace them, or set data.on_corrupt=skip to leave them out."
     )
 
@@ -93,7 +94,7 @@ def test_skipping_leaves_them_out_and_tells(
     assert (spec.num_examples, spec.class_counts) == (7, (2, 5))
     assert spec.skipped[0] == "train/cats/000.jpg (truncated)"
     assert len(spec.skipped) == 4
-    assert "Left out 4 images of 11" in caplog.text
+    assert "Left out 4 images of 17" in caplog.text
     assert "and 1 more" in caplog.text
 
 
@@ -105,16 +106,18 @@ def test_nothing_left_is_an_error(photos: Path, options: dict[str, Any]) -> None
 
 
 def test_the_digest_is_of_content_and_place_not_of_order() -> None:
-    records = [Record(f"{name}.jpg", 0, 1, name * 3, 2, 2) for name in "abc"]
+    header = Header("JPEG", 2, 2, "RGB", 1)
+    state = FileState(1, 1, 1, 1)
+    records = [Record(f"{name}.jpg", 0, name * 3, header, state) for name in "abc"]
     assert digest(records) == digest(records[::-1])
-    assert digest(records) != digest([*records[:2], Record("c.jpg", 1, 1, "ccc", 2, 2)])
+    assert digest(records) != digest([*records[:2], Record("c.jpg", 1, "ccc", header, state)])
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_damage_inside_is_named_when_training_finds_it(photos: Path, options: dict[str, Any], cache: str) -> None:
     victim = photos / "train/dogs/003.jpg"
-    splits = image_folder(str(photos), **{**options, "cache": cache})
     _spoil(victim)
+    splits = image_folder(str(photos), **{**options, "cache": cache})
     with pytest.raises(DataError) as raised, named_errors(splits):
         _read(splits)
     assert str(raised.value) == (

@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from experiments.data.integrity import Header, UnreadableImageError, read_header
@@ -21,7 +23,7 @@ def encoded(kind: str, mode: str = "RGB", **options: object) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_header_of_a_whole_image_is_read(kind: str) -> None:
-    assert read_header(encoded(kind)) == Header(kind, 56, 40)
+    assert read_header(encoded(kind)) == Header(kind, 56, 40, "P" if kind == "GIF" else "RGB", 1)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
@@ -50,9 +52,31 @@ def test_an_end_marker_inside_the_thumbnail_does_not_count() -> None:
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail
     content = encoded("JPEG")
     whole = content[:2] + segment + content[2:]
-    assert read_header(whole).width == 56
+    assert (read_header(whole).width, read_header(whole).orientation) == (56, 1)
     with pytest.raises(UnreadableImageError, match="truncated"):
         read_header(whole[:-200])
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    progressive=st.booleans(),
+    exif=st.sampled_from([b"", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"]),
+    comment=st.binary(max_size=30),
+)
+def test_a_jpeg_is_read_as_pillow_reads_it(
+    size: tuple[int, int], mode: str, progressive: bool, exif: bytes, comment: bytes
+) -> None:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, "JPEG", progressive=progressive, exif=exif, comment=comment)
+    with Image.open(stream) as image:
+        assert read_header(stream.getvalue()) == Header("JPEG", *image.size, image.mode, 1)
+
+
+@given(st.binary(max_size=200))
+def test_nothing_that_starts_like_a_jpeg_stops_the_scan(rest: bytes) -> None:
+    with pytest.raises(UnreadableImageError):
+        read_header(b"\xff\xd8\xff" + rest)
 
 
 def test_bytes_after_the_end_marker_do_no_harm() -> None:
@@ -66,7 +90,9 @@ def test_a_bmp_that_tensorflow_would_misread_is_refused(mode: str) -> None:
         read_header(encoded("BMP", mode))
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("BMP", "L"), ("BMP", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("BMP", "L"), ("BMP", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L"), ("JPEG", "CMYK")]
+)
 def test_what_passes_can_be_decoded(kind: str, mode: str) -> None:
     content = encoded(kind, mode)
     read_header(content)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data import ColorJitter, CropAndResize, Flip, IndexedSplit, Rot90, Splits, from_arrays
+from experiments.data import ColorJitter, CropAndResize, Flip, IndexedSplit, Rot90, Rotate, Splits, from_arrays
 
-AUGMENTATIONS = (Flip(True, True), Rot90(), CropAndResize(0.6), ColorJitter(0.2, 0.3))
+AUGMENTATIONS = (Flip(True, True), Rot90(), Rotate(15), CropAndResize(0.6), ColorJitter(0.2, 0.3))
 
 
 def images(count: int, seed: int = 0) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import fraction, share
+from experiments.config.fields import at_most, fraction, share
 
 
 @dataclass
@@ -17,6 +17,12 @@ class Flip:
 @dataclass
 class Rot90:
     _target_: str = MISSING
+
+
+@dataclass
+class Rotate:
+    _target_: str = MISSING
+    degrees: float = at_most(180)
 
 
 @dataclass
@@ -35,6 +41,7 @@ class ColorJitter:
 SCHEMAS: dict[str, type] = {
     "flip": Flip,
     "rot90": Rot90,
+    "rotate": Rotate,
     "crop_and_resize": CropAndResize,
     "color_jitter": ColorJitter,
 }

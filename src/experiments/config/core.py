@@ -62,6 +62,23 @@ class Predict:
 
 
 @dataclass
+class Inspect:
+    output: str | None = MISSING
+    decode: bool = MISSING
+    samples: int = at_least(0)
+    data: Any = MISSING
+
+
+@dataclass
+class Doctor:
+    cache_dir: str = MISSING
+    prune: bool = MISSING
+    older_than_days: float = at_least(0)
+    fix: bool = MISSING
+    format: str = one_of("table", "csv", "json")
+
+
+@dataclass
 class Config:
     seed: int = at_least(0)
     epochs: int = at_least(1)

@@ -1,6 +1,7 @@
 """Types of the data options."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -12,6 +13,8 @@ class Batches:
     _target_: str = MISSING
     batch_size: int = at_least(1)
     shuffle: bool = MISSING
+    sampling: str = one_of("shuffled", "balanced")
+    class_weight: Any = MISSING
     num_parallel_calls: int | str = auto_or_at_least(1)
     prefetch: int | str = auto_or_at_least(0)
     limit: int | None = at_least(1)
@@ -24,8 +27,12 @@ class Files(Batches):
     image_size: list[int] = sizes(2)  # noqa: RUF009 -- a field, made anew for each class
     channels: int = one_of(1, 3)
     antialias: bool = MISSING
-    cache: str = one_of("none", "memory")
+    cache: str = one_of("none", "memory", "disk")
+    cache_dir: str = MISSING
+    cache_required: bool = MISSING
     on_corrupt: str = one_of("error", "skip")
+    allow_leakage: bool = MISSING
+    rescan: bool = MISSING
 
 
 @dataclass

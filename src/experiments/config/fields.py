@@ -29,6 +29,11 @@ def above(minimum: float) -> Any:
     return _field(lambda value: value > minimum, f"a number above {minimum:g}")
 
 
+def at_most(maximum: float) -> Any:
+    """0 <= value <= maximum."""
+    return _field(lambda value: 0 <= value <= maximum, f"a number from 0 to {maximum:g}")
+
+
 def fraction() -> Any:
     """0 <= value < 1: a dropout rate, a momentum, a share of examples."""
     return _field(lambda value: 0 <= value < 1, "a number from 0 up to, not including, 1")

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from hydra.core.config_store import ConfigStore
 
-from experiments.config.core import Config, Evaluate, Predict
+from experiments.config.core import Config, Doctor, Evaluate, Inspect, Predict
 
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
@@ -19,7 +19,8 @@ def schemas(group: str) -> Mapping[str, type]:
 def register() -> None:
     """Makes `/schema/<group>/<option>` available to the defaults lists in `conf/`."""
     store = ConfigStore.instance()
-    for name, node in {"config": Config, "evaluate": Evaluate, "predict": Predict}.items():
+    doors = {"evaluate": Evaluate, "predict": Predict, "inspect": Inspect, "doctor": Doctor}
+    for name, node in {"config": Config, **doors}.items():
         store.store(group="schema", name=name, node=node)
     for group in GROUPS:
         for option, schema in schemas(group).items():

@@ -1,7 +1,7 @@
 """Data sets as splits whose batches are addressed by epoch and step."""
 
 from experiments.data.arrays import from_arrays
-from experiments.data.augment import Augmentation, ColorJitter, CropAndResize, Flip, Rot90
+from experiments.data.augment import Augmentation, ColorJitter, CropAndResize, Flip, Rot90, Rotate
 from experiments.data.base import DataSpec, Split, Splits
 from experiments.data.cats_dogs import cats_dogs
 from experiments.data.damage import named_errors
@@ -21,6 +21,7 @@ __all__ = [
     "Flip",
     "IndexedSplit",
     "Rot90",
+    "Rotate",
     "Source",
     "Split",
     "Splits",

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from experiments.data.augment import Augmentation
+from experiments.data.balance import ClassWeight
 from experiments.data.base import DataSpec, Splits
 from experiments.data.partition import held_out, spread
 from experiments.data.pipeline import Auto, Batching, Indices, indexed
@@ -67,6 +68,9 @@ class ArraySource:
     def damaged(self) -> list[str]:
         return []
 
+    def complaint(self) -> DataError | None:
+        return None
+
     @cached_property
     def _inputs(self) -> tf.Tensor:
         with tf.device("CPU:0"):  # a named device halves the copies made on the way
@@ -95,12 +99,15 @@ def from_arrays(
     source: str = "arrays",
     num_parallel_calls: Auto = "auto",
     prefetch: Auto = "auto",
+    sampling: str = "shuffled",
+    class_weight: ClassWeight = None,
 ) -> Splits:
     """Splits of (inputs [n, ...], integer labels [n]) pairs.
 
     uint8 inputs are pixels and stay as they are, [n, height, width] becoming [n, height, width, 1]; anything else
     becomes float32. Without `validation`, `validation_fraction` of `train` is held out by a hash of the position,
     the same for every seed. `limit` keeps at most so many examples of each split; `source` says where they are from.
+    `sampling` and `class_weight` concern training only: see `Batching`.
     Raises DataError naming the array when lengths, shapes or labels do not fit.
     """
     parts = {"train": _examples(train, "train")}
@@ -116,7 +123,7 @@ def from_arrays(
         name: ArraySource(name, part.take(spread(part.labels, limit)) if limit is not None else part, names, source)
         for name, part in parts.items()
     }
-    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch)
+    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)
     return indexed(sources["train"], sources["validation"], sources.get("test"), batching)
 
 

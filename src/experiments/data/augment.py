@@ -1,13 +1,17 @@
 """Stateless augmentation: each example brings its own uniform numbers, so batch and position change nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from experiments.data.base import DataSpec
 from experiments.errors import DataError
+
+Change = Callable[[tf.Tensor], tf.Tensor]
+_ANGLES = 4096
 
 
 class Augmentation(Protocol):
@@ -31,9 +35,9 @@ class Flip:
 
     def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         if self.horizontal:
-            images = _where(u[:, 0] < 0.5, images[:, :, ::-1], images)
+            images = _changed(images, u[:, 0] < 0.5, [lambda chosen: tf.reverse(chosen, [2])])
         if self.vertical:
-            images = _where(u[:, 1] < 0.5, images[:, ::-1], images)
+            images = _changed(images, u[:, 1] < 0.5, [lambda chosen: tf.reverse(chosen, [1])])
         return images
 
 
@@ -49,10 +53,44 @@ class Rot90:
                 f"augment=rot90 turns square images only: received {images.shape[1]} x {images.shape[2]}. "
                 "Set data.image_size to two equal numbers or leave rot90 out."
             )
-        turns = tf.cast(u[:, 0] * 4.0, tf.int32)
-        images = _where(turns % 2 == 1, tf.transpose(images, [0, 2, 1, 3]), images)
-        images = _where((turns == 1) | (turns == 2), images[:, ::-1], images)
-        return _where(turns >= 2, images[:, :, ::-1], images)
+        return _changed(
+            images,
+            u[:, 0] * 4.0,
+            [
+                lambda chosen: tf.reverse(tf.transpose(chosen, [0, 2, 1, 3]), [1]),
+                lambda chosen: tf.reverse(chosen, [1, 2]),
+                lambda chosen: tf.reverse(tf.transpose(chosen, [0, 2, 1, 3]), [2]),
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turns around the centre by an angle from -`degrees` to `degrees`, bilinear; corners are filled by reflection."""
+
+    degrees: float
+    draws: int = 1
+
+    def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        # looked up: the last bit of tf.sin depends on the place in the batch
+        angles = np.radians(np.linspace(-self.degrees, self.degrees, _ANGLES + 1))
+        drawn = tf.cast(u[:, 0] * _ANGLES, tf.int32)
+        sine, cosine = (tf.gather(table.astype(np.float32), drawn) for table in (np.sin(angles), np.cos(angles)))
+        zero = tf.zeros_like(sine)
+        height, width = images.shape[1], images.shape[2]
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        shift_x = middle_x - cosine * middle_x + sine * middle_y
+        shift_y = middle_y - sine * middle_x - cosine * middle_y
+        turned = tf.raw_ops.ImageProjectiveTransformV3(
+            images=tf.cast(images, tf.float32),
+            # where each pixel comes from: x' = cos x - sin y + shift_x, y' = sin x + cos y + shift_y
+            transforms=tf.stack([cosine, -sine, shift_x, sine, cosine, shift_y, zero, zero], axis=1),
+            output_shape=(height, width),
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="REFLECT",
+        )
+        return _restored(turned, images.dtype)
 
 
 @dataclass(frozen=True)
@@ -83,11 +121,14 @@ class ColorJitter:
     draws: int = 2
 
     def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        highest = 255.0 if images.dtype == tf.uint8 else 1.0
-        sway = (2.0 * u - 1.0)[:, :, None, None, None]
-        shift, factor = sway[:, 0] * self.brightness * highest, 1.0 + sway[:, 1] * self.contrast
-        changed = (tf.cast(images, tf.float32) - highest / 2) * factor + highest / 2 + shift
-        return _restored(tf.clip_by_value(changed, 0.0, highest), images.dtype)
+        highest = 255.0 if images.dtype.is_integer else 1.0
+        sway = 2.0 * u - 1.0
+        factor = 1.0 + sway[:, 1] * self.contrast
+        shift = (1.0 - factor) * highest / 2 + sway[:, 0] * self.brightness * highest
+        if images.dtype.is_integer:
+            shift += 0.5  # rounds: the cast cuts
+        changed = tf.cast(images, tf.float32) * _of_images(factor) + _of_images(shift)
+        return tf.cast(tf.clip_by_value(changed, 0.0, highest), images.dtype)
 
 
 def augmented(images: tf.Tensor, u: tf.Tensor, augmentations: Sequence[Augmentation]) -> tf.Tensor:
@@ -116,8 +157,20 @@ def check_augmentations(augmentations: Sequence[Augmentation], spec: DataSpec) -
             )
 
 
-def _where(chosen: tf.Tensor, then: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-    return tf.where(chosen[:, None, None, None], then, otherwise)
+def _changed(images: tf.Tensor, choice: tf.Tensor, changes: Sequence[Change]) -> tf.Tensor:
+    """Image i is left alone where int(choice[i]) is 0, else goes through changes[int(choice[i]) - 1].
+
+    Each change gets only its own images: ten times as fast as changing all and choosing by tf.where.
+    """
+    number = tf.cast(choice, tf.int32)
+    parts = tf.dynamic_partition(images, number, len(changes) + 1)
+    places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), number, len(changes) + 1)
+    results = [parts[0], *(change(part) for change, part in zip(changes, parts[1:], strict=True))]
+    return tf.ensure_shape(tf.dynamic_stitch(places, results), images.shape)
+
+
+def _of_images(values: tf.Tensor) -> tf.Tensor:
+    return values[:, None, None, None]
 
 
 def _restored(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

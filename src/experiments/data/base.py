@@ -42,9 +42,9 @@ class Split(Protocol):
     def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
-        """Batches (inputs, labels) of `epoch` from `first_step` on.
+        """Batches (inputs, labels), or (inputs, labels, weights) where examples have any, from `first_step` on.
 
-        inputs: [batch, *input_shape] of `spec.input_dtype`; labels: int64 [batch].
+        inputs: [batch, *input_shape] of `spec.input_dtype`; labels: int64 [batch]; weights: float32 [batch].
         The last batch may be short; `element_spec` always has a batch axis of None.
         """
         ...

@@ -1,5 +1,6 @@
 """The photos of Dogs vs. Cats: a folder of yours, or Microsoft's public archive of them."""
 
+import hashlib
 import logging
 import re
 import zipfile
@@ -23,7 +24,8 @@ def cats_dogs(path: str, *, url: str, sha256: str, **options: Unpack[ImageOption
     """Splits of the photos below `path`, as `image_folder` makes them.
 
     When there is no `path`, the archive at `url` is downloaded (786 MB), checked against `sha256` and unpacked to
-    train/, valid/ and test/ of `path`: 80, 10 and 10 % by a hash of the file names, unreadable files left out.
+    train/, valid/ and test/ of `path`: 80, 10 and 10 % by a hash of the content, so that photos the archive holds twice
+    stay together; unreadable files are left out.
     Raises DataError when that fails.
     """
     root = Path(path)
@@ -67,12 +69,12 @@ def _write_photo(content: bytes, folder: Path, kind: str, name: str) -> bool:
     except UnreadableImageError:
         return False
     name = f"{kind}.{name}"
-    file = folder / _split(name) / f"{kind}s" / name
+    file = folder / _split(content) / f"{kind}s" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return True
 
 
-def _split(name: str) -> str:
-    where = position(name)
+def _split(content: bytes) -> str:
+    where = position(hashlib.sha256(content).hexdigest())
     return "valid" if where < 0.1 else "test" if where < 0.2 else "train"

@@ -1,6 +1,7 @@
 """Finds the images of a folder: `train/`, `valid/` and `test/` or none of them, then one folder a class."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,20 @@ _VALIDATION = ("valid", "validation")
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The classes, sorted by name, and the images of each split, sorted by class and path."""
+    """The classes, sorted by name, and the images of each split, sorted by class and path.
+
+    held_out: whether `validation` has no folder of its own and was taken from the training images.
+    """
 
     class_names: tuple[str, ...]
     train: tuple[ImageFile, ...]
     validation: tuple[ImageFile, ...]
     test: tuple[ImageFile, ...] | None
+    held_out: bool
+
+    def splits(self) -> dict[str, tuple[ImageFile, ...]]:
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: files for name, files in named.items() if files is not None}
 
 
 def class_folders(root: Path, validation_fraction: float) -> ClassFolders:
@@ -36,13 +45,14 @@ def class_folders(root: Path, validation_fraction: float) -> ClassFolders:
     if not (root / "train").is_dir():
         _check_no_lone_split(root)
         classes, files = _classes(root, "")
-        return ClassFolders(classes, *_divided(root, files, validation_fraction), test=None)
+        return ClassFolders(classes, *_divided(root, files, validation_fraction), test=None, held_out=True)
     classes, train = _classes(root, "train")
     validation = _other_split(root, _VALIDATION, classes)
     test = _other_split(root, ("test",), classes)
+    held_out = validation is None
     if validation is None:
         train, validation = _divided(root, train, validation_fraction)
-    return ClassFolders(classes, train, validation, test)
+    return ClassFolders(classes, train, validation, test, held_out)
 
 
 def _check_no_lone_split(root: Path) -> None:
@@ -75,28 +85,26 @@ def _classes(root: Path, split: str) -> tuple[tuple[str, ...], tuple[ImageFile, 
             f"'{folder}' has {len(names)} class folders ({', '.join(names) or 'none'}): expected 2 or more. "
             f"Set data.path to a folder with {LAYOUT}."
         )
-    files = [
-        ImageFile((Path(split) / path).as_posix(), label)
-        for label, name in enumerate(names)
-        for path in _images(folder, name)
-    ]
+    files = [ImageFile(path, label) for label, name in enumerate(names) for path in _images(root, split, name)]
     return tuple(names), tuple(files)
 
 
-def _images(folder: Path, class_name: str) -> list[Path]:
-    """Paths relative to `folder`, sorted; folders within a class folder are searched too."""
-    found = [
-        Path(parent, name).relative_to(folder)
-        for parent, _, names in os.walk(folder / class_name, followlinks=True)
-        for name in names
-        if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
-    ]
+def _images(root: Path, split: str, class_name: str) -> list[str]:
+    """Paths relative to `root`, sorted folder by folder; folders within a class folder are searched too."""
+    found = [path for path in files_below(root, root / split / class_name) if path.lower().endswith(EXTENSIONS)]
     if not found:
         raise DataError(
-            f"The class folder '{folder / class_name}' holds no image: expected files ending in "
+            f"The class folder '{root / split / class_name}' holds no image: expected files ending in "
             f"{', '.join(EXTENSIONS)}. Add images or remove the folder."
         )
-    return sorted(found)
+    return sorted(found, key=lambda path: path.split("/"))
+
+
+def files_below(root: Path, folder: Path) -> Iterator[str]:
+    """Every file of `folder` and its folders that is not hidden, relative to `root`, with forward slashes."""
+    for parent, _, names in os.walk(folder, followlinks=True):
+        prefix = Path(parent).relative_to(root).as_posix()
+        yield from (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
 
 def _divided(

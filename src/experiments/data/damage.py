@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from experiments.data.base import Splits
-from experiments.data.pipeline import IndexedSplit
+from experiments.data.pipeline import IndexedSplit, Source
 from experiments.data.scan import named
 from experiments.errors import DataError
 
@@ -21,13 +21,19 @@ _READING = (
 
 @contextmanager
 def named_errors(splits: Splits) -> Iterator[None]:
-    """Around training: an error of TensorFlow that unreadable examples explain becomes a DataError naming them.
+    """Around training: an error of TensorFlow that the examples or their cache explain becomes a DataError saying so.
 
-    Every example is read again to find them; any other error passes through unchanged.
+    Every example is read again to find those that are damaged; any other error passes through unchanged.
     """
     try:
         yield
-    except _READING as error:
+    except (*_READING, tf.errors.UnknownError) as error:
+        for source in _sources(splits):
+            complaint = source.complaint()
+            if complaint is not None:
+                raise complaint from error
+        if not isinstance(error, _READING):
+            raise
         damaged = _damaged(splits)
         if not damaged:
             raise
@@ -39,5 +45,9 @@ def named_errors(splits: Splits) -> Iterator[None]:
 
 
 def _damaged(splits: Splits) -> list[str]:
+    return [name for source in _sources(splits) for name in source.damaged()]
+
+
+def _sources(splits: Splits) -> list[Source]:
     every = (splits.train, splits.validation, splits.test)
-    return [name for split in every if isinstance(split, IndexedSplit) for name in split.source.damaged()]
+    return [split.source for split in every if isinstance(split, IndexedSplit)]

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
-
 from experiments.data.augment import Augmentation
+from experiments.data.balance import ClassWeight
 from experiments.data.base import Splits
-from experiments.data.cache import cached
+from experiments.data.cache import Cache
 from experiments.data.class_folders import class_folders
 from experiments.data.images import Decoder, FileSource
-from experiments.data.partition import spread
+from experiments.data.manifest import check_leakage, check_whole, limited, read_manifest, reunited, tell_overlooked
 from experiments.data.pipeline import Auto, Batching, Source, indexed
-from experiments.data.scan import ImageFile, scan
+from experiments.data.remembered import memory_of
 from experiments.errors import DataError
 
 
@@ -24,13 +23,19 @@ class ImageOptions(TypedDict):
     channels: int
     antialias: bool
     cache: str
+    cache_dir: str
+    cache_required: bool
     on_corrupt: str
+    allow_leakage: bool
+    rescan: bool
     validation_fraction: float
     limit: int | None
     batch_size: int
     shuffle: bool
     num_parallel_calls: Auto
     prefetch: Auto
+    sampling: str
+    class_weight: ClassWeight
     seed: int
     augment: Sequence[Augmentation]
 
@@ -42,13 +47,19 @@ def image_folder(
     channels: int,
     antialias: bool,
     cache: str,
+    cache_dir: str,
+    cache_required: bool,
     on_corrupt: str,
+    allow_leakage: bool,
+    rescan: bool,
     validation_fraction: float,
     limit: int | None,
     batch_size: int,
     shuffle: bool,
     num_parallel_calls: Auto,
     prefetch: Auto,
+    sampling: str,
+    class_weight: ClassWeight,
     seed: int,
     augment: Sequence[Augmentation],
 ) -> Splits:
@@ -57,26 +68,37 @@ def image_folder(
     path: holds train/, valid/ (or validation/) and perhaps test/ with one folder per class in each, or one folder
         per class; then `validation_fraction` is held out by a hash of the file names.
     image_size: [height, width] in pixels; inputs are uint8 [height, width, channels].
-    cache: "none" decodes in every epoch, "memory" once; both give the same bits.
+    cache: "none" decodes in every epoch, "memory" and "disk" in the first one; all give the same bits. On disk the
+        pixels lie below `cache_dir`, for every later run too; `cache_required` says whether a folder that cannot be
+        written or has no room is an error, or one line in the log.
     on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
+    allow_leakage: whether the same image may be in two splits, byte for byte; where `path` has no folder for
+        validation, such images go to training together.
+    rescan: reads every file, even one that has the size, times and inode it had when it was last read.
     limit: at most so many images of each split, every class keeping its share.
+    sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
     Raises DataError when folders or files cannot be trained on.
     """
-    root, height_width = Path(path), (image_size[0], image_size[1])
+    root, decoder = Path(path), Decoder((image_size[0], image_size[1]), channels, antialias)
     folders = class_folders(root, validation_fraction)
-    decoder = Decoder(height_width, channels, antialias)
+    tell_overlooked(root, folders.splits())
+    manifest = read_manifest(root, limited(folders.splits(), limit), memory_of(root, cache_dir), rescan=rescan)
+    check_whole(manifest, on_corrupt)
+    if folders.held_out:
+        manifest = reunited(manifest, limit)
+    if not allow_leakage:
+        check_leakage(manifest)
 
-    def source(split: str, files: Sequence[ImageFile]) -> Source:
-        labels = np.array([file.label for file in files], np.int64)
-        chosen = [files[index] for index in spread(labels, limit)]
-        records, skipped = scan(root, chosen, on_corrupt)
+    def source(split: str) -> Source:
+        records, damaged = manifest.records[split], manifest.damaged[split]
         if not records:
             raise DataError(f"No image of '{split}' below '{root}' is left. Check data.limit and the files.")
-        return cached(FileSource(root, tuple(records), decoder, folders.class_names, tuple(skipped)), cache)
+        images = FileSource(root, records, decoder, folders.class_names, damaged)
+        return Cache(cache, cache_dir, cache_required).of(images, images.contents(split))
 
     return indexed(
-        source("train", folders.train),
-        source("validation", folders.validation),
-        None if folders.test is None else source("test", folders.test),
-        Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch),
+        source("train"),
+        source("validation"),
+        None if folders.test is None else source("test"),
+        Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight),
     )

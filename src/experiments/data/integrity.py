@@ -1,59 +1,126 @@
 """Is this a whole image? Told by header and end marker alone: ten times faster than decoding it."""
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
+_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow looks for it
+# JPEG's markers; C4, C8 and CC are no frames
+_START_OF_SCAN, _EXIF_OR_XMP, _END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 
 class UnreadableImageError(ValueError):
     """Why bytes are not a whole image, in a few words."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
+    """width and height: as stored; orientation: EXIF's number 1 to 8 of how to turn that, 1 for none or nonsense."""
+
     format: str
     width: int
     height: int
+    mode: str
+    orientation: int
 
 
 def read_header(content: bytes) -> Header:
-    """Format, width and height of an encoded image.
+    """What an encoded image says of itself.
 
     Raises UnreadableImageError when it is empty, cut off, not an image or of a kind that TensorFlow cannot decode.
     """
     if not content:
         raise UnreadableImageError("empty")
-    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    kind = kind_of(content)
     if kind is None:
         raise UnreadableImageError("not a JPEG, PNG, BMP or GIF image")
+    header = jpeg_header(content) if kind == "JPEG" else _header(content, kind)
+    if kind == "BMP":
+        _check_bmp_kind(content, header.mode)
+    if kind != "JPEG" and not _IS_WHOLE[kind](content):
+        raise UnreadableImageError("truncated")
+    return header
+
+
+def kind_of(content: bytes) -> str | None:
+    """The format that the first bytes of a file tell; None for what TensorFlow cannot decode."""
+    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+
+
+def _header(content: bytes, kind: str) -> Header:
     try:
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
-            width, height = image.size
-            mode = image.mode
+            return Header(kind, *image.size, image.mode, _orientation(image))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"header of a {kind} that cannot be read") from error
-    if kind == "BMP":
-        _check_bmp_kind(content, mode)
-    if not _IS_WHOLE[kind](content):
-        raise UnreadableImageError("truncated")
-    return Header(kind, width, height)
 
 
-def _jpeg_is_whole(content: bytes) -> bool:
-    """An end marker after the first scan: those inside a thumbnail of the header do not count."""
-    at = 2
+def orientation_of(content: bytes) -> int:
+    """EXIF's number 1 to 8 of how to turn the stored pixels; 1 for anything that has none, images or not."""
+    try:
+        with quiet_exif(), Image.open(io.BytesIO(content)) as image:
+            return _orientation(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 1
+
+
+@contextmanager
+def quiet_exif() -> Iterator[None]:
+    """Without Pillow's warnings about EXIF data that it cannot make sense of: the pixels are no worse for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        yield
+
+
+def _orientation(image: Image.Image) -> int:
+    if not _EXIF & image.info.keys():
+        return 1
+    try:
+        found = image.getexif().get(Base.Orientation)
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def jpeg_header(content: bytes) -> Header:
+    """As Pillow reads it, in a tenth of the time: scanning a folder is mostly this, reading and hashing.
+
+    Whole is what has an end marker after the first scan: those inside a thumbnail of the header do not count.
+    """
+    at, frame, has_exif = 2, b"", False
     while at + 4 <= len(content) and content[at] == 0xFF:
-        if content[at + 1] == _START_OF_SCAN:
-            return content.find(_END_OF_IMAGE, at) >= 0
-        fill = content[at + 1] == 0xFF
-        at += 1 if fill else 2 + int.from_bytes(content[at + 2 : at + 4])
-    return False
+        marker = content[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            break
+        if marker in _FRAMES:
+            frame = content[at + 4 : at + 10]
+        has_exif = has_exif or marker == _EXIF_OR_XMP
+        at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    header = _of_frame(frame)
+    if content.rfind(_END_OF_IMAGE, at) < 0:  # from the end, where it is found at once
+        raise UnreadableImageError("truncated")
+    return replace(header, orientation=orientation_of(content)) if has_exif else header
+
+
+def _of_frame(frame: bytes) -> Header:
+    """frame: bits per sample, height, width and the number of components, big-endian."""
+    bits, height, width, components = struct.unpack(">BHHB", frame) if len(frame) == 6 else (0, 0, 0, 0)
+    if bits != 8 or not height or not width or components not in _MODES:
+        raise UnreadableImageError("header of a JPEG that cannot be read")
+    return Header("JPEG", width, height, _MODES[components], 1)
 
 
 def _png_is_whole(content: bytes) -> bool:
@@ -76,7 +143,6 @@ def _bmp_is_whole(content: bytes) -> bool:
 
 
 _IS_WHOLE: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": _jpeg_is_whole,
     "PNG": _png_is_whole,
     "GIF": _gif_is_whole,
     "BMP": _bmp_is_whole,

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.data.arrays import Pair, from_arrays
 from experiments.data.augment import Augmentation
+from experiments.data.balance import ClassWeight
 from experiments.data.base import Splits
 from experiments.data.pipeline import Auto
 from experiments.errors import DataError
@@ -25,6 +26,8 @@ class ArrayOptions(TypedDict):
     shuffle: bool
     num_parallel_calls: Auto
     prefetch: Auto
+    sampling: str
+    class_weight: ClassWeight
     seed: int
     augment: Sequence[Augmentation]
 

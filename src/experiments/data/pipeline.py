@@ -9,7 +9,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.data.augment import Augmentation, augmented, check_augmentations
+from experiments.data.balance import ClassWeight, balanced_order, class_weights
 from experiments.data.base import DataSpec, Splits
+from experiments.errors import DataError
 
 Indices = NDArray[np.int64]
 Auto = int | Literal["auto"]
@@ -39,10 +41,18 @@ class Source(Protocol):
         """The names of all examples that cannot be read, found by reading every one."""
         ...
 
+    def complaint(self) -> DataError | None:
+        """What else has stopped reading: files that changed, a cache that takes nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batching:
-    """How examples become batches; nothing but `batch_size`, `shuffle`, `seed` and `augment` changes a bit of them."""
+    """How examples become batches; `num_parallel_calls` and `prefetch` change no bit of them.
+
+    sampling: "shuffled" takes every example once an epoch, "balanced" every class equally often.
+    class_weight: adds the weight of each example to the batches; see `class_weights`.
+    """
 
     batch_size: int
     shuffle: bool
@@ -50,14 +60,20 @@ class Batching:
     augment: tuple[Augmentation, ...]
     num_parallel_calls: Auto
     prefetch: Auto
+    sampling: str = "shuffled"
+    class_weight: ClassWeight = None
 
 
 @dataclass(frozen=True)
 class IndexedSplit:
-    """A `Split` over any source: nothing runs between two epochs, so any batch can be asked for at any time."""
+    """A `Split` over any source: nothing runs between two epochs, so any batch can be asked for at any time.
+
+    class_weights: of each class by its number; None leaves weights out of the batches.
+    """
 
     source: Source
     batching: Batching
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def spec(self) -> DataSpec:
@@ -76,41 +92,69 @@ class IndexedSplit:
         count = self.spec.num_examples
         if not self.batching.shuffle:
             return np.arange(count)
-        return np.random.default_rng([self.batching.seed, epoch]).permutation(count)
+        rng = np.random.default_rng([self.batching.seed, epoch])
+        return balanced_order(self.source.labels, rng) if self._balanced else rng.permutation(count)
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
         batch_size, parallel = self.batching.batch_size, _calls(self.batching.num_parallel_calls)
         indices = self.order(epoch)[first_step * batch_size :]
         inputs = self.source.batches(indices, batch_size, parallel)
         if self.batching.augment:
-            inputs = self._augmented(inputs, epoch, indices, parallel)
-        labels = tf.data.Dataset.from_tensor_slices(self.source.labels[indices]).batch(batch_size)
-        dataset = tf.data.Dataset.zip(inputs, labels)
+            # an example that balanced sampling takes twice must look different: its place draws, not its number
+            rows = np.arange(first_step * batch_size, self.spec.num_examples) if self._balanced else indices
+            inputs = self._augmented(inputs, epoch, rows, parallel)
+        dataset = tf.data.Dataset.zip(inputs, *(self._in_batches(column) for column in self._targets(indices)))
         return dataset.prefetch(_calls(self.batching.prefetch)) if self.batching.prefetch else dataset
 
-    def _augmented(self, inputs: tf.data.Dataset, epoch: int, indices: Indices, parallel: int) -> tf.data.Dataset:
+    @property
+    def _balanced(self) -> bool:
+        return self.batching.sampling == "balanced"
+
+    def _targets(self, indices: Indices) -> list[NDArray[np.generic]]:
+        """Labels and, where classes have one, weights."""
+        labels = self.source.labels[indices]
+        return [labels] if self.class_weights is None else [labels, np.array(self.class_weights, np.float32)[labels]]
+
+    def _in_batches(self, column: NDArray[np.generic]) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(column).batch(self.batching.batch_size)
+
+    def _augmented(self, inputs: tf.data.Dataset, epoch: int, chosen: Indices, parallel: int) -> tf.data.Dataset:
         draws = sum(augmentation.draws for augmentation in self.batching.augment)
         # one row an example of the data set, not of this epoch's order: a batch draws the same wherever it starts
         uniform = np.random.default_rng([self.batching.seed, epoch, 1]).random(
             (self.spec.num_examples, draws), dtype=np.float32
         )
-        rows = tf.data.Dataset.from_tensor_slices(uniform[indices]).batch(self.batching.batch_size)
+        rows = self._in_batches(uniform[chosen])
         step = tf.autograph.experimental.do_not_convert(lambda x, u: augmented(x, u, self.batching.augment))
         return tf.data.Dataset.zip(inputs, rows).map(step, num_parallel_calls=parallel, deterministic=True)
 
 
 def indexed(train: Source, validation: Source, test: Source | None, batching: Batching) -> Splits:
-    """Splits of which only `train` is shuffled and augmented.
+    """Splits of which only `train` is shuffled, balanced, weighted and augmented.
 
-    Raises DataError when an augmentation does not fit the inputs.
+    Raises DataError when augmentations or weights do not fit the data, or when options contradict each other.
     """
     check_augmentations(batching.augment, train.spec)
-    plain = replace(batching, shuffle=False, augment=())
+    _check_balance(batching)
+    plain = replace(batching, shuffle=False, augment=(), sampling="shuffled", class_weight=None)
     return Splits(
-        train=IndexedSplit(train, batching),
+        train=IndexedSplit(train, batching, class_weights(batching.class_weight, train.spec)),
         validation=IndexedSplit(validation, plain),
         test=None if test is None else IndexedSplit(test, plain),
     )
+
+
+def _check_balance(batching: Batching) -> None:
+    if batching.sampling == "balanced" and not batching.shuffle:
+        raise DataError(
+            "data.sampling=balanced draws examples at random, which data.shuffle=false forbids. "
+            "Set data.shuffle=true or data.sampling=shuffled."
+        )
+    if batching.sampling == "balanced" and batching.class_weight == "balanced":
+        raise DataError(
+            "data.sampling=balanced and data.class_weight=balanced make up for the same thing twice: expected one of "
+            "them. Set data.class_weight=null or data.sampling=shuffled."
+        )
 
 
 def _calls(value: Auto) -> int:

@@ -1,0 +1,142 @@
+"""What lies in the cache folder and its clean-up; standard library only, so that `doctor` answers at once."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKS = "packs"
+META, DATA, LABELS, CHECKSUMS = "meta.json", "data.npy", "labels.npy", "checksums.npy"
+_UNFINISHED, _LOCK = ".tmp", ".lock"
+
+
+def packs_folder(cache_dir: str) -> Path:
+    return Path(cache_dir).expanduser() / PACKS
+
+
+def unfinished_folder(pack: Path) -> Path:
+    """Where this process makes `pack` before it is renamed."""
+    return pack.with_name(f"{pack.name}.{os.getpid()}{_UNFINISHED}")
+
+
+def leftovers(pack: Path) -> list[Path]:
+    """What killed makers of `pack` left; to be asked by the holder of its lock."""
+    return list(pack.parent.glob(f"{pack.name}.*{_UNFINISHED}"))
+
+
+def try_lock(pack: Path) -> int | None:
+    """A descriptor that keeps other makers of `pack` out until `unlock` or the end of its process; None when taken."""
+    import fcntl  # Unix only, as are the calls that read a pack
+
+    path = pack.with_name(pack.name + _LOCK)
+    while True:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_ino == path.stat().st_ino:
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except FileNotFoundError:
+            pass  # its holder took the file away between our two looks at it
+        os.close(lock)
+
+
+def unlock(pack: Path, lock: int) -> None:
+    pack.with_name(pack.name + _LOCK).unlink(missing_ok=True)
+    os.close(lock)
+
+
+def remove(folder: Path) -> None:
+    """Takes `folder` away under its name at once; processes that have it open read on."""
+    doomed = unfinished_folder(folder)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the cache. state: whole, being made, left over (by a killed process) or damaged.
+
+    made, last_used: seconds since 1970; shape: as `640 x 160 x 160 x 3 uint8`.
+    """
+
+    path: Path
+    state: str
+    source: str
+    split: str
+    shape: str
+    num_bytes: int
+    made: float
+    last_used: float
+
+    @property
+    def idle_days(self) -> float:
+        return max(0.0, time.time() - self.last_used) / 86_400
+
+
+def entries(cache_dir: str) -> list[Entry]:
+    """Every pack of the cache, whole or not, the longest unused first."""
+    folder = packs_folder(cache_dir)
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted((entry for path in found for entry in _entry(path)), key=lambda entry: entry.last_used)
+
+
+def prune(entry: Entry) -> bool:
+    """Removes one folder of the cache; False when a process works on it meanwhile."""
+    pack = entry.path.with_name(entry.path.name.split(".")[0])
+    with _locked(pack) as free:
+        if not free:
+            return False
+        if entry.path.exists():
+            shutil.rmtree(entry.path) if entry.path.suffix == _UNFINISHED else remove(entry.path)
+    return True
+
+
+@contextmanager
+def _locked(pack: Path) -> Iterator[bool]:
+    lock = try_lock(pack)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            unlock(pack, lock)
+
+
+def _entry(path: Path) -> Iterator[Entry]:
+    try:
+        size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
+        changed = path.stat().st_mtime
+        if path.suffix == _UNFINISHED:
+            yield Entry(path, _state_of_unfinished(path), "", "", "", size, changed, changed)
+        else:
+            yield _whole(path, size, changed)
+    except FileNotFoundError:
+        return  # renamed or removed while we looked
+
+
+def _state_of_unfinished(path: Path) -> str:
+    pack = path.with_name(path.name.split(".")[0])
+    try:
+        with _locked(pack) as free:
+            return "left over" if free else "being made"
+    except OSError:
+        return "unfinished"  # a folder that this person cannot write
+
+
+def _whole(path: Path, size: int, changed: float) -> Entry:
+    try:
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        about, last_used = meta["about"], (path / META).stat().st_mtime
+        shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
+        return Entry(
+            path, "whole", about.get("source", ""), about.get("split", ""), shape, size, meta["made"], last_used
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Entry(path, "damaged", "", "", "", size, changed, changed)

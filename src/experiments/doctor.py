@@ -1,0 +1,76 @@
+"""Shows the cache of decoded data and cleans it up: `python -m experiments.doctor prune=true fix=true`."""
+
+from datetime import datetime
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.cache_folder import Entry, entries, packs_folder, prune
+from experiments.config import check_values, register
+from experiments.doors import CONF, enter, job
+from experiments.errors import DataError
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="doctor")
+@job
+def main(cfg: DictConfig) -> None:
+    check_values(cfg)
+    found = entries(cfg.cache_dir)
+    fates = [_fate(entry, cfg) for entry in found]
+    if found or cfg.format == "json":
+        from experiments.tables import show
+
+        show([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], cfg.format)
+    if cfg.format == "table":
+        print(_summary(found, fates, cfg))
+
+
+def _fate(entry: Entry, cfg: DictConfig) -> str:
+    """What becomes of one folder: keep, would remove, removed or in use."""
+    unwanted = entry.state in ("left over", "damaged") or entry.idle_days >= cfg.older_than_days
+    if not cfg.prune or not unwanted or entry.state == "being made":
+        return "keep"
+    if not cfg.fix:
+        return "would remove"
+    try:
+        return "removed" if prune(entry) else "in use"
+    except OSError as error:
+        raise DataError(
+            f"'{entry.path}' cannot be removed: {error.strerror}. Expected a cache_dir that you can write to. "
+            "Ask its owner, or set cache_dir."
+        ) from error
+
+
+def _row(entry: Entry, fate: str) -> dict[str, str]:
+    return {
+        "pack": entry.path.name[:12],
+        "state": entry.state,
+        "source": entry.source,
+        "split": entry.split,
+        "holds": entry.shape,
+        "MB": f"{entry.num_bytes / 1e6:.1f}",
+        "made": datetime.fromtimestamp(entry.made).isoformat(" ", "minutes"),
+        "last used": datetime.fromtimestamp(entry.last_used).isoformat(" ", "minutes"),
+        "prune": fate,
+    }
+
+
+def _summary(found: list[Entry], fates: list[str], cfg: DictConfig) -> str:
+    marked = [entry for entry, fate in zip(found, fates, strict=True) if fate in ("would remove", "removed")]
+    total = f"{packs_folder(cfg.cache_dir)} holds {_size(found)}"
+    if not cfg.prune:
+        return f"{total}. prune=true shows what can go."
+    if cfg.fix:
+        return f"{total} before; {_size(marked)} removed."
+    return f"{total}; {_size(marked)} would be removed. Nothing was changed: add fix=true to remove them."
+
+
+def _size(found: list[Entry]) -> str:
+    noun = "pack" if len(found) == 1 else "packs"
+    return f"{len(found)} {noun} ({sum(entry.num_bytes for entry in found) / 1e6:,.1f} MB)"
+
+
+if __name__ == "__main__":
+    enter(main, "doctor")

@@ -1,0 +1,39 @@
+"""Tells the truth about a data set: `python -m experiments.inspect data=image_folder data.path=FOLDER`."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.build import build
+from experiments.config import check_values, register
+from experiments.doors import CONF, enter, job
+from experiments.quiet import quiet_start
+
+register()
+# So that what training would refuse is reported instead, every file is read, and no pixels are kept.
+_READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none", "rescan": True}
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="inspect")
+@job
+def main(cfg: DictConfig) -> None:
+    check_values(cfg)
+    with quiet_start():
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+        from experiments.data.inspection import inspect_splits
+        from experiments.inspection_page import write_page
+        from experiments.inspection_report import print_report
+
+    changes = {key: value for key, value in _READ_ONLY.items() if key in cfg.data}
+    inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes), decode=cfg.decode)
+    page = None if cfg.output is None else Path(cfg.output)
+    if page is not None:
+        write_page(page, inspection, cfg.samples)
+    print_report(inspection, page)
+
+
+if __name__ == "__main__":
+    enter(main, "inspect")

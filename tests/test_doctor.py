@@ -1,0 +1,115 @@
+"""What the cache holds is shown; nothing is removed unless asked, and nothing that is being made."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.cache_folder import entries, prune, try_lock, unlock
+from experiments.data.pack import Contents, Packing, packing
+
+DAY = 86_400
+
+
+def contents(name: str) -> Contents:
+    return Contents(
+        {"name": name}, (4,), "uint8", np.zeros(3, np.int64), {"source": f"/photos/{name}", "split": "train"}
+    )
+
+
+def pack(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
+    folder = cache / "packs" / contents(name).key
+    begun = packing(folder, contents(name))
+    assert begun is not None
+    begun.write(np.arange(3), np.zeros((3, 4), np.uint8))
+    begun.close()
+    used = time.time() - idle_days * DAY
+    os.utime(folder / "meta.json", (used, used))
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    """An old pack, a new one, a damaged one, what a killed run left, and one being made."""
+    root = tmp_path / "Zwischen ü"
+    pack(root, "old", idle_days=40)
+    pack(root, "new")
+    (pack(root, "damaged") / "meta.json").write_text("{")
+    (root / "packs" / f"{contents('killed').key}.123.tmp").mkdir()
+    making: Packing | None = packing(root / "packs" / contents("making").key, contents("making"))
+    assert making is not None
+    yield root
+    making.close()
+
+
+def doctor(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.doctor", f"cache_dir='{cache}'", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def states(cache: Path) -> list[str]:
+    return sorted(entry.state for entry in entries(str(cache)))
+
+
+def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return {f"{row['state']} {row['source']}".strip(): row["prune"] for row in rows}
+
+
+def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path) -> None:
+    done = doctor(cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "being made", "left over", "damaged"):
+        assert word in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"{cache}/packs holds 5 packs (")
+    assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
+
+
+def test_pruning_is_shown_first_and_done_when_asked(cache: Path) -> None:
+    expected = {"damaged": "", "left over": "", "whole /photos/old": ""}
+    kept = {"being made": "keep", "whole /photos/new": "keep"}
+    shown = doctor(cache, "prune=true", "format=json")
+    assert fates(shown) == {**dict.fromkeys(expected, "would remove"), **kept}
+    assert len(states(cache)) == 5
+    done = doctor(cache, "prune=true", "fix=true", "format=json")
+    assert fates(done) == {**dict.fromkeys(expected, "removed"), **kept}
+    assert states(cache) == ["being made", "whole"]
+
+
+def test_the_summary_says_what_to_add(cache: Path) -> None:
+    last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
+    assert "; 4 packs (" in last
+    assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
+
+
+@pytest.mark.parametrize(("layout", "expected"), [("table", "holds 0 packs (0.0 MB)"), ("json", "[]"), ("csv", "")])
+def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str) -> None:
+    done = doctor(tmp_path / "absent", f"format={layout}")
+    assert done.returncode == 0
+    assert expected in done.stdout
+
+
+def test_a_value_out_of_range_is_one_line(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "older_than_days=-1")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: older_than_days=-1.0 is out of range: expected 0 or more. Change older_than_days"
+    )
+
+
+def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
+    folder = pack(tmp_path, "busy")
+    lock = try_lock(folder)
+    assert lock is not None
+    (entry,) = entries(str(tmp_path))
+    assert not prune(entry)
+    unlock(folder, lock)
+    assert prune(entry)
+    assert list(folder.parent.iterdir()) == []
