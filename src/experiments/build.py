@@ -1,6 +1,6 @@
 """From a config node to the object it describes; the only place that calls Hydra's instantiate."""
 
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -8,13 +8,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.errors import ConfigError
 
+CACHE_FEATURES = "cache_features"
+
 
 def build(node: DictConfig, **runtime: Any) -> Any:
     """Calls the node's `_target_` with the node's values and `runtime`, which wins over a value of the same name.
 
+    Left out is a model's `cache_features`, which the run reads.
     Plain containers go in, because Keras cannot save an object that holds a ListConfig.
     """
-    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True, enum_to_str=True)
+    plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True, enum_to_str=True))
+    plain.pop(CACHE_FEATURES, None)
     try:
         factory = instantiate(plain, _partial_=True, _convert_="all")
     except InstantiationException as error:
@@ -43,3 +47,9 @@ def _not_a_target(node: DictConfig, error: InstantiationException) -> ConfigErro
 def build_each(nodes: DictConfig) -> list[Any]:
     """The objects of a named dict, in its order; an entry set to null is left out."""
     return [build(node) for node in nodes.values() if node is not None]
+
+
+def caches_features(node: DictConfig) -> bool | str:
+    """The model's `cache_features`; False for models that do not offer it."""
+    asked: bool | str = node.get(CACHE_FEATURES, False)
+    return asked

@@ -34,16 +34,18 @@ class TrainingState:
     names anew for each model it builds in a process. https://www.tensorflow.org/guide/checkpoint
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, whole: keras.Model | None = None) -> None:
+        """model: what trains; whole: the model it is a part of, where it is one."""
+        whole = model if whole is None else whole
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
         extras = {
-            **_left_out("variable", model, model.variables),
+            **_left_out("variable", whole, whole.variables),
             **_left_out("optimizer", model.optimizer, model.optimizer.variables),
             **{f"metric_{position}": variable.value for position, variable in enumerate(model.metrics_variables)},
         }
         self.checkpoint = tf.train.Checkpoint(
-            model=model,
+            model=whole,
             optimizer=model.optimizer,
             extras=tf.train.Checkpoint(epoch=self.epoch, step=self.step, **extras),
         )
@@ -56,6 +58,7 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         directory: Path,
         *,
+        whole: keras.Model | None = None,
         metric: str,
         mode: str,
         max_to_keep: int,
@@ -65,6 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.directory = directory
+        self._whole = whole
         self.best: Best | None = None
         self._metric, self._sign = metric, 1.0 if mode == "max" else -1.0
         self._max_to_keep, self._name = max_to_keep, name
@@ -73,12 +77,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._predictions: Predictions | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._state = TrainingState(self.model)
+        self._state = TrainingState(self.model, self._whole)
         self._newest = tf.train.CheckpointManager(
             self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
         )
         self._best_weights = tf.train.CheckpointManager(
-            _weights(self.model), str(self.directory / BEST), 1, checkpoint_name=BEST
+            _weights(self._whole or self.model), str(self.directory / BEST), 1, checkpoint_name=BEST
         )
         self._saved_at = time.monotonic()
 

@@ -20,9 +20,9 @@ def main(cfg: DictConfig) -> None:
     found = entries(cfg.cache_dir)
     fates = [_fate(entry, cfg) for entry in found]
     if found or cfg.format == "json":
-        from experiments.tables import show
+        from experiments.tables import write
 
-        show([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], cfg.format)
+        write([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], cfg.format)
     if cfg.format == "table":
         print(_summary(found, fates, cfg))
 

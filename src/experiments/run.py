@@ -10,7 +10,7 @@ import mlflow
 from omegaconf import DictConfig
 
 from experiments import checkpoints, export, figures, runtime
-from experiments.build import build, build_each
+from experiments.build import build, build_each, caches_features
 from experiments.callbacks import TensorBoard, TrackMetrics
 from experiments.data import Splits, named_errors
 from experiments.errors import ConfigError, near
@@ -23,6 +23,7 @@ from experiments.recording import recording
 from experiments.snapshot import write_snapshot
 from experiments.stages import Show, silent
 from experiments.tracking.base import Tracker
+from experiments.trained_part import TrainedPart, trained_part
 
 
 class Result(NamedTuple):
@@ -47,32 +48,34 @@ def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
         # model.weights=runs:/ID is looked up there.
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    spec = splits.train.spec
     show("building the model")
     with strategy.scope():
-        model = compiled_model(cfg, splits)
+        model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+        part = trained_part(model, splits, cache_features=caches_features(cfg.model))
+        compile_model(cfg, *part)
     if cfg.logging.log_model:
         export.check_savable(model)
-    _check_monitor(cfg.monitor.metric, build_variables(model, splits.validation))
+    _check_monitor(cfg.monitor.metric, build_variables(part.model, part.splits.validation))
     loop = build(cfg.loop)
-    keeper = checkpoints.Checkpoints(output_dir / "checkpoints", **cfg.monitor, **cfg.checkpoint)
+    keeper = checkpoints.Checkpoints(output_dir / "checkpoints", whole=model, **cfg.monitor, **cfg.checkpoint)
     tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
     callbacks = [*observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
     show("opening the run")
-    with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(splits):
+    with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(part.splits):
         _describe(tracker, cfg, splits, output_dir)
         show(None)
         with progress(cfg.progress, _size(cfg, splits)) as bar:
-            history = loop(model, splits, epochs=cfg.epochs, start=Position(), callbacks=[*bar, *callbacks])
+            history = loop(*part, epochs=cfg.epochs, start=Position(), callbacks=[*bar, *callbacks])
         show("testing, drawing and saving the best model")
         best = keeper.restore_best(model)
-        metrics = _finish(cfg, model, splits, history, tracker, output_dir)
+        metrics = _tested(part, history, tracker)
+        _leave(cfg, model, splits, history, output_dir)
         show("delivering the run")
     return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir, tracker.page)
 
 
-def compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
-    spec = splits.train.spec
-    model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
     total_steps = cfg.epochs * splits.train.steps_per_epoch
     schedule = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
     model.compile(
@@ -82,7 +85,6 @@ def compiled_model(cfg: DictConfig, splits: Splits) -> keras.Model:
         steps_per_execution=cfg.loop.steps_per_execution,
         jit_compile=cfg.loop.jit_compile,
     )
-    return model
 
 
 def _check_monitor(metric: str, names: list[str]) -> None:
@@ -117,21 +119,23 @@ def _size(cfg: DictConfig, splits: Splits) -> Size:
     return Size(cfg.epochs, train.steps_per_epoch, validation.steps_per_epoch, train.batch_size)
 
 
-def _finish(
-    cfg: DictConfig, model: keras.Model, splits: Splits, history: History, tracker: Tracker, output_dir: Path
-) -> dict[str, float]:
-    """Test metrics, figures and the model of the best weights."""
-    metrics: dict[str, float] = {}
-    if splits.test is not None:
-        tested, _ = Evaluation(model)(splits.test)
-        metrics = {f"test_{name}": value for name, value in tested.items()}
-        tracker.log_metrics(metrics, step=len(history["loss"]))
+def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, float]:
+    """Metrics of the best weights on the test split, where there is one."""
+    if part.splits.test is None:
+        return {}
+    tested, _ = Evaluation(part.model)(part.splits.test)
+    metrics = {f"test_{name}": value for name, value in tested.items()}
+    tracker.log_metrics(metrics, step=len(history["loss"]))
+    return metrics
+
+
+def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
+    """Figures and the model of the best weights."""
     predictions = checkpoints.best_predictions(output_dir / "checkpoints")
     figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
-        inputs, _ = next(iter(splits.validation.epoch(0).take(1)))
+        inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
         export.save_model(model, splits.validation.spec, inputs[:4].numpy(), output_dir / "model")
-    return metrics
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from experiments.build import build, build_each
 from experiments.data import Splits
 from experiments.loops import History, Position
 from experiments.loops.evaluation import build_variables
-from experiments.run import compiled_model
+from experiments.run import compile_model
 
 Compose = Callable[..., DictConfig]
 CNN = "model=cnn model.filters=[8,16] model.dropout=0.3 model.l2=0.001"
@@ -80,7 +80,9 @@ def prepared(cfg: DictConfig) -> tuple[keras.Model, Splits]:
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     with strategy.scope():
-        model = compiled_model(cfg, splits)
+        spec = splits.train.spec
+        model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+        compile_model(cfg, model, splits)
     build_variables(model, splits.validation)
     return model, splits
 

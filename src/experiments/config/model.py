@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, each_at_least, fraction
+from experiments.config.fields import above, at_least, auto_or_bool, each_at_least, fraction
 
 
 @dataclass
@@ -16,6 +16,7 @@ class ApplicationModel:
     dropout: float = fraction()
     include_top: bool = MISSING
     batch_norm_momentum: float | None = fraction()
+    cache_features: bool | str = auto_or_bool()
 
 
 @dataclass

@@ -1,0 +1,75 @@
+"""Splits a model where its frozen layers end, so that their outputs can be computed once."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.errors import ModelError
+
+PROBES = 8
+
+
+class FrozenModel(NamedTuple):
+    """features: raw inputs -> outputs of the frozen layers; head: those outputs -> the model's own.
+
+    Both are made of the model's layers, so training `head` trains the model.
+    identity: SHA-256 over the frozen weights and what they make of a few drawn inputs.
+    exact: whether an input's features are the same bits in any batch.
+    """
+
+    features: keras.Model
+    head: keras.Model
+    identity: str
+    exact: bool
+
+
+def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
+    """Splits a built functional model that is a chain of layers; dtype: of its raw inputs.
+
+    Raises ModelError with the reason where no frozen layer with weights stands at its start.
+    """
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    frozen = next((place for place, layer in enumerate(layers) if not _is_constant(layer)), len(layers))
+    if not any(layer.weights for layer in layers[:frozen]):
+        raise ModelError(f"{model.name} does not begin with frozen layers that draw no random numbers")
+    probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
+    not_a_chain = f"{model.name} is not a chain of layers, each fed by the one before"
+    try:
+        features = _chained(layers[:frozen], model.input_shape[1:], f"{model.name}_features")
+        head = _chained(layers[frozen:], features.output_shape[1:], f"{model.name}_head")
+        outputs = _outputs(features, probes)
+        same = np.array_equal(_outputs(head, outputs), _outputs(model, probes))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{not_a_chain}: {error}") from error
+    if not same:
+        raise ModelError(not_a_chain)
+    alone = np.concatenate([_outputs(features, probe[None]) for probe in probes])
+    return FrozenModel(features, head, _identity(features, outputs), np.array_equal(alone, outputs))
+
+
+def _is_constant(layer: keras.Layer) -> bool:
+    """Nothing trains, and nothing but the weights decides the output: `variables` adds seeds and metrics to them."""
+    return not layer.trainable_weights and len(layer.variables) == len(layer.weights)
+
+
+def _chained(layers: Sequence[keras.Layer], shape: Sequence[int], name: str) -> keras.Model:
+    inputs = keras.Input(tuple(shape))
+    outputs = inputs
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _outputs(model: keras.Model, inputs: Any) -> NDArray[np.generic]:
+    return np.asarray(model(inputs, training=False))
+
+
+def _identity(features: keras.Model, outputs: NDArray[np.generic]) -> str:
+    digest = hashlib.sha256(outputs.tobytes())
+    for weight in features.weights:
+        digest.update(np.asarray(weight).tobytes())
+    return digest.hexdigest()
