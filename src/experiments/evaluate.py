@@ -45,8 +45,9 @@ def _split(cfg: DictConfig, past: "PastRun") -> "Split":
     data = past.cfg.data if cfg.data is None else cfg.data
     if "image_size" in data:
         data.image_size = list(past.spec.input_shape[:2])
-    # Metrics of the training split are of each example once, all alike.
-    data.update({key: plain for key, plain in {"sampling": "shuffled", "class_weight": None}.items() if key in data})
+    # Metrics of the training split are of each example once, all alike; and reading needs no room on the disk.
+    plain = {"sampling": "shuffled", "class_weight": None, "cache_required": False}
+    data.update({key: value for key, value in plain.items() if key in data})
     splits: Splits = build(data, seed=past.cfg.seed, augment=[])
     split: Split | None = getattr(splits, cfg.split)
     if split is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments import cache_folder
 from experiments.data.base import DataSpec
-from experiments.data.pack import Contents, DamagedPackError, Pack, Packing, packing
+from experiments.data.pack import Contents, DamagedPackError, Pack, Packing, check_room, packing
 from experiments.data.passing import through
 from experiments.data.pipeline import Indices, Source
 from experiments.data.rows import Array, MemoryRows
@@ -103,11 +103,21 @@ class DiskKeeper:
             raise self.failure
         return self._current
 
+    def prepare(self) -> None:
+        """Raises `failure` before a run begins, where a pack is needed and cannot be made."""
+        try:
+            if not self.folder.exists():
+                check_room(self.folder, self.contents)
+        except OSError as error:
+            self.refused(error)
+        if self.failure is not None:
+            raise self.failure
+
     def refused(self, error: OSError) -> None:
         """Remembers that the cache takes nothing: an error where it is required, else one line in the log."""
         reason = error.strerror or str(error)
         message = (
-            f"data.cache_dir='{self.cache_dir}' cannot keep the decoded images "
+            f"data.cache_dir='{self.cache_dir}' cannot keep the decoded images of '{self.contents.about['split']}' "
             f"({self.contents.num_bytes / 1e6:,.0f} MB): {reason}."
         )
         if self.required:
@@ -241,12 +251,17 @@ class Cache:
     required: bool
 
     def of(self, source: Source, contents: Contents) -> Source:
-        """`source` with its arrays kept, which are what `contents` says."""
+        """`source` with its arrays kept, which are what `contents` says.
+
+        Raises DataError where they cannot be, and have to.
+        """
         if self.kind == "none":
             return source
         if self.kind == "memory":
             return KeptSource(source, MemoryKeeper(_in_memory(contents)))
-        return KeptSource(source, DiskKeeper(contents, self.directory, self.required))
+        keeper = DiskKeeper(contents, self.directory, self.required)
+        keeper.prepare()
+        return KeptSource(source, keeper)
 
 
 def _in_memory(contents: Contents) -> MemoryRows:

@@ -1,6 +1,7 @@
 """Packs: one array per example in a file of their own, made once, checked when read, shared by all processes."""
 
 import atexit
+import errno
 import hashlib
 import io
 import json
@@ -41,7 +42,7 @@ class Contents:
     """What a pack holds.
 
     identity: everything that decides its bits, as JSON takes it; shape, dtype: of one example's array;
-    labels: int64 [num_examples]; about: for people, such as source and split.
+    labels: int64 [num_examples]; about: for people, with "source" and "split".
     """
 
     identity: Mapping[str, Any]
@@ -141,10 +142,6 @@ class Packing:
     def _begin(self) -> FileRows:
         for left in cache_folder.leftovers(self.folder):
             shutil.rmtree(left, ignore_errors=True)
-        free = shutil.disk_usage(self.folder.parent).free
-        if free < self._contents.num_bytes + _MARGIN:
-            needed = f"{self._contents.num_bytes / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free"
-            raise OSError(None, needed)
         self._partial.mkdir()
         (self._partial / DATA).write_bytes(self._contents.header)
         rows = self._contents.rows(self._partial, os.O_RDWR)
@@ -242,6 +239,16 @@ def _close_all() -> None:
         packing.close()
 
 
+def check_room(folder: Path, contents: Contents) -> None:
+    """Raises OSError where a pack cannot be made; makes the folder around it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    free = shutil.disk_usage(folder.parent).free
+    if free < contents.num_bytes + _MARGIN:
+        raise OSError(errno.ENOSPC, f"{contents.num_bytes / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free")
+
+
 def packing(folder: Path, contents: Contents) -> Packing | None:
     """The pack in the making at `folder`, begun here if nobody does; None while another process makes it.
 
@@ -252,7 +259,7 @@ def packing(folder: Path, contents: Contents) -> Packing | None:
         found = _packings.get(folder)
         if found is not None and found.open:
             return found
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        check_room(folder, contents)
         lock = cache_folder.try_lock(folder)
         if lock is None:
             return None
