@@ -9,6 +9,7 @@ from experiments.build import build
 from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
 from experiments.errors import ConfigError
+from experiments.loading import loading
 from experiments.quiet import quiet_start
 from experiments.stages import stages
 
@@ -25,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     check_values(cfg)
     with stages("terminal") as show:
         show("loading TensorFlow")
-        with quiet_start():
+        with quiet_start(), loading():
             from experiments.loops.evaluation import Evaluation
             from experiments.past_run import past_run, restored_model
             from experiments.tables import write

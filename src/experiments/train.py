@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from experiments.config import check, register
 from experiments.doors import CONF, enter, job
+from experiments.loading import loading
 from experiments.quiet import quiet_start
 from experiments.stages import stages
 
@@ -20,7 +21,7 @@ def main(cfg: DictConfig) -> float:
     check(cfg)
     with stages(cfg.progress) as show:
         show("loading TensorFlow")
-        with quiet_start():
+        with quiet_start(), loading():
             from experiments.report import report
             from experiments.run import run
 

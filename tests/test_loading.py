@@ -1,0 +1,24 @@
+"""The garbage collector rests while the heavy packages load, once in a process."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import gc
+from experiments.loading import loading
+
+with loading():
+    assert not gc.isenabled()
+    kept = [[] for _ in range(1000)]
+assert gc.isenabled()
+frozen = gc.get_freeze_count()
+assert frozen > 1000
+with loading():
+    assert gc.isenabled()
+    more = [[] for _ in range(1000)]
+assert gc.isenabled() and gc.get_freeze_count() == frozen
+"""
+
+
+def test_the_collector_rests_once() -> None:
+    subprocess.run([sys.executable, "-c", SCRIPT], check=True)
