@@ -108,7 +108,8 @@ class TapeLoop:
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs
 
-        return execute if self.steps_per_execution > 1 else execute_one
+        chosen: Callable[..., dict[str, tf.Tensor]] = execute if self.steps_per_execution > 1 else execute_one
+        return chosen
 
 
 def _resolve(step: str | TrainStep) -> TrainStep:
