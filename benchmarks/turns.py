@@ -16,7 +16,7 @@ from experiments.config import register
 from experiments.data import Splits
 from experiments.doors import CONF
 from experiments.loops.evaluation import build_variables
-from experiments.run import compiled_model
+from experiments.run import compile_model
 
 LONGEST_TURN = 100
 
@@ -88,6 +88,8 @@ def composed(*overrides: str) -> DictConfig:
 def prepared(cfg: DictConfig) -> tuple[keras.Model, Splits]:
     """A model that is ready to train, and its data."""
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
-    model = compiled_model(cfg, splits)
+    spec = splits.train.spec
+    model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    compile_model(cfg, model, splits)
     build_variables(model, splits.validation)
     return model, splits

@@ -97,3 +97,14 @@ def test_the_cnn_refuses_what_is_no_image() -> None:
     assert str(error.value) == (
         "model=cnn expects images of shape (height, width, channels), received (64,). Set model=mlp."
     )
+
+
+@pytest.mark.parametrize("make", [small_cnn, small_mlp])
+def test_the_tutorials_checkpoint_reaches_every_weight(make: Factory, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
+    model, fresh = make((8, 8, 1)), make((8, 8, 1))
+    expected = np.asarray(model(images))
+    assert not np.array_equal(np.asarray(fresh(images)), expected)
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt"))
+    tf.train.Checkpoint(model=fresh).restore(path)
+    np.testing.assert_array_equal(np.asarray(fresh(images)), expected)

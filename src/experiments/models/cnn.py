@@ -31,6 +31,9 @@ class ConvolutionalNetwork(keras.Model):
         self.arguments |= {"l2": l2, "num_classes": num_classes}
         self.scaling = ScalePixels()
         self.blocks = [ConvolutionBlock(count, batch_norm_momentum, l2) for count in filters]
+        for number, block in enumerate(self.blocks):
+            # A plain tf.train.Checkpoint(model=model) looks into no list.
+            setattr(self, f"block_{number}", block)
         self.pooling = keras.layers.GlobalAveragePooling2D()
         self.dropout = keras.layers.Dropout(dropout)
         self.classifier = keras.layers.Dense(num_classes, dtype="float32")

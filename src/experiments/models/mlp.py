@@ -22,6 +22,9 @@ class MultilayerPerceptron(keras.Model):
         self.scaling = ScalePixels()
         self.flatten = keras.layers.Flatten()
         self.hidden = [FullyConnected(units, activation="relu") for units in hidden_sizes]
+        for number, layer in enumerate(self.hidden):
+            # A plain tf.train.Checkpoint(model=model) looks into no list.
+            setattr(self, f"hidden_{number}", layer)
         self.dropouts = [keras.layers.Dropout(dropout) for _ in hidden_sizes]
         self.classifier = FullyConnected(num_classes, dtype="float32")
 
