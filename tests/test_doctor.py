@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from experiments.cache_folder import entries, prune, try_lock, unlock
-from experiments.data.pack import Contents, Packing, packing
+from experiments.data.pack import Contents
+from experiments.data.packing import Packing, packing
 
 DAY = 86_400
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.cache_folder import leftovers
-from experiments.data.pack import Contents, DamagedPackError, Pack, Packing, packing
+from experiments.data.pack import Contents, DamagedPackError, Pack
+from experiments.data.packing import Packing, packing
 from experiments.data.rows import FileRows
 
 COUNT = 10
@@ -206,7 +207,8 @@ def resident() -> int:
 MAKER = """
 import sys, numpy as np
 from pathlib import Path
-from experiments.data.pack import Contents, packing
+from experiments.data.pack import Contents
+from experiments.data.packing import packing
 begun = packing(Path(sys.argv[1]), Contents({}, (3, 5), "uint8", np.arange(10) % 2, {}))
 print("none" if begun is None else "begun", flush=True)
 if begun is not None:

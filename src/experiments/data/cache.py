@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from experiments import cache_folder
 from experiments.data.base import DataSpec
-from experiments.data.pack import Contents, DamagedPackError, Pack, Packing, check_room, packing
+from experiments.data.pack import Contents, DamagedPackError, Pack
+from experiments.data.packing import Packing, check_room, packing
 from experiments.data.passing import through
 from experiments.data.pipeline import Indices, Source
 from experiments.data.rows import Array, MemoryRows
