@@ -21,6 +21,8 @@ from experiments.config import register
 from experiments.doors import CONF
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
