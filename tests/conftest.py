@@ -72,13 +72,13 @@ class FinishedRun(NamedTuple):
     photos: Path
 
 
-def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Path:
+def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = COLOURS, height: int = 18) -> Path:
     """Writes `count` PNG files of each colour, a folder a colour, their shades differing a little."""
     for name, colour in colours.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
             shade = tuple(channel - number for channel in colour)
-            Image.new("RGB", (20, 18), shade).save(root / name / f"{number:02}.png")
+            Image.new("RGB", (20, height), shade).save(root / name / f"{number:02}.png")
     return root
 
 
@@ -90,7 +90,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..
     folder = tmp_path_factory.mktemp("finished")
     photos = folder / "photos"
     paint(photos / "train", 12)
-    paint(photos / "valid", 4)
+    # Of another height, as the same image in two splits is refused.
+    paint(photos / "valid", 4, height=19)
     store = f"sqlite:///{folder / 'mlflow.db'}"
     words = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
     cfg = composed(
