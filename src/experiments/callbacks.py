@@ -60,6 +60,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
             write_graph=graph,
             profile_batch=tuple(profile_steps) if profile_steps else 0,
         )
+        self._every_n_steps = every_n_steps
+        self._begun = 0
         self._train = train
         self._images = images
         self._profiles = bool(profile_steps)
@@ -76,6 +78,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         super().on_train_batch_begin(batch, logs)
+        self._begun += 1
         if self._records_graph:
             tf.summary.trace_on(graph=True)
         if self._profiles:
@@ -91,7 +94,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
             # Keras records nothing between the steps of update_freq.
             with self._train_writer.as_default(), tf.summary.record_if(True):
                 tf.summary.trace_export("first step", step=0)
-        super().on_train_batch_end(batch, logs)
+        # Keras makes every scalar, 1 ms a step, and only then drops those between the steps of update_freq.
+        due = self._every_n_steps is not None and self._begun % self._every_n_steps == 0
+        super().on_train_batch_end(batch, logs if due else None)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         # Keras leaves out an epoch whose last step is none of update_freq.
