@@ -205,7 +205,7 @@ def test_class_folders_that_differ_between_splits(refused: Refused, photos: Path
 def test_a_damaged_image(refused: Refused, photos: Path, content: bytes) -> None:
     (photos / "train/cats/1.jpg").write_bytes(content)
     line = refused(*PHOTOS)
-    assert line.startswith("error: 1 image of 6 below 'photos' cannot be read: train/cats/1.jpg (")
+    assert line.startswith("error: 1 image of 12 below 'photos' cannot be read: train/cats/1.jpg (")
     assert line.endswith("Remove or replace them, or set data.on_corrupt=skip to leave them out.")
 
 

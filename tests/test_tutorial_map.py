@@ -1,17 +1,17 @@
 """Every row of docs/tutorial-map.md composes, shows what it says, and trains."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from experiments.build import build
 from experiments.config import check, check_values, register
-from experiments.data import cats_dogs_synthetic
 from experiments.doors import CONF
 from experiments.run import run
 
@@ -128,7 +128,7 @@ def _merged() -> list[Words]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig]) -> Path:
     folder = tmp_path_factory.mktemp("files")
     generator = np.random.default_rng(0)
     arrays = {
@@ -140,11 +140,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     }
     np.savez(folder / "mnist.npz", allow_pickle=False, **arrays)
-    drawing = {"num_examples": 120, "draw_size": 32, "draw_seed": 0}
-    batches = {"batch_size": 8, "shuffle": True, "num_parallel_calls": "auto", "prefetch": "auto", "limit": None}
-    images = {"image_size": [32, 32], "channels": 3, "antialias": False, "cache": "none", "on_corrupt": "error"}
-    rest: dict[str, Any] = {"validation_fraction": 0.1, "seed": 0, "augment": [], **drawing, **batches, **images}
-    cats_dogs_synthetic(str(folder / "faces"), **rest)
+    words = ["data.num_examples=120", "data.draw_size=32", "data.image_size=[32,32]", "data.cache=none"]
+    faces = composed("data=cats_dogs_synthetic", f"data.path='{folder / 'faces'}'", *words).data
+    build(faces, seed=0, augment=[])
     return folder
 
 
