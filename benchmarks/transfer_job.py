@@ -41,4 +41,5 @@ class TransferJob:
 
 
 def transfer_job(folder: Path) -> TransferJob:
+    cats_dogs(folder)  # drawn now, if need be, in nobody's time
     return TransferJob(folder, empty_store(folder))
