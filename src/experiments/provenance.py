@@ -157,7 +157,9 @@ def _git_state(folder: Path) -> GitState | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """The output, or None where git is not installed or says no. Takes no lock that a person's own git may need."""
-    command = ["git", "-c", "core.quotepath=false", "-C", str(folder), *arguments]
+    # `git diff` writes a refreshed index whatever GIT_OPTIONAL_LOCKS says, unless autoRefreshIndex is off.
+    settings = ["-c", "core.quotepath=false", "-c", "diff.autoRefreshIndex=false"]
+    command = ["git", *settings, "-C", str(folder), *arguments]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_SECONDS, check=True)
