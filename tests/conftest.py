@@ -94,6 +94,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..
     paint(photos / "valid", 4, height=19)
     store = f"sqlite:///{folder / 'mlflow.db'}"
     words = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
+    words += ["checkpoint.every_epoch=true"]
     cfg = composed(
         *words, "model=mlp", "optimizer.learning_rate=0.003", "progress=none", f"logging.tracking_uri={store}"
     )

@@ -94,6 +94,7 @@ def test_words_that_do_not_compose(tmp_path: Path, words: str, line: str) -> Non
     done = command(tmp_path, *words.split())
     assert (done.stderr, done.stdout, done.returncode) == (f"error: {line}\n", "", 1)
     assert not (tmp_path / "mlflow.db").exists()
+    assert not list(tmp_path.glob("outputs/*/*"))
 
 
 @pytest.mark.parametrize("word", ["optimizer.learing_rate=1", "epochs=0"])

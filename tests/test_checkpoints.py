@@ -12,7 +12,6 @@ import tensorflow as tf
 from experiments.checkpoints import (
     BEST,
     Checkpoints,
-    TrainingState,
     best_predictions,
     find,
     restore_weights,
@@ -22,12 +21,14 @@ from experiments.errors import ExperimentError, TrackingError
 from experiments.loops import Position, TapeLoop
 from experiments.loops.evaluation import Evaluation, build_variables
 from experiments.models.mlp import mlp
+from experiments.training_state import TrainingState
 
 DEFAULTS: dict[str, Any] = {
     "metric": "val_loss",
     "mode": "min",
     "max_to_keep": 3,
     "name": "ckpt",
+    "every_epoch": True,
     "every_n_steps": None,
     "every_n_minutes": None,
 }
@@ -54,7 +55,8 @@ def compiled(splits: Splits, hidden: int = 8) -> keras.Model:
 
 def trained(folder: Path, splits: Splits, epochs: int = 2, **options: Any) -> tuple[keras.Model, Checkpoints]:
     steps_per_execution = options.pop("steps_per_execution", 1)
-    model, keeper = compiled(splits), Checkpoints(folder, **(DEFAULTS | options))
+    model = compiled(splits)
+    keeper = Checkpoints(folder, model=model, **(DEFAULTS | options))
     loop = TapeLoop("experiments.loops.tape.train_step", steps_per_execution, jit_compile=False)
     loop(model, splits, epochs=epochs, start=Position(), callbacks=[keeper])
     return model, keeper
@@ -68,7 +70,7 @@ def names(folder: Path) -> list[str]:
     ("options", "expected"),
     [
         ({}, ["ckpt-12", "ckpt-18", "ckpt-6"]),
-        ({"max_to_keep": 1}, ["ckpt-18"]),
+        ({"max_to_keep": 2}, ["ckpt-12", "ckpt-18"]),
         ({"name": "weights"}, ["weights-12", "weights-18", "weights-6"]),
         ({"every_n_steps": 4, "max_to_keep": 99}, ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"]),
         (
@@ -143,7 +145,7 @@ class Scripted(keras.callbacks.Callback):
 
 def scripted(folder: Path, splits: Splits, values: list[float], mode: str = "min") -> tuple[Checkpoints, Scripted, Any]:
     model, script = compiled(splits), Scripted(values)
-    keeper = Checkpoints(folder, **(DEFAULTS | {"mode": mode}))
+    keeper = Checkpoints(folder, model=model, **(DEFAULTS | {"mode": mode}))
     loop = TapeLoop("experiments.loops.tape.train_step", 1, jit_compile=False)
     loop(model, splits, epochs=len(values), start=Position(), callbacks=[script, keeper])
     return keeper, script, model

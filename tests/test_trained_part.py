@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from experiments import runtime
+from experiments.assembly import compile_model
 from experiments.build import build, build_each, caches_features
 from experiments.data import Splits
 from experiments.data.features import FeatureSource
@@ -16,7 +17,6 @@ from experiments.data.pipeline import IndexedSplit
 from experiments.errors import ConfigError
 from experiments.loops import Position
 from experiments.loops.evaluation import build_variables
-from experiments.run import compile_model
 from experiments.trained_part import TrainedPart, trained_part
 
 FROZEN = ["model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "optimizer.learning_rate=0.01"]

@@ -46,7 +46,12 @@ def _not_a_target(node: DictConfig, error: InstantiationException) -> ConfigErro
 
 def build_each(nodes: DictConfig) -> list[Any]:
     """The objects of a named dict, in its order; an entry set to null is left out."""
-    return [build(node) for node in nodes.values() if node is not None]
+    return list(build_named(nodes).values())
+
+
+def build_named(nodes: DictConfig) -> dict[str, Any]:
+    """As `build_each`, with the names."""
+    return {str(name): build(node) for name, node in nodes.items() if node is not None}
 
 
 def caches_features(node: DictConfig) -> bool | str:

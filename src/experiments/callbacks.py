@@ -1,12 +1,15 @@
 """What watches a run: metrics to the tracker, summaries for TensorBoard, predictions for the figures."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments import recording
 from experiments.data.base import Split
 from experiments.loops.observers import passes
 from experiments.tracking.base import Tracker
@@ -68,12 +71,33 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # A profile brings a graph of its own, and TensorFlow records one at a time.
         self._records_graph = graph and not profile_steps
         self._step_mark = tf.profiler.experimental.Trace("train")
+        self._earlier: list[Path] = []
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        super().on_train_begin(logs)
-        if self._images and len(self._train.spec.input_shape) == 3:
+    def set_model(self, model: keras.Model) -> None:
+        # Before this process writes files of its own.
+        self._earlier = _event_files(Path(self.log_dir))
+        super().set_model(model)
+
+    def get_state(self) -> dict[str, Any]:
+        """How far each file of events reaches, so that what came later is not there twice after a stop."""
+        recording.flush()
+        for writer in self._writers.values():
+            writer.flush()
+        files = {str(path.relative_to(self.log_dir)): path.stat().st_size for path in _event_files(Path(self.log_dir))}
+        return {"files": files, "train": self._global_train_batch, "validation": self._global_test_batch}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for path in self._earlier:
+            cut_or_remove(path, state["files"].get(str(path.relative_to(self.log_dir))))
+        self._global_train_batch = self._begun = state["train"]
+        self._global_test_batch = state["validation"]
+        self._records_graph = False
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        if self._begun == 0 and self._images and len(self._train.spec.input_shape) == 3:
             inputs, *_ = next(iter(self._train.epoch(0)))
-            with self._train_writer.as_default():
+            with self._train_writer.as_default(), tf.summary.record_if(True):
                 tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -102,6 +126,18 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # Keras leaves out an epoch whose last step is none of update_freq.
         with tf.summary.record_if(True):
             super().on_epoch_end(epoch, logs)
+
+
+def _event_files(log_dir: Path) -> list[Path]:
+    return sorted(log_dir.rglob("events.out.tfevents.*"))
+
+
+def cut_or_remove(path: Path, size: int | None) -> None:
+    """Takes away what was written after the checkpoint that knew the file with `size` bytes, or did not know it."""
+    if size is None:
+        path.unlink()
+    elif size < path.stat().st_size:
+        os.truncate(path, size)
 
 
 def grid(images: np.ndarray) -> np.ndarray:

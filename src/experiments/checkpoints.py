@@ -1,22 +1,32 @@
 """What a run needs to go on or to be used later, written to its `checkpoints/` folder."""
 
 import json
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments.checkpoint_files import newest_whole, remove_unsealed, seal, write_atomically
 from experiments.errors import ExperimentError, TrackingError
+from experiments.interruption import Interruption
+from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions
 from experiments.loops.observers import passes
+from experiments.stateful import State, Watch, get_state, keeps_state, random_state, set_random_state, set_state
+from experiments.training_state import TrainingState, weights
 
 BEST = "best"
 PREDICTIONS = "validation_predictions.npz"
+OVERHEAD = 0.01
+"""Share of the time that writing may take where epochs are short; what a stop then loses is done again, bit for bit."""
+logger = logging.getLogger(__name__)
 
 
 class Best(NamedTuple):
@@ -26,85 +36,80 @@ class Best(NamedTuple):
     epoch: int
 
 
-class TrainingState:
-    """Everything that decides the next step, as one tf.train.Checkpoint.
+class Unwritten(NamedTuple):
+    """What is the best and not on disk yet. values: of all variables of the whole model."""
 
-    `model=` and `optimizer=` are there for the tutorial's plain restore; `extras` holds what they leave out in Keras 3:
-    random seeds of layers, metrics and the counters. Variables are keyed by role and position, because Keras numbers
-    names anew for each model it builds in a process. https://www.tensorflow.org/guide/checkpoint
-    """
-
-    def __init__(self, model: keras.Model, whole: keras.Model | None = None) -> None:
-        """model: what trains; whole: the model it is a part of, where it is one."""
-        whole = model if whole is None else whole
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.step = tf.Variable(0, dtype=tf.int64)
-        extras = {
-            **_left_out("variable", whole, whole.variables),
-            **_left_out("optimizer", model.optimizer, model.optimizer.variables),
-            **{f"metric_{position}": variable.value for position, variable in enumerate(model.metrics_variables)},
-        }
-        self.checkpoint = tf.train.Checkpoint(
-            model=whole,
-            optimizer=model.optimizer,
-            extras=tf.train.Checkpoint(epoch=self.epoch, step=self.step, **extras),
-        )
+    best: Best
+    values: list[np.ndarray]
+    predictions: Predictions | None
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the newest checkpoints of the training state and the weights of the best epoch."""
+    """Keeps the newest checkpoints of the training state and the weights of the best epoch.
+
+    To be the last callback: what it saves is what the others have left. `restore` and `restore_best` read back.
+
+    model: what trains; whole: the model it is a part of, where it is one.
+    every_epoch: True, False, or "auto": not while writing would take over OVERHEAD of the time. The last one always.
+    observers: the other callbacks by name, whose state is part of a checkpoint.
+    interruption: when a signal has come, the step's end is saved and SystemExit raised.
+    saved: told the path prefix of each new checkpoint.
+    """
 
     def __init__(
         self,
         directory: Path,
         *,
+        model: keras.Model,
         whole: keras.Model | None = None,
         metric: str,
         mode: str,
         max_to_keep: int,
         name: str,
+        every_epoch: bool | str,
         every_n_steps: int | None,
         every_n_minutes: float | None,
+        observers: Mapping[str, keras.callbacks.Callback] | None = None,
+        interruption: Interruption | None = None,
+        saved: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.directory = directory
-        self._whole = whole
         self.best: Best | None = None
+        self._trained, self._whole = model, whole or model
         self._metric, self._sign = metric, 1.0 if mode == "max" else -1.0
         self._max_to_keep, self._name = max_to_keep, name
-        self._every_n_steps, self._every_n_minutes = every_n_steps, every_n_minutes
+        self._every_epoch, self._every_n_steps, self._every_n_minutes = every_epoch, every_n_steps, every_n_minutes
+        self._observers = dict(observers or {})
+        self._interruption = interruption or Interruption()
+        self._saved = saved
+        self._restored: State = {}
+        self._history: History = {}
         self._epoch = self._begun = 0
+        self._counted: list[np.ndarray] = []
         self._predictions: Predictions | None = None
+        self._unwritten: Unwritten | None = None
+        self._seconds = 0.0
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._state = TrainingState(self.model, self._whole)
-        self._newest = tf.train.CheckpointManager(
-            self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
-        )
-        self._best_weights = tf.train.CheckpointManager(
-            _weights(self._whole or self.model), str(self.directory / BEST), 1, checkpoint_name=BEST
-        )
-        self._saved_at = time.monotonic()
+    @cached_property
+    def _state(self) -> TrainingState:
+        """Made once model, optimizer and metrics have their variables."""
+        return TrainingState(self._trained, self._whole)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._epoch = epoch
+    def restore(self) -> Position:
+        """Puts the newest whole checkpoint into the model and its optimizer; where there is none, at the beginning.
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._begun = batch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        if self._is_due(batch + 1):
-            self._save(self._epoch, batch + 1)
-
-    def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None:  # noqa: ARG002
-        self._predictions = predictions
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._save(epoch + 1, 0)
-        value = (logs or {})[self._metric]
-        if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
-            self.best = Best(value, epoch)
-            self._save_best(self.best)
+        The callbacks' state follows when training begins, for they forget then.
+        """
+        found = newest_whole(self.directory)
+        remove_unsealed(self.directory, self._name)
+        if found is None:
+            return Position()
+        self._state.restore(found.prefix)
+        self._counted = self._state.metric_values()
+        self._restored, self._history = found.state, found.state["history"]
+        self.best = self._best_on_disk(found.state["best"])
+        return Position(found.state["epoch"], found.state["step"], self._history, found.state["stopped"])
 
     def restore_best(self, model: keras.Model) -> Best:
         """Puts the best epoch's weights into `model`."""
@@ -116,50 +121,140 @@ class Checkpoints(keras.callbacks.Callback):
         restore_weights(model, find(self.directory, BEST))
         return self.best
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._newest = tf.train.CheckpointManager(
+            self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
+        )
+        self._best_weights = tf.train.CheckpointManager(
+            weights(self._whole), str(self.directory / BEST), 1, checkpoint_name=BEST
+        )
+        if self._restored:
+            self._restore_observers(self._restored)
+        self._watch: Watch | None = Watch(self._observers)
+        self._saved_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        if self._restored and self._restored["step"]:
+            # Both loops have just reset the metrics, which are in the middle of their count.
+            self._state.set_metric_values(self._counted)
+        self._restored = {}
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._begun = batch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._is_due(batch + 1) or self._interruption.signal is not None:
+            self._save(self._epoch, batch + 1)
+        self._interruption.end()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._counted = self._state.metric_values()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._interruption.signal is not None:
+            # All steps of the epoch are done: validation begins anew, with what the metrics had counted before it.
+            self._state.set_metric_values(self._counted)
+            self._save(self._epoch, self.params["steps"])
+        self._interruption.end()
+
+    def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None:  # noqa: ARG002
+        self._predictions = predictions
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(float(value))
+        value = (logs or {})[self._metric]
+        if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
+            self.best = Best(value, epoch)
+            self._unwritten = Unwritten(self.best, self._values(), self._predictions)
+        if self._ends_in_checkpoint(epoch) or self._interruption.signal is not None:
+            self._save(epoch + 1, 0)
+        self._interruption.end()
+
+    def _ends_in_checkpoint(self, epoch: int) -> bool:
+        if self._every_epoch is True or self._trained.stop_training or epoch + 1 == self.params["epochs"]:
+            return True
+        elapsed = time.monotonic() - self._saved_at
+        return self._every_epoch == "auto" and self._seconds <= OVERHEAD * elapsed
+
+    def _values(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self._whole.variables]
+
     def _is_due(self, step: int) -> bool:
         if passes(self._begun, step, self._every_n_steps):
             return True
         return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
 
-    def _save_best(self, best: Best) -> None:
+    def _save_best(self, best: Best, values: list[np.ndarray], predictions: Predictions | None) -> None:
+        """TensorFlow writes what is in the variables, which may have gone on since."""
+        now = self._values()
+        self._assign(values)
         self._best_weights.save(checkpoint_number=best.epoch + 1)
-        if self._predictions is not None:
-            np.savez(self.directory / BEST / PREDICTIONS, **self._predictions._asdict())
-        _write_json(self.directory / BEST / "best.json", {"metric": self._metric, **best._asdict()})
+        self._assign(now)
+        if predictions is not None:
+            np.savez(self.directory / BEST / PREDICTIONS, **predictions._asdict())
+        write_atomically(self.directory / BEST / "best.json", json.dumps({"metric": self._metric, **best._asdict()}))
+
+    def _assign(self, values: list[np.ndarray]) -> None:
+        for variable, value in zip(self._whole.variables, values, strict=True):
+            variable.assign(value)
+
+    def _best_on_disk(self, best: list[float] | None) -> Best | None:
+        """None where a later epoch was the best when the process ended, whose weights took the place of these.
+
+        That epoch runs again, and becomes the best again.
+        """
+        if best is None:
+            return None
+        kept = json.loads((self.directory / BEST / "best.json").read_text(encoding="utf-8"))
+        value, epoch = best
+        return Best(value, int(epoch)) if kept["epoch"] == epoch else None
 
     def _save(self, epoch: int, step: int) -> None:
+        """Until the seal is there, the checkpoint before counts."""
+        began = time.monotonic()
+        if self._unwritten is not None:
+            self._save_best(*self._unwritten)
+            self._unwritten = None
         self._state.epoch.assign(epoch)
         self._state.step.assign(step)
-        self._newest.save(checkpoint_number=int(self.model.optimizer.iterations.numpy()))
+        prefix = self._newest.save(checkpoint_number=int(self._trained.optimizer.iterations.numpy()))
+        seal(prefix, self._described(epoch, step))
+        remove_unsealed(self.directory, self._name)
+        if self._saved is not None:
+            self._saved(prefix)
+        self._tell_forgetful()
         self._saved_at = time.monotonic()
+        self._seconds = self._saved_at - began
 
+    def _described(self, epoch: int, step: int) -> State:
+        return {
+            "epoch": epoch,
+            "step": step,
+            "stopped": bool(self._trained.stop_training),
+            "best": self.best,
+            "history": self._history,
+            "observers": {name: get_state(each) for name, each in self._observers.items() if keeps_state(each)},
+            "random": random_state(),
+        }
 
-def _weights(model: keras.Model) -> tf.train.Checkpoint:
-    """A part of TrainingState's checkpoint. `model=` alone leaves out, in silence, layers kept in a list."""
-    extras = _left_out("variable", model, model.variables)
-    return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**extras))
+    def _restore_observers(self, state: State) -> None:
+        for name, kept in state["observers"].items():
+            if name in self._observers:
+                set_state(self._observers[name], kept)
+        set_random_state(state["random"])
 
-
-def _left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
-    """Those of `variables` that TensorFlow does not reach from `owner`; the others would be stored twice.
-
-    What a model's optimizer reaches does not count: a model that is only evaluated has none.
-    """
-    view = tf.train.TrackableView
-    parts = [child for name, child in view.children(owner).items() if name != "optimizer"]
-    reached = {id(node) for part in parts for node in view(part).descendants()}
-    return {
-        f"{role}_{position}": variable.value
-        for position, variable in enumerate(variables)
-        if id(variable) not in reached
-    }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all, also when the process ends in between."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
+    def _tell_forgetful(self) -> None:
+        """Once, when the first checkpoint is written."""
+        forgetful = self._watch.forgetful() if self._watch is not None else {}
+        self._watch = None
+        for name, attributes in forgetful.items():
+            logger.warning(
+                "callbacks.%s keeps %s, which a resumed run would lose: give it get_state() and set_state(state).",
+                name,
+                ", ".join(attributes),
+            )
 
 
 def find(directory: Path, which: str) -> str:
@@ -180,6 +275,19 @@ def find(directory: Path, which: str) -> str:
     return path
 
 
+def newest_finite(directory: Path) -> str | None:
+    """The path prefix of the newest checkpoint without a NaN or an infinity in its variables."""
+    found = tf.train.get_checkpoint_state(str(directory))
+    prefixes: list[str] = list(found.all_model_checkpoint_paths) if found else []
+    return next((prefix for prefix in reversed(prefixes) if _is_finite(prefix)), None)
+
+
+def _is_finite(prefix: str) -> bool:
+    reader = tf.train.load_checkpoint(prefix)
+    floating = [name for name, kind in reader.get_variable_to_dtype_map().items() if kind.is_floating]
+    return all(bool(np.isfinite(reader.get_tensor(name).astype(np.float64)).all()) for name in floating)
+
+
 def best_predictions(directory: Path) -> Predictions:
     """What the model of the best epoch said of the validation split, kept when that epoch was validated."""
     with np.load(directory / BEST / PREDICTIONS) as arrays:
@@ -188,4 +296,4 @@ def best_predictions(directory: Path) -> Predictions:
 
 def restore_weights(model: keras.Model, path: str) -> None:
     """Reads the weights alone; a checkpoint that lacks any of the model's variables is an error."""
-    _weights(model).restore(path).assert_existing_objects_matched().expect_partial()
+    weights(model).restore(path).assert_existing_objects_matched().expect_partial()

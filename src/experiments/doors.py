@@ -51,9 +51,22 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except EXPLAINED as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
+            _remove_unused(Path(HydraConfig.get().runtime.output_dir))
             _fail(error)
 
     return wrapped
+
+
+def _remove_unused(folder: Path) -> None:
+    """Takes away the output folder of a run that never began, which holds Hydra's notes and an empty log."""
+    notes = folder / ".hydra"
+    log = [path for path in folder.glob("*.log") if path.stat().st_size == 0]
+    if notes.is_dir() and set(folder.iterdir()) == {notes, *log}:
+        for path in [*notes.glob("*.yaml"), *log]:
+            path.unlink()
+        for emptied in (notes, folder, folder.parent):
+            if not any(emptied.iterdir()):
+                emptied.rmdir()
 
 
 def _fail(error: Exception, config_name: str = "config") -> NoReturn:

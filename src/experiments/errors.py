@@ -22,6 +22,10 @@ class ModelError(ExperimentError):
     """An architecture, a weights file or an input shape that do not fit each other."""
 
 
+class TrainingError(ExperimentError):
+    """A training that cannot go on."""
+
+
 class TrackingError(ExperimentError):
     """A tracking store that cannot be reached or does not hold what was asked for."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
@@ -36,8 +37,8 @@ def past_run(tracking_uri: str | None, experiment_name: str, run_id: str | None,
 
     Raises TrackingError when there is none. The copies are gone at the end.
     """
-    client = _existing_store(tracking_uri)
-    found = _existing_run(client, run_id) if run_id is not None else _newest(client, experiment_name)
+    client = existing_store(tracking_uri)
+    found = existing_run(client, run_id).info.run_id if run_id is not None else _newest(client, experiment_name)
     with tempfile.TemporaryDirectory() as folder:
         try:
             cfg, spec = read_snapshot(Path(client.download_artifacts(found, "config", folder)))
@@ -57,25 +58,34 @@ def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str
     return Path(client.download_artifacts(run_id, "checkpoints", folder))
 
 
-def _existing_store(tracking_uri: str | None) -> MlflowClient:
+def has_store(tracking_uri: str) -> bool:
+    """Whether there may be runs: a database is a file, a server is asked later."""
+    return not tracking_uri.startswith(SQLITE) or _database(tracking_uri).is_file()
+
+
+def _database(tracking_uri: str) -> Path:
+    return Path(tracking_uri.removeprefix(SQLITE)).expanduser()
+
+
+def existing_store(tracking_uri: str | None) -> MlflowClient:
     """Training creates a database file; reading must not."""
     if tracking_uri is None:
         raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
-    database = Path(tracking_uri.removeprefix(SQLITE)).expanduser()
-    if tracking_uri.startswith(SQLITE) and not database.is_file():
+    if not has_store(tracking_uri):
         raise TrackingError(
-            f"there is no file '{database}': expected the database of runs. Go to the folder where they were trained, "
-            "or set logging.tracking_uri=sqlite:///FILE or to a server's address."
+            f"there is no file '{_database(tracking_uri)}': expected the database of runs. "
+            "Go to the folder where they were trained, or set logging.tracking_uri=sqlite:///FILE or an address."
         )
     return open_store(tracking_uri)
 
 
-def _existing_run(client: MlflowClient, run_id: str) -> str:
+def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
+    """key: of the config, which the message names."""
     try:
-        return str(client.get_run(run_id).info.run_id)
+        return client.get_run(run_id)
     except MlflowException as error:
         raise TrackingError(
-            f"run_id={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
+            f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
             "there, as MLflow's page shows it, or its store by logging.tracking_uri."
         ) from error
 

@@ -45,6 +45,10 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels).save(path)
 
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -73,6 +77,12 @@ def recording(tracker: "Tracker", output_dir: Path) -> Iterator[None]:
     finally:
         _active.remove(recorder)
         recorder.close()
+
+
+def flush() -> None:
+    """Puts on disk what was logged so far."""
+    for recorder in _active:
+        recorder.flush()
 
 
 def log_scalar(name: str, value: float, step: int) -> None:

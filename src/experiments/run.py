@@ -6,24 +6,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import mlflow
 from omegaconf import DictConfig
 
-from experiments import checkpoints, export, figures, runtime
-from experiments.build import build, build_each, caches_features
+from experiments import checkpoints, export, figures, resume
+from experiments.assembly import Built, assemble, schedule
+from experiments.build import build, build_named
 from experiments.callbacks import TensorBoard, TrackMetrics
 from experiments.data import Splits, named_errors
-from experiments.errors import ConfigError, near
-from experiments.loops import History, Position
-from experiments.loops.evaluation import Evaluation, build_variables
-from experiments.params import flatten
+from experiments.description import describe
+from experiments.divergence import StopWhenDiverged
+from experiments.fingerprint import Fingerprint, fingerprint
+from experiments.interruption import Interruption
+from experiments.loops import History
+from experiments.loops.evaluation import Evaluation
 from experiments.progress import Size, progress
-from experiments.provenance import provenance, write_files
 from experiments.recording import recording
-from experiments.snapshot import write_snapshot
+from experiments.resume import Origin
+from experiments.run_lock import locked
 from experiments.stages import Show, silent
 from experiments.tracking.base import Tracker
-from experiments.trained_part import TrainedPart, trained_part
+from experiments.trained_part import TrainedPart
+
+CHECKPOINTS = "checkpoints"
 
 
 class Result(NamedTuple):
@@ -39,34 +43,42 @@ class Result(NamedTuple):
 
 
 def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
-    """Trains what `cfg` composes. Everything is built before the tracker opens, so an error leaves no junk run.
+    """Trains what `cfg` composes, from the beginning or from where the run that `cfg.resume` names was stopped.
+
+    Everything is built before the tracker opens, so an error leaves no junk run.
 
     show: told what begins.
     """
-    strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
-    if cfg.logging.tracking_uri is not None:
-        # model.weights=runs:/ID is looked up there.
-        mlflow.set_tracking_uri(cfg.logging.tracking_uri)
-    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
-    spec = splits.train.spec
-    show("building the model")
-    with strategy.scope():
-        model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
-        part = trained_part(model, splits, cache_features=caches_features(cfg.model))
-        compile_model(cfg, *part)
-    if cfg.logging.log_model:
-        export.check_savable(model)
-    _check_monitor(cfg.monitor.metric, build_variables(part.model, part.splits.validation))
+    origin = resume.origin(cfg, output_dir)
+    built = assemble(origin.cfg, origin.threads, show)
+    now = fingerprint(origin.cfg, [split.spec.digest for split in built.splits.named().values()], origin.threads)
+    origin = resume.checked(origin, now, output_dir)
+    with locked(origin.output_dir):
+        return _train(origin, now, built, show)
+
+
+def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result:
+    cfg, output_dir = origin.cfg, origin.output_dir
+    splits, model, part = built
     loop = build(cfg.loop)
-    keeper = checkpoints.Checkpoints(output_dir / "checkpoints", whole=model, **cfg.monitor, **cfg.checkpoint)
-    tracker: Tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
-    callbacks = [*observers(cfg, splits, tracker, output_dir), *build_each(cfg.callbacks), keeper]
+    tracker: Tracker = build(
+        cfg.logging.tracker,
+        run_name=cfg.logging.run_name,
+        output_dir=output_dir,
+        run_id=origin.run_id,
+        identity=resume.identity(output_dir, now),
+    )
+    interruption = Interruption()
+    watching = {**observers(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks)}
+    keeper = _keeper(cfg, built, output_dir, watching, interruption)
+    start = keeper.restore()
+    resume.refuse_epochs(origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs))
     show("opening the run")
     with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(part.splits):
-        _describe(tracker, cfg, splits, output_dir)
+        describe(tracker, origin, splits)
         show(None)
-        with progress(cfg.progress, _size(cfg, splits)) as bar:
-            history = loop(*part, epochs=cfg.epochs, start=Position(), callbacks=[*bar, *callbacks])
+        with progress(cfg.progress, _size(cfg, splits)) as bar, interruption.deferred():
+            history = loop(*part, epochs=cfg.epochs, start=start, callbacks=[*bar, *watching.values(), keeper])
         show("testing, drawing and saving the best model")
         best = keeper.restore_best(model)
         metrics = _tested(part, history, tracker)
@@ -75,43 +87,34 @@ def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
     return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir, tracker.page)
 
 
-def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
-    total_steps = cfg.epochs * splits.train.steps_per_epoch
-    schedule = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
-    model.compile(
-        optimizer=build(cfg.optimizer, learning_rate=schedule),
-        loss=build(cfg.loss),
-        metrics=[build(node, name=name) for name, node in cfg.metrics.items() if node is not None],
-        steps_per_execution=cfg.loop.steps_per_execution,
-        jit_compile=cfg.loop.jit_compile,
+def _keeper(
+    cfg: DictConfig,
+    built: Built,
+    output_dir: Path,
+    watching: dict[str, keras.callbacks.Callback],
+    interruption: Interruption,
+) -> checkpoints.Checkpoints:
+    return checkpoints.Checkpoints(
+        output_dir / CHECKPOINTS,
+        model=built.part.model,
+        whole=built.model,
+        metric=cfg.monitor.metric,
+        mode=cfg.monitor.mode,
+        observers=watching,
+        interruption=interruption,
+        **cfg.checkpoint,
     )
 
 
-def _check_monitor(metric: str, names: list[str]) -> None:
-    known = [*names, *(f"val_{name}" for name in names)]
-    if metric not in known:
-        raise ConfigError(f"monitor.metric={metric} is not a metric of this run. {near(metric, known)}")
-
-
-def _describe(tracker: Tracker, cfg: DictConfig, splits: Splits, output_dir: Path) -> None:
-    params = flatten(cfg)
-    # What the tracker is built from repeats its neighbours.
-    tracker.log_params({name: value for name, value in params.items() if not name.startswith("logging.tracker.")})
-    facts = provenance()
-    tracker.set_tags(facts.tags())
-    write_files(facts, output_dir / "config")
-    write_snapshot(output_dir / "config", cfg, splits.train.spec)
-    for context in ("train", "validation", "test"):
-        split = getattr(splits, context)
-        if split is not None:
-            tracker.log_dataset(split.spec, context=context)
-
-
-def observers(cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path) -> list[keras.callbacks.Callback]:
-    return [
-        TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
-        TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
-    ]
+def observers(
+    cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path
+) -> dict[str, keras.callbacks.Callback]:
+    """What watches every run, by names that no callback of a config can have."""
+    return {
+        "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
+        "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
+        "(divergence)": StopWhenDiverged(output_dir / CHECKPOINTS, max_loss=cfg.monitor.max_loss),
+    }
 
 
 def _size(cfg: DictConfig, splits: Splits) -> Size:
@@ -131,7 +134,7 @@ def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, 
 
 def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
     """Figures and the model of the best weights."""
-    predictions = checkpoints.best_predictions(output_dir / "checkpoints")
+    predictions = checkpoints.best_predictions(output_dir / CHECKPOINTS)
     figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
         inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))

@@ -16,7 +16,7 @@ OUT_OF_RANGE = [
     ("epochs=0", "epochs=0 is out of range: expected 1 or more. Change epochs."),
     ("progress=loud", "progress=loud is out of range: expected one of auto, bar, plain, none. Change progress."),
     ("monitor.mode=up", "monitor.mode=up is out of range: expected one of min, max. Change monitor.mode."),
-    ("checkpoint.max_to_keep=0", "checkpoint.max_to_keep=0 is out of range: expected 1 or more."),
+    ("checkpoint.max_to_keep=0", "checkpoint.max_to_keep=0 is out of range: expected 2 or more."),
     ("checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=0.0 is out of range: expected a number above 0."),
     ("tensorboard.profile_steps=[5]", "expected the first and the last step, such as [5, 10]."),
     ("tensorboard.profile_steps=[9,5]", "tensorboard.profile_steps=[9, 5] is out of range"),

@@ -12,12 +12,14 @@ from experiments.config.fields import above, at_least, auto_or_bool, first_and_l
 class Monitor:
     metric: str = MISSING
     mode: str = one_of("min", "max")
+    max_loss: float | None = above(0)
 
 
 @dataclass
 class Checkpoint:
-    max_to_keep: int = at_least(1)
+    max_to_keep: int = at_least(2)
     name: str = MISSING
+    every_epoch: bool | str = auto_or_bool()
     every_n_steps: int | None = at_least(1)
     every_n_minutes: float | None = above(0)
 
@@ -83,6 +85,8 @@ class Config:
     seed: int = at_least(0)
     epochs: int = at_least(1)
     progress: str = one_of("auto", "bar", "plain", "none")
+    resume: str | None = MISSING
+    resume_allow: list[str] = MISSING
     monitor: Monitor = field(default_factory=Monitor)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     tensorboard: TensorBoard = field(default_factory=TensorBoard)

@@ -57,3 +57,8 @@ class Splits:
     train: Split
     validation: Split
     test: Split | None = None
+
+    def named(self) -> dict[str, Split]:
+        """Those that there are."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}

@@ -1,7 +1,7 @@
 """The loop seam: `fit` and `tape` are interchangeable."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import keras
@@ -14,10 +14,15 @@ History = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Position:
-    """The next batch to train on: `step` batches of `epoch` are done."""
+    """The next batch to train on: `step` batches of `epoch` are done; all of them, where validation alone is left.
+
+    history: of the finished epochs; stopped: whether a callback has ended the training there.
+    """
 
     epoch: int = 0
     step: int = 0
+    history: History = field(default_factory=dict, hash=False)
+    stopped: bool = False
 
 
 class Loop(Protocol):

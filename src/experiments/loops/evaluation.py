@@ -20,7 +20,7 @@ class Evaluation:
     """What `model.evaluate` computes, and the outputs `model.predict` would need a second pass for."""
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = model
+        self.model = model
         # Autograph is off in Keras's own evaluation too. The step takes its batch from an iterator, whose batch axis is
         # open: a batch as argument would be traced anew where the last one is short.
         self._step = tf.function(self._distributed_step, reduce_retracing=True, autograph=False)
@@ -29,9 +29,9 @@ class Evaluation:
         self, split: Split, *, callbacks: keras.callbacks.CallbackList | None = None
     ) -> tuple[dict[str, float], Predictions]:
         observers = callbacks or keras.callbacks.CallbackList()
-        strategy = self._model.distribute_strategy
-        self._model.reset_metrics()
+        strategy = self.model.distribute_strategy
         observers.on_test_begin()
+        self.model.reset_metrics()
         parts: list[tuple[tf.Tensor, tf.Tensor]] = []
         batches = iter(strategy.experimental_distribute_dataset(split.epoch(0)))
         for index in range(split.steps_per_epoch):
@@ -39,7 +39,7 @@ class Evaluation:
             replicas, logs = self._step(batches)
             parts += zip(*map(strategy.experimental_local_results, replicas), strict=True)
             observers.on_test_batch_end(index, logs)
-        metrics = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        metrics = {name: float(value) for name, value in self.model.get_metrics_result().items()}
         observers.on_test_end(metrics)
         labels, outputs = (
             np.concatenate([np.asarray(tensor) for tensor in tensors]) for tensors in zip(*parts, strict=True)
@@ -47,14 +47,14 @@ class Evaluation:
         return metrics, Predictions(labels, outputs)
 
     def _distributed_step(self, batches: Any) -> tuple[Any, dict[str, tf.Tensor]]:
-        strategy = self._model.distribute_strategy
+        strategy = self.model.distribute_strategy
         predictions, logs = strategy.run(self._replica_step, args=(batches.get_next(),))
         return predictions, reduce_logs(strategy, logs)
 
     def _replica_step(self, batch: Any) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        outputs = self._model(x, training=False)
-        logs = _update_metrics(self._model, x, y, outputs, sample_weight)
+        outputs = self.model(x, training=False)
+        logs = _update_metrics(self.model, x, y, outputs, sample_weight)
         # bfloat16 has no NumPy type of its own.
         return (y, tf.cast(outputs, tf.float32)), logs
 

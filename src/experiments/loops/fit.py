@@ -34,17 +34,28 @@ class FitLoop:
             validation=splits.validation,
             epochs=epochs,
             steps=splits.train.steps_per_epoch,
+            start=start,
         )
-        for epoch in range(start.epoch, epochs):
-            observers.first_step = start.step if epoch == start.epoch else 0
-            batches = splits.train.epoch(epoch, first_step=observers.first_step)
-            model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
+        model.stop_training = start.stopped
+        observers.on_train_begin()
+        for epoch in observers.epochs:
+            self._train_epoch(model, splits, epoch, observers)
             if model.stop_training:
                 break
             if epoch + 1 < epochs:
                 raw.put_back()
+        # As every `fit` ends, and as it must end too where nothing was left to fit.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         observers.finish()
         return observers.history
+
+    def _train_epoch(self, model: keras.Model, splits: Splits, epoch: int, observers: Observers) -> None:
+        first_step = observers.begin(epoch)
+        if first_step == splits.train.steps_per_epoch:
+            observers.validate_alone(epoch)
+            return
+        batches = splits.train.epoch(epoch, first_step=first_step)
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
 
 
 class RawWeights(keras.callbacks.Callback):

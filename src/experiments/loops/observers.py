@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 
 from experiments.data.base import Split
-from experiments.loops.base import History
+from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Evaluation, Predictions
 
 Logs = Mapping[str, Any]
@@ -38,9 +38,12 @@ class Observers(keras.callbacks.CallbackList):
         validation: Split,
         epochs: int,
         steps: int,
+        start: Position,
     ) -> None:
         super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
         self.first_step = 0
+        self.epochs = range(start.epoch, start.epoch if start.stopped else epochs)
+        self._start = start
         self._steps = steps
         self._validation = validation
         self._evaluation = Evaluation(model)
@@ -55,12 +58,24 @@ class Observers(keras.callbacks.CallbackList):
         if not self._training:
             self._training = True
             super().on_train_begin(logs)
+            self._history.history = {name: list(values) for name, values in self._start.history.items()}
+
+    def validate_alone(self, epoch: int) -> None:
+        """The end of an epoch whose steps were all done before the run was stopped."""
+        self._evaluation.model.reset_metrics()
+        self.on_epoch_begin(epoch)
+        self.on_epoch_end(epoch, self._evaluation.model.get_metrics_result())
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Left out: `fit` says this at the end of each epoch, `finish` once at the end of all."""
 
     def finish(self) -> None:
         super().on_train_end()
+
+    def begin(self, epoch: int) -> int:
+        """The first step to train of `epoch`; all of them are done where a run was stopped while it validated."""
+        self.first_step = self._start.step if epoch == self._start.epoch else 0
+        return self.first_step
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         super().on_train_batch_begin(self.first_step + batch, logs)

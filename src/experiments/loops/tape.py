@@ -52,14 +52,19 @@ class TapeLoop:
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> History:
         steps = splits.train.steps_per_epoch
-        observers = Observers(callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps)
+        observers = Observers(
+            callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps, start=start
+        )
         execute = self._execution(model)
-        model.stop_training = False
+        model.stop_training = start.stopped
         observers.on_train_begin()
-        for epoch in range(start.epoch, epochs):
-            observers.first_step = start.step if epoch == start.epoch else 0
-            batches = splits.train.epoch(epoch, first_step=observers.first_step)
-            self._train_epoch(model, epoch, batches, steps - observers.first_step, execute, observers)
+        for epoch in observers.epochs:
+            first_step = observers.begin(epoch)
+            if first_step == steps:
+                observers.validate_alone(epoch)
+            else:
+                batches = splits.train.epoch(epoch, first_step=first_step)
+                self._train_epoch(model, epoch, batches, steps - first_step, execute, observers)
             if model.stop_training:
                 break
         model.optimizer.finalize_variable_values(model.trainable_variables)

@@ -91,6 +91,16 @@ def first_event(folder: Path) -> Event | None:
     return found
 
 
+def last_steps(folder: Path) -> dict[str, int]:
+    """Metric -> the last step that the journal holds; a run that goes on repeats some steps, with the same values."""
+    steps: dict[str, int] = {}
+    with journal_file(folder).open("rb") as file:
+        for event in map(_event, file):
+            if event["event"] == "metrics":
+                steps |= {name: max(event["step"], steps.get(name, event["step"])) for name in event["values"]}
+    return steps
+
+
 def deliver(folder: Path, sink: Sink) -> None:
     """Sends all that waits in the folder's journal; raises `Unavailable` when the store does not take it now."""
     while deliver_chunk(folder, sink):

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
 from experiments.masking import mask
-from experiments.tracking.journal import Journal, first_event, undelivered
+from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 from experiments.tracking.shipper import Shipper
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
 ERROR_TAG_LENGTH = 500
+KILLED_SECONDS = 6.0
+"""Whoever stops a run does not wait long before it ends it for good."""
 DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,9 @@ class MlflowTracker:
     flush_timeout: seconds without progress after which the end waits no longer; the rest stays in the journal.
     delivery_interval: seconds between two deliveries.
     system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPU.
-    run_id: an existing run to go on with, in its own `output_dir`; None starts a new one.
+    run_id: an existing run to go on with, in its own `output_dir`; None starts a new one. What it has recorded already
+        is not recorded again.
+    identity: tags that a run has from its first moment, by which it is found again.
 
     Entering raises TrackingError when the store is not reachable or not writable, before a run exists there.
     """
@@ -52,6 +56,7 @@ class MlflowTracker:
         system_metrics_interval: float,
         output_dir: Path,
         run_id: str | None = None,
+        identity: Mapping[str, str] | None = None,
     ) -> None:
         self._tracking_uri = tracking_uri
         self._experiment_name = experiment_name
@@ -62,6 +67,8 @@ class MlflowTracker:
         self._system_metrics_interval = system_metrics_interval if system_metrics else None
         self._output_dir = output_dir.absolute()
         self._run_id = run_id
+        self._identity = identity or {}
+        self._recorded: Mapping[str, int] = {}
         self._page: str | None = None
         self._journal = Journal(self._output_dir)
         self._shipper: Shipper | None = None
@@ -84,6 +91,7 @@ class MlflowTracker:
         self._run_id = str(run.info.run_id)
         self._page = f"#/experiments/{run.info.experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
         self._journal.append("start", run_id=self._run_id, tracking_uri=mask(self._tracking_uri))
+        self.set_tags(self._identity)
         self._start_threads(client, run)
         return self
 
@@ -94,15 +102,18 @@ class MlflowTracker:
             self._sampler.stop()
         if isinstance(error, Exception):
             self._record_failure(error)
-        self._journal.append("end", status=_status(error))
+        status = _status(error)
+        self._journal.append("end", status=status)
         self._journal.close()
-        self._finish_delivery()
+        self._finish_delivery(at_most=KILLED_SECONDS if status == "KILLED" else None)
 
     def log_params(self, params: Mapping[str, str]) -> None:
         self._journal.append("params", values={name: mask(value) for name, value in params.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
-        self._journal.append("metrics", step=int(step), values={name: float(value) for name, value in metrics.items()})
+        values = {name: float(value) for name, value in metrics.items() if step > self._recorded.get(name, step - 1)}
+        if values:
+            self._journal.append("metrics", step=int(step), values=values)
 
     def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None:
         self._journal.append("artifacts", path=str(directory.absolute()), folder=folder)
@@ -123,7 +134,7 @@ class MlflowTracker:
 
     def _create_run(self, client: MlflowClient) -> Run:
         experiment_id = get_or_create_experiment(client, self._experiment_name)
-        tags = {name: mask(str(value)) for name, value in self._tags.items()}
+        tags = {name: mask(str(value)) for name, value in {**self._tags, **self._identity}.items()}
         self._open_journal()  # first, so that a folder that cannot be written leaves no run behind
         try:
             return client.create_run(experiment_id, run_name=self._run_name, tags=tags)
@@ -143,6 +154,7 @@ class MlflowTracker:
                 "Set resume to the id of a run in that store, or logging.tracking_uri to the run's store."
             ) from error
         self._open_journal()
+        self._recorded = last_steps(self._output_dir) or _delivered_steps(client, run)
         return run
 
     def _open_journal(self) -> None:
@@ -155,7 +167,7 @@ class MlflowTracker:
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
         sink = MlflowSink(client, run.info.run_id)
-        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval)
+        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval, beat=sink.beat)
         self._shipper.start()
         if self._system_metrics_interval is not None:
             self._sampler = SystemMetrics(
@@ -172,11 +184,18 @@ class MlflowTracker:
         self.set_tags({"error": last_line[:ERROR_TAG_LENGTH]})
         self.log_artifacts(path)
 
-    def _finish_delivery(self) -> None:
+    def _finish_delivery(self, at_most: float | None) -> None:
         if self._shipper is not None:
-            self._shipper.finish(self._flush_timeout)
+            self._shipper.finish(self._flush_timeout, at_most=at_most)
         if left := undelivered(self._output_dir):
             _log.warning("%d events of run %s are not delivered; kept in %s", left, self._run_id, self._output_dir)
+
+
+def _delivered_steps(client: MlflowClient, run: Run) -> dict[str, int]:
+    """Metric -> the last step that the store has, for a run whose journal is on another machine."""
+    return {
+        name: max(point.step for point in client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics
+    }
 
 
 def _status(error: BaseException | None) -> str:

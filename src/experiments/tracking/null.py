@@ -15,7 +15,14 @@ class NullTracker:
     run_id: None = None
     page: None = None
 
-    def __init__(self, *, output_dir: Path, run_name: str | None, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        output_dir: Path,
+        run_name: str | None,
+        run_id: str | None = None,
+        identity: Mapping[str, str] | None = None,
+    ) -> None:
         """Nothing to keep: the folder and the names are the run's own."""
 
     def __enter__(self) -> Self:

@@ -1,7 +1,9 @@
 """The background thread that carries the journal to the tracking store."""
 
 import logging
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
@@ -11,6 +13,7 @@ from experiments.tracking.journal import Sink, Unavailable, acknowledged, delive
 LONGEST_PAUSE = 60.0
 LONGEST_PAUSE_AT_END = 1.0
 JOIN_SECONDS = 0.1
+BEAT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -20,11 +23,13 @@ class Shipper(Thread):
     Few large requests cost less of the interpreter's lock than many small ones, which the training thread needs.
     """
 
-    def __init__(self, folder: Path, sink: Sink, *, interval: float) -> None:
+    def __init__(self, folder: Path, sink: Sink, *, interval: float, beat: Callable[[], None] = lambda: None) -> None:
+        """beat: called about every BEAT_SECONDS while the store takes what is sent."""
         super().__init__(name="journal-shipper", daemon=True)
         self._folder = folder
         self._sink = sink
         self._interval = interval
+        self._beat, self._beaten = beat, time.monotonic()
         self._pause = interval
         self._away_since: float | None = None
         self._ending = Signal()
@@ -36,12 +41,16 @@ class Shipper(Thread):
         except Exception:
             _log.exception("Delivery to the tracking store stopped; the events are kept in %s", self._folder)
 
-    def finish(self, timeout: float) -> None:
-        """Delivers what is left; after `timeout` seconds without progress the rest stays in the journal."""
+    def finish(self, timeout: float, *, at_most: float | None = None) -> None:
+        """Delivers what is left; after `timeout` seconds without progress the rest stays in the journal.
+
+        at_most: seconds after which it stays there in any case.
+        """
         self._ending.set()
         before = acknowledged(self._folder)
+        last = math.inf if at_most is None else time.monotonic() + at_most
         deadline = time.monotonic() + timeout
-        while self.is_alive() and time.monotonic() < deadline:
+        while self.is_alive() and time.monotonic() < min(deadline, last):
             self.join(JOIN_SECONDS)
             now = acknowledged(self._folder)
             if now != before or self._uploading():
@@ -82,3 +91,6 @@ class Shipper(Thread):
             _log.info("The tracking store is back after %.0f s", time.monotonic() - self._away_since)
         self._away_since = None
         self._pause = self._interval
+        if time.monotonic() - self._beaten > BEAT_SECONDS:
+            self._beaten = time.monotonic()
+            self._beat()

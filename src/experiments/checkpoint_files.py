@@ -1,0 +1,115 @@
+"""One checkpoint on disk: TensorFlow's files, and a seal that says what they are and that they are whole."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.stateful import Arrays, State, pack, unpack
+
+SEAL, ARRAYS = ".json", ".npz"
+logger = logging.getLogger(__name__)
+
+
+class Sealed(NamedTuple):
+    """A checkpoint whose files are as they were written. prefix: TensorFlow's path of it, without endings."""
+
+    prefix: str
+    state: State
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Whole or not at all, also when the process or the machine ends in between."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def seal(prefix: str, state: Mapping[str, Any]) -> None:
+    """Makes what TensorFlow has written at `prefix` a checkpoint, with `state`: until here it does not count."""
+    path = Path(prefix)
+    arrays: Arrays = {}
+    packed = pack(state, arrays, "the run")
+    with path.with_name(path.name + ARRAYS).open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    files = {each.name: _synced_digest(each) for each in _files(path)}
+    write_atomically(path.with_name(path.name + SEAL), json.dumps({"files": files, "state": packed}))
+
+
+def newest_whole(directory: Path) -> Sealed | None:
+    """The newest checkpoint that is whole; a damaged newer one is named in a warning."""
+    damaged: list[str] = []
+    for number, path in sorted(_seals(directory), reverse=True):
+        problem = _problem(path)
+        if problem is None:
+            found = Sealed(str(path.with_suffix("")), _state(path))
+            _warn(damaged, f"checkpoint {number}, the one before")
+            return found
+        damaged.append(f"{path.with_suffix('')} ({problem})")
+    _warn(damaged, "the beginning, as none is whole")
+    return None
+
+
+def remove_unsealed(directory: Path, name: str) -> None:
+    """Takes away what a killed process left half-written, and seals of what TensorFlow's manager has rotated out."""
+    sealed = {path.stem for _, path in _seals(directory) if path.with_suffix(".index").exists()}
+    for path in directory.glob(f"{name}-*"):
+        owner = re.match(rf"{re.escape(name)}-\d+(?=[._])", path.name)
+        if owner and path.is_file() and owner[0] not in sealed:
+            path.unlink()
+
+
+def _seals(directory: Path) -> Iterator[tuple[int, Path]]:
+    for path in directory.glob(f"*-*{SEAL}"):
+        number = path.stem.rpartition("-")[2]
+        if number.isdigit():
+            yield int(number), path
+
+
+def _files(path: Path) -> list[Path]:
+    """What belongs to the checkpoint, the seal apart."""
+    found = path.parent.glob(f"{path.name}.*")
+    return sorted(each for each in found if each.suffix not in (SEAL, ".tmp"))
+
+
+def _problem(path: Path) -> str | None:
+    """What is wrong with the sealed checkpoint; None where it is whole."""
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if wrong is None else f"{wrong} is not what was written"
+
+
+def _state(path: Path) -> State:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    with np.load(path.with_suffix(ARRAYS)) as arrays:
+        state: State = unpack(content["state"], arrays)
+    return state
+
+
+def _warn(damaged: list[str], instead: str) -> None:
+    for each in damaged:
+        logger.warning("The checkpoint %s is damaged; going on from %s.", each, instead)
+
+
+def _synced_digest(path: Path) -> str:
+    """Of the file's bytes, which are on the disk and not only with the operating system when this returns."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
