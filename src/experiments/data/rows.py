@@ -1,6 +1,7 @@
 """Arrays of one shape by position: in a file, or in memory."""
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
+_ALIGNMENT = 64  # bytes, as TensorFlow asks for
+_KEPT = 4  # batches: one would do, but for threads that read at the same time
 
 
 class FileRows:
@@ -23,6 +26,7 @@ class FileRows:
         self._shape = tuple(shape)
         self._dtype = np.dtype(dtype)
         self._stride = int(np.prod(self._shape)) * self._dtype.itemsize
+        self._memory = Memory()
 
     def __del__(self) -> None:
         # Not sooner: a thread that still writes must not meet another file under the same number.
@@ -39,8 +43,8 @@ class FileRows:
 
     def read(self, positions: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_]]:
         """The rows [n, *shape], and which of them the file holds in full."""
-        rows = np.empty((len(positions), *self._shape), self._dtype)
-        raw = rows.reshape(len(positions), -1).view(np.uint8)
+        raw = self._memory.lent(len(positions) * self._stride).reshape(len(positions), -1)
+        rows = raw.view(self._dtype).reshape(len(positions), *self._shape)
         full = np.ones(len(positions), bool)
         for number, position in enumerate(positions.tolist()):
             full[number] = self._read_row(raw[number], self._offset + position * self._stride)
@@ -57,6 +61,40 @@ class FileRows:
         except OSError:
             return False
         return done == len(row)
+
+
+class Memory:
+    """Lends memory that is used again when nothing refers to it any more: new pages cost more than what fills them."""
+
+    def __init__(self) -> None:
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
+
+    def lent(self, num_bytes: int) -> NDArray[np.uint8]:
+        """So many bytes of any content, from an address on that TensorFlow takes over without a copy."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = _aligned(num_bytes)
+        if len(memory) < num_bytes:
+            memory = _aligned(num_bytes)
+        return np.asarray(_Loan(memory, self._free))[:num_bytes]
+
+
+class _Loan:
+    """What every array on lent memory refers to in the end, so that its own end is theirs."""
+
+    def __init__(self, memory: NDArray[np.uint8], free: deque[NDArray[np.uint8]]) -> None:
+        self._memory, self._free = memory, free
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self) -> None:
+        self._free.append(self._memory)
+
+
+def _aligned(num_bytes: int) -> NDArray[np.uint8]:
+    memory = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + num_bytes]
 
 
 class MemoryRows:
