@@ -1,5 +1,6 @@
 """What the one pass over the files finds, and the same image in two splits."""
 
+import gc
 import hashlib
 import itertools
 import os
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from experiments.data import IndexedSplit, image_folder, scan
+from experiments.data import IndexedSplit, image_folder, manifest, scan
 from experiments.data.integrity import Header
+from experiments.data.manifest import read_manifest
 from experiments.data.scan import Damage, FileState, ImageFile, Record
 from experiments.errors import DataError
 
@@ -154,3 +156,26 @@ def _names(split: Any) -> list[str]:
 
 def _content(name: str) -> bytes:
     return Path(name).read_bytes()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_a_scan_as_before(
+    tmp_path: Path, make_photos: MakePhotos, monkeypatch: pytest.MonkeyPatch, collects: bool
+) -> None:
+    make_photos(tmp_path, {"a": 1})
+    during: list[bool] = []
+
+    def failing(root: Path, files: object) -> None:
+        during.append(gc.isenabled())
+        raise DataError("stopped")
+
+    monkeypatch.setattr(manifest, "scan", failing)
+    before = gc.isenabled()
+    try:
+        gc.enable() if collects else gc.disable()
+        with pytest.raises(DataError, match="stopped"):
+            read_manifest(tmp_path, {"train": [ImageFile("a/000.jpg", 0)]})
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable() if before else gc.disable()
+    assert during == [False]

@@ -110,7 +110,7 @@ def files_below(root: Path, folder: Path) -> Iterator[str]:
 def _divided(
     root: Path, files: tuple[ImageFile, ...], fraction: float
 ) -> tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]:
-    chosen = held_out([Path(file.path).name for file in files], fraction)
+    chosen = held_out([file.path.rpartition("/")[2] for file in files], fraction)
     if not np.any(chosen):
         raise DataError(
             f"'{root}' has no folder valid/, and data.validation_fraction={fraction:g} of {len(files)} images leaves "

@@ -5,7 +5,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
@@ -23,8 +23,7 @@ class UnreadableImageError(ValueError):
     """Why bytes are not a whole image, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """width and height: as stored; orientation: EXIF's number 1 to 8 of how to turn that, 1 for none or nonsense."""
 
     format: str
@@ -97,8 +96,8 @@ def jpeg_header(content: bytes) -> Header:
 
     Whole is what has an end marker after the first scan: those inside a thumbnail of the header do not count.
     """
-    at, frame, has_exif = 2, b"", False
-    while at + 4 <= len(content) and content[at] == 0xFF:
+    at, frame, has_exif, last = 2, b"", False, len(content) - 4
+    while at <= last and content[at] == 0xFF:
         marker = content[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
@@ -107,12 +106,13 @@ def jpeg_header(content: bytes) -> Header:
             break
         if marker in _FRAMES:
             frame = content[at + 4 : at + 10]
-        has_exif = has_exif or marker == _EXIF_OR_XMP
-        at += 2 + int.from_bytes(content[at + 2 : at + 4])
+        elif marker == _EXIF_OR_XMP:
+            has_exif = True
+        at += 2 + (content[at + 2] << 8 | content[at + 3])
     header = _of_frame(frame)
     if content.rfind(_END_OF_IMAGE, at) < 0:  # from the end, where it is found at once
         raise UnreadableImageError("truncated")
-    return replace(header, orientation=orientation_of(content)) if has_exif else header
+    return header._replace(orientation=orientation_of(content)) if has_exif else header
 
 
 def _of_frame(frame: bytes) -> Header:

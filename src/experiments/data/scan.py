@@ -19,8 +19,7 @@ _SLOW = 2e-3
 _READERS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFile:
+class ImageFile(NamedTuple):
     """One image of a class folder; `path` is relative to the data set's folder, with forward slashes."""
 
     path: str
@@ -43,8 +42,7 @@ class FileState(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A whole image, as it was when it was scanned."""
 
     path: str
