@@ -1,7 +1,8 @@
 """Epochs over photos at 256 px: ours, cold and warm, beside the tutorial's pipeline and Keras's own loader.
 
 All read the same photos and give float32 batches of 32. `.cache()` in memory is shown too: faster, but always the same
-batches, and four bytes a value; and Grain where it is installed, which this project does not need.
+batches, and four bytes a value; and Grain where it is installed, which this project does not need. Processor seconds
+tell what an idle machine would need: this one waits for others.
 """
 
 import shutil
@@ -11,25 +12,43 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from itertools import count
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from measurement import interleaved, show_ratio
-from photos import BATCH_SIZE, as_float, ours, photos, tutorial
+from measurement import show_ratio
+from photos import BATCH_SIZE, as_float, built, composed, ours, photos, tutorial
 
 from experiments.cache_folder import entries
+from experiments.data.base import Splits
 
-COUNT, SIZE, ROUNDS = 2000, 256, 3
+COUNT, SIZE, ROUNDS = 2000, 256, 5
+FIRST_BATCH = "ours, cold, until the first batch"
 
 
-def seconds(batches: Iterable[object]) -> float:
-    began = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds that passed, and those that this process had a processor for."""
+
+    wall: float
+    processor: float
+
+
+Side = Callable[[], Cost]
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def epoch(batches: Iterable[object]) -> None:
     for _ in batches:
         pass
-    return time.perf_counter() - began
 
 
-def warm_sides(root: Path, folder: Path) -> dict[str, Callable[[], float]]:
+def warm_sides(root: Path, folder: Path) -> dict[str, Side]:
     """One epoch of each, when what it keeps is kept."""
     split, epochs = ours(root, SIZE, cache="disk", cache_dir=folder / "warm").train, count()
     in_memory = ours(root, SIZE, cache="memory", cache_dir=folder).train
@@ -38,18 +57,18 @@ def warm_sides(root: Path, folder: Path) -> dict[str, Callable[[], float]]:
     )
     cached = theirs.cache().prefetch(tf.data.AUTOTUNE)
     for prepared in (split.epoch(0), in_memory.epoch(0), cached):
-        seconds(prepared)
+        epoch(prepared)
     return {
-        "warm, disk": lambda: seconds(as_float(split.epoch(next(epochs)))),
-        "warm, memory": lambda: seconds(as_float(in_memory.epoch(next(epochs)))),
-        "tutorial": lambda: seconds(tutorial(root, SIZE)),
-        "image_dataset_from_directory": lambda: seconds(theirs),
-        "its .cache()": lambda: seconds(cached),
+        "warm, disk": lambda: cost(lambda: epoch(as_float(split.epoch(next(epochs))))),
+        "warm, memory": lambda: cost(lambda: epoch(as_float(in_memory.epoch(next(epochs))))),
+        "tutorial": lambda: cost(lambda: epoch(tutorial(root, SIZE))),
+        "image_dataset_from_directory": lambda: cost(lambda: epoch(theirs)),
+        "its .cache()": lambda: cost(lambda: epoch(cached)),
         **grain_side(root),
     }
 
 
-def grain_side(root: Path) -> dict[str, Callable[[], float]]:
+def grain_side(root: Path) -> dict[str, Side]:
     try:
         grain = import_module("grain")
     except ImportError:
@@ -66,34 +85,56 @@ def grain_side(root: Path) -> dict[str, Callable[[], float]]:
         return np.asarray(resized, np.float32), int(path.parent.name == "dogs")
 
     dataset = grain.MapDataset.source(files).seed(0).shuffle().map(read).batch(BATCH_SIZE)
-    return {"Grain": lambda: seconds(dataset.to_iter_dataset(grain.ReadOptions(num_threads=16)))}
+    return {"Grain": lambda: cost(lambda: epoch(dataset.to_iter_dataset(grain.ReadOptions(num_threads=16))))}
 
 
-def cold_sides(root: Path, folder: Path) -> dict[str, Callable[[], float]]:
+def cold_sides(root: Path, folder: Path) -> dict[str, Side]:
     """From nothing to the end of the first epoch: manifest, decoding and packing; listing and decoding."""
 
-    def cold() -> float:
+    def cold() -> Cost:
         cache_dir = Path(tempfile.mkdtemp(dir=folder))
-        began = time.perf_counter()
-        splits = ours(root, SIZE, cache="disk", cache_dir=cache_dir)
-        seconds(as_float(splits.train.epoch(0)))
-        taken = time.perf_counter() - began
+        cfg = composed(root, SIZE, cache="disk", cache_dir=cache_dir)
+        splits: list[Splits] = []
+
+        def work() -> None:
+            splits.append(built(cfg))
+            epoch(as_float(splits[0].train.epoch(0)))
+
+        taken = cost(work)
         while not all(entry.state == "whole" for entry in entries(str(cache_dir))):
             time.sleep(0.05)  # what goes on in the background must not slow down the next side
         shutil.rmtree(cache_dir)
         return taken
 
-    def first_batch() -> float:
-        cache_dir = Path(tempfile.mkdtemp(dir=folder))
-        began = time.perf_counter()
-        next(iter(as_float(ours(root, SIZE, cache="disk", cache_dir=cache_dir).train.epoch(0))))
-        return time.perf_counter() - began
+    def first_batch() -> Cost:
+        cfg = composed(root, SIZE, cache="disk", cache_dir=Path(tempfile.mkdtemp(dir=folder)))
+        return cost(lambda: next(iter(as_float(built(cfg).train.epoch(0)))))
 
     return {
         "cold": cold,
-        "tutorial, first": lambda: seconds(tutorial(root, SIZE)),
-        "until the first batch": first_batch,
+        "tutorial, first": lambda: cost(lambda: epoch(tutorial(root, SIZE))),
+        FIRST_BATCH: first_batch,
     }
+
+
+def interleaved(sides: dict[str, Side]) -> dict[str, list[Cost]]:
+    """What each round cost; the sides take turns, so that a busy minute hits all of them."""
+    found: dict[str, list[Cost]] = {name: [] for name in sides}
+    for number in range(ROUNDS):
+        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            found[name].append(sides[name]())
+    for name, costs in found.items():
+        wall, processor = map(median, zip(*costs, strict=True))
+        rate = "" if name == FIRST_BATCH else f": {COUNT / wall:,.0f} images/s"
+        print(f"  {name}: {wall:.3g} s, {processor:.3g} s of processor{rate}", flush=True)
+    return found
+
+
+def compare(text: str, ours: list[Cost], theirs: list[Cost], bound: float) -> None:
+    """Medians of the ratios of neighbouring rounds."""
+    for kind in Cost._fields:
+        ratios = (getattr(their, kind) / getattr(our, kind) for our, their in zip(ours, theirs, strict=True))
+        show_ratio(f"{text}, by {'time' if kind == 'wall' else 'processor time'}", median(ratios), bound)
 
 
 def main() -> None:
@@ -103,13 +144,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         root = photos(folder, COUNT)
-        cold = interleaved(cold_sides(root, folder), ROUNDS)
-        warm = interleaved(warm_sides(root, folder), ROUNDS)
-    for side, taken in (cold | warm).items():
-        print(f"  {side}: {COUNT / taken:,.0f} images/s")
-    show_ratio("cold first epoch, images/s over the tutorial's", cold["tutorial, first"] / cold["cold"], 1.0)
+        cold = interleaved(cold_sides(root, folder))
+        warm = interleaved(warm_sides(root, folder))
+    compare("cold first epoch, images/s over the tutorial's", cold["cold"], cold["tutorial, first"], 1.0)
     for peer in ("tutorial", "image_dataset_from_directory"):
-        show_ratio(f"warm epoch, images/s over {peer}", warm[peer] / warm["warm, disk"], 6.0)
+        compare(f"warm epoch, images/s over {peer}", warm["warm, disk"], warm[peer], 6.0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from statistics import median
 
 import tensorflow as tf
 from measurement import show_ratio
-from photos import ours, photos
+from photos import built, composed, photos
 
 COUNTS, SIZE, BOUND = (1_000, 4_000, 16_000), 96, 1.15
 STAGES = ("scan", "packing epoch", "warm epoch")
@@ -18,8 +18,9 @@ STAGES = ("scan", "packing epoch", "warm epoch")
 def stages(root: Path, folder: Path) -> list[float]:
     """Seconds of each stage."""
     cache_dir = Path(tempfile.mkdtemp(dir=folder))
+    cfg = composed(root, SIZE, cache="disk", cache_dir=cache_dir)
     times = [time.perf_counter()]
-    split = ours(root, SIZE, cache="disk", cache_dir=cache_dir).train
+    split = built(cfg).train
     times.append(time.perf_counter())
     for epoch in range(2):
         for _ in split.epoch(epoch):

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from hydra import compose, initialize_config_dir
 from measurement import cats_dogs
+from omegaconf import DictConfig
 
 from experiments.build import build
 from experiments.config import register
@@ -43,6 +44,16 @@ def _link(source: Path, target: Path) -> None:
 
 def ours(root: Path, size: int, *, cache: str, cache_dir: Path) -> Splits:
     """What `data=image_folder data.path=root` builds."""
+    return built(composed(root, size, cache=cache, cache_dir=cache_dir))
+
+
+def built(cfg: DictConfig) -> Splits:
+    splits: Splits = build(cfg.data, seed=0, augment=[])
+    return splits
+
+
+def composed(root: Path, size: int, *, cache: str, cache_dir: Path) -> DictConfig:
+    """What every command composes before it knows of any data: no part of what reading photos costs."""
     register()
     words = {
         "path": f"'{root}'",
@@ -54,9 +65,7 @@ def ours(root: Path, size: int, *, cache: str, cache_dir: Path) -> Splits:
         "allow_leakage": True,
     }
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = compose("config", ["data=image_folder", *(f"data.{key}={value}" for key, value in words.items())])
-    splits: Splits = build(cfg.data, seed=0, augment=[])
-    return splits
+        return compose("config", ["data=image_folder", *(f"data.{key}={value}" for key, value in words.items())])
 
 
 def tutorial(root: Path, size: int) -> tf.data.Dataset:
@@ -72,5 +81,5 @@ def tutorial(root: Path, size: int) -> tf.data.Dataset:
 
 
 def as_float(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """What the others give too; in a run the model does it."""
-    return dataset.map(lambda x, y: (tf.cast(x, tf.float32), y), num_parallel_calls=1, deterministic=True)
+    """What the others give too, and as parallel; in a run the model does it."""
+    return dataset.map(lambda x, y: (tf.cast(x, tf.float32), y), num_parallel_calls=tf.data.AUTOTUNE)
