@@ -147,7 +147,10 @@ class DiskKeeper:
                 "The pack %s is damaged: what cannot be read is decoded, and the pack is removed and made anew.",
                 self.folder,
             )
-            damaged.discard()
+            try:
+                damaged.discard()
+            except OSError as error:
+                self.refused(error)
 
 
 class KeptSource:

@@ -151,6 +151,8 @@ def _close_all() -> None:
 def check_room(folder: Path, contents: Contents) -> None:
     """Raises OSError where a pack cannot be made; makes the folder around it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if os.statvfs(folder.parent).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     if not os.access(folder.parent, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     free = shutil.disk_usage(folder.parent).free
