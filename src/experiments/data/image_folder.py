@@ -8,9 +8,17 @@ from experiments.data.augment import Augmentation
 from experiments.data.balance import ClassWeight
 from experiments.data.base import Splits
 from experiments.data.cache import Cache
-from experiments.data.class_folders import class_folders
+from experiments.data.class_folders import ClassFolders, class_folders
 from experiments.data.images import Decoder, FileSource
-from experiments.data.manifest import check_leakage, check_whole, limited, read_manifest, reunited, tell_overlooked
+from experiments.data.manifest import (
+    Manifest,
+    check_leakage,
+    check_whole,
+    limited,
+    read_manifest,
+    reunited,
+    tell_overlooked,
+)
 from experiments.data.pipeline import Auto, Batching, Source, indexed
 from experiments.data.remembered import memory_of
 from experiments.errors import DataError
@@ -68,9 +76,8 @@ def image_folder(
     path: holds train/, valid/ (or validation/) and perhaps test/ with one folder per class in each, or one folder
         per class; then `validation_fraction` is held out by a hash of the file names.
     image_size: [height, width] in pixels; inputs are uint8 [height, width, channels].
-    cache: "none" decodes in every epoch, "memory" and "disk" in the first one; all give the same bits. On disk the
-        pixels lie below `cache_dir`, for every later run too; `cache_required` says whether a folder that cannot be
-        written or has no room is an error, or one line in the log.
+    cache: "none" decodes in every epoch, "memory" and "disk" in the first one; all give the same bits. On disk, below
+        `cache_dir`, they serve later runs too; `cache_required`: whether it is an error that they cannot be kept.
     on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
     allow_leakage: whether the same image may be in two splits, byte for byte; where `path` has no folder for
         validation, such images go to training together.
@@ -79,26 +86,34 @@ def image_folder(
     sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
     Raises DataError when folders or files cannot be trained on.
     """
-    root, decoder = Path(path), Decoder((image_size[0], image_size[1]), channels, antialias)
-    folders = class_folders(root, validation_fraction)
-    tell_overlooked(root, folders.splits())
-    manifest = read_manifest(root, limited(folders.splits(), limit), memory_of(root, cache_dir), rescan=rescan)
-    check_whole(manifest, on_corrupt)
-    if folders.held_out:
-        manifest = reunited(manifest, limit)
+    folders = class_folders(Path(path), validation_fraction)
+    manifest = _manifest(Path(path), folders, limit, on_corrupt, memory_of(Path(path), cache_dir), rescan=rescan)
     if not allow_leakage:
         check_leakage(manifest)
+    decoder = Decoder((image_size[0], image_size[1]), channels, antialias)
+    sources = _sources(manifest, folders, decoder, Cache(cache, cache_dir, cache_required))
+    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)
+    return indexed(sources["train"], sources["validation"], sources.get("test"), batching)
+
+
+def _manifest(
+    root: Path, folders: ClassFolders, limit: int | None, on_corrupt: str, memory: Path, *, rescan: bool
+) -> Manifest:
+    splits = folders.splits()
+    tell_overlooked(root, splits)
+    manifest = read_manifest(root, limited(splits, limit), memory, rescan=rescan)
+    check_whole(manifest, on_corrupt)
+    return reunited(manifest, limit) if folders.held_out else manifest
+
+
+def _sources(manifest: Manifest, folders: ClassFolders, decoder: Decoder, cache: Cache) -> dict[str, Source]:
+    """The images of each split, kept where `cache` says."""
 
     def source(split: str) -> Source:
         records, damaged = manifest.records[split], manifest.damaged[split]
         if not records:
-            raise DataError(f"No image of '{split}' below '{root}' is left. Check data.limit and the files.")
-        images = FileSource(root, records, decoder, folders.class_names, damaged)
-        return Cache(cache, cache_dir, cache_required).of(images, images.contents(split))
+            raise DataError(f"No image of '{split}' below '{manifest.root}' is left. Check data.limit and the files.")
+        images = FileSource(manifest.root, records, decoder, folders.class_names, damaged)
+        return cache.of(images, images.contents(split))
 
-    return indexed(
-        source("train"),
-        source("validation"),
-        None if folders.test is None else source("test"),
-        Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight),
-    )
+    return {split: source(split) for split in folders.splits()}
