@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from experiments.cache_folder import entries, prune, try_lock, unlock
+from experiments.cache_folder import entries, manifest_file, manifests, prune, try_lock, unfinished_file, unlock
+from experiments.data import remembered
 from experiments.data.pack import Contents
 from experiments.data.packing import Packing, packing
+from experiments.data.remembered import scan_again
+from experiments.data.scan import ImageFile
 
 DAY = 86_400
 
@@ -36,14 +40,38 @@ def pack(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
     return folder
 
 
+def manifest(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
+    """Of a folder with one image, as a data set of image files keeps it."""
+    photos = cache.parent / name
+    photos.mkdir(exist_ok=True)
+    Image.new("RGB", (2, 2)).save(photos / "one.png")
+    os.utime(photos / "one.png", (0, 0))
+    file = manifest_file(str(cache), photos)
+    scan_again(photos, [ImageFile("one.png", 0)], file, rescan=False)
+    return aged(file, idle_days=idle_days)
+
+
+def aged(file: Path, *, idle_days: float) -> Path:
+    file.touch()
+    used = time.time() - idle_days * DAY
+    os.utime(file, (used, used))
+    return file
+
+
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Path]:
-    """An old pack, a new one, a damaged one, what a killed run left, and one being made."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An old pack, a new one, a damaged one, what a killed run left, and one being made; manifests alike."""
+    monkeypatch.setattr(remembered, "_SETTLED", -(10**9))  # files just written count as old
     root = tmp_path / "Zwischen ü"
     pack(root, "old", idle_days=40)
     pack(root, "new")
     (pack(root, "damaged") / "meta.json").write_text("{")
     (root / "packs" / f"{contents('killed').key}.123.tmp").mkdir()
+    manifest(root, "old", idle_days=40)
+    manifest(root, "new")
+    manifest(root, "damaged").write_text("{")
+    aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
+    unfinished_file(root / "manifests/making.json").touch()
     making: Packing | None = packing(root / "packs" / contents("making").key, contents("making"))
     assert making is not None
     yield root
@@ -59,38 +87,46 @@ def states(cache: Path) -> list[str]:
     return sorted(entry.state for entry in entries(str(cache)))
 
 
+def manifest_states(cache: Path) -> list[str]:
+    return sorted(entry.state for entry in manifests(str(cache)))
+
+
 def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     rows: list[dict[str, Any]] = json.loads(done.stdout)
-    return {f"{row['state']} {row['source']}".strip(): row["prune"] for row in rows}
+    return {f"{row['kind']} {row['state']} {Path(row['source']).name}".strip(): row["prune"] for row in rows}
 
 
 def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path) -> None:
     done = doctor(cache)
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "being made", "left over", "damaged"):
+    for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
         assert word in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"{cache}/packs holds 5 packs (")
+    assert done.stdout.splitlines()[-1].startswith(f"{cache} holds 5 packs and 5 manifests (")
+    assert manifest_states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
     assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
 
 
 def test_pruning_is_shown_first_and_done_when_asked(cache: Path) -> None:
-    expected = {"damaged": "", "left over": "", "whole /photos/old": ""}
-    kept = {"being made": "keep", "whole /photos/new": "keep"}
+    every = ("pack", "manifest")
+    expected = [f"{kind} {state}" for kind in every for state in ("damaged", "left over", "whole old")]
+    kept = {f"{kind} {state}": "keep" for kind in every for state in ("being made", "whole new")}
     shown = doctor(cache, "prune=true", "format=json")
     assert fates(shown) == {**dict.fromkeys(expected, "would remove"), **kept}
     assert len(states(cache)) == 5
     done = doctor(cache, "prune=true", "fix=true", "format=json")
     assert fates(done) == {**dict.fromkeys(expected, "removed"), **kept}
-    assert states(cache) == ["being made", "whole"]
+    assert states(cache) == manifest_states(cache) == ["being made", "whole"]
 
 
 def test_the_summary_says_what_to_add(cache: Path) -> None:
     last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
-    assert "; 4 packs (" in last
+    assert "; 4 packs and 4 manifests (" in last
     assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
 
 
-@pytest.mark.parametrize(("layout", "expected"), [("table", "holds 0 packs (0.0 MB)"), ("json", "[]"), ("csv", "")])
+@pytest.mark.parametrize(
+    ("layout", "expected"), [("table", "holds 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
+)
 def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str) -> None:
     done = doctor(tmp_path / "absent", f"format={layout}")
     assert done.returncode == 0

@@ -1,6 +1,8 @@
 """What lies in the cache folder and its clean-up; standard library only, so that `doctor` answers at once."""
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -9,13 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKS = "packs"
+logger = logging.getLogger(__name__)
+PACKS, MANIFESTS = "packs", "manifests"
 META, DATA, LABELS, CHECKSUMS = "meta.json", "data.npy", "labels.npy", "checksums.npy"
 _UNFINISHED, _LOCK = ".tmp", ".lock"
+# Seconds after which nobody still writes a manifest: they take a fraction of one.
+_ABANDONED = 60
 
 
 def packs_folder(cache_dir: str) -> Path:
     return Path(cache_dir).expanduser() / PACKS
+
+
+def manifest_file(cache_dir: str, root: Path) -> Path:
+    """Where the scan of the data set's folder `root` is kept."""
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
+    return Path(cache_dir).expanduser() / MANIFESTS / f"{name}.json"
+
+
+def unfinished_file(manifest: Path) -> Path:
+    """What this process writes before it takes the place of `manifest`."""
+    return manifest.with_suffix(f".{os.getpid()}{_UNFINISHED}")
 
 
 def unfinished_folder(pack: Path) -> Path:
@@ -52,6 +68,14 @@ def unlock(pack: Path, lock: int) -> None:
     os.close(lock)
 
 
+def touch(path: Path) -> None:
+    """Tells the clean-up when something was last used; what lies in a folder that is read-only cannot be told."""
+    try:
+        os.utime(path)
+    except OSError as error:
+        logger.debug("%s keeps its time of last use: %s", path, error)
+
+
 def remove(folder: Path) -> None:
     """Takes `folder` away under its name at once; processes that have it open read on."""
     doomed = unfinished_folder(folder)
@@ -62,11 +86,12 @@ def remove(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the cache. state: whole, being made, left over (by a killed process) or damaged.
+    """A pack or a manifest. state: whole, being made, left over (by a killed process) or damaged.
 
-    made, last_used: seconds since 1970; shape: as `640 x 160 x 160 x 3 uint8`.
+    made, last_used: seconds since 1970; shape: as `640 x 160 x 160 x 3 uint8`, or `1000 files`.
     """
 
+    kind: str
     path: Path
     state: str
     source: str
@@ -88,8 +113,18 @@ def entries(cache_dir: str) -> list[Entry]:
     return sorted((entry for path in found for entry in _entry(path)), key=lambda entry: entry.last_used)
 
 
+def manifests(cache_dir: str) -> list[Entry]:
+    """What scans of folders found, whole or not, the longest unused first."""
+    folder = Path(cache_dir).expanduser() / MANIFESTS
+    found = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted((entry for path in found for entry in _manifest(path)), key=lambda entry: entry.last_used)
+
+
 def prune(entry: Entry) -> bool:
-    """Removes one folder of the cache; False when a process works on it meanwhile."""
+    """Removes one pack or manifest; False when a process works on it meanwhile."""
+    if entry.kind == "manifest":
+        entry.path.unlink(missing_ok=True)
+        return True
     pack = entry.path.with_name(entry.path.name.split(".")[0])
     with _locked(pack) as free:
         if not free:
@@ -114,7 +149,7 @@ def _entry(path: Path) -> Iterator[Entry]:
         size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
         changed = path.stat().st_mtime
         if path.suffix == _UNFINISHED:
-            yield Entry(path, _state_of_unfinished(path), "", "", "", size, changed, changed)
+            yield Entry("pack", path, _state_of_unfinished(path), "", "", "", size, changed, changed)
         else:
             yield _whole(path, size, changed)
     except FileNotFoundError:
@@ -135,8 +170,27 @@ def _whole(path: Path, size: int, changed: float) -> Entry:
         meta = json.loads((path / META).read_text(encoding="utf-8"))
         about, last_used = meta["about"], (path / META).stat().st_mtime
         shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
-        return Entry(
-            path, "whole", about.get("source", ""), about.get("split", ""), shape, size, meta["made"], last_used
-        )
+        source, split = about.get("source", ""), about.get("split", "")
+        return Entry("pack", path, "whole", source, split, shape, size, meta["made"], last_used)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Entry(path, "damaged", "", "", "", size, changed, changed)
+        return Entry("pack", path, "damaged", "", "", "", size, changed, changed)
+
+
+def _manifest(path: Path) -> Iterator[Entry]:
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            first = file.readline(10_000)
+    except FileNotFoundError:
+        return  # removed while we looked
+    size, used = status.st_blocks * 512, status.st_mtime
+    if path.suffix == _UNFINISHED:
+        state = "left over" if time.time() - used > _ABANDONED else "being made"
+        yield Entry("manifest", path, state, "", "", "", size, used, used)
+        return
+    try:
+        head = json.loads(first)
+        held = "1 file" if head["count"] == 1 else f"{head['count']} files"
+        yield Entry("manifest", path, "whole", head["root"], "", held, size, head["made"], used)
+    except (ValueError, KeyError, TypeError):
+        yield Entry("manifest", path, "damaged", "", "", "", size, used, used)

@@ -1,11 +1,12 @@
 """Shows the cache of decoded data and cleans it up: `python -m experiments.doctor prune=true fix=true`."""
 
 from datetime import datetime
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cache_folder import Entry, entries, packs_folder, prune
+from experiments.cache_folder import Entry, entries, manifests, prune
 from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
 from experiments.errors import DataError
@@ -17,7 +18,7 @@ register()
 @job
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    found = entries(cfg.cache_dir)
+    found = [*entries(cfg.cache_dir), *manifests(cfg.cache_dir)]
     fates = [_fate(entry, cfg) for entry in found]
     if found or cfg.format == "json":
         from experiments.tables import write
@@ -28,7 +29,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _fate(entry: Entry, cfg: DictConfig) -> str:
-    """What becomes of one folder: keep, would remove, removed or in use."""
+    """What becomes of one pack or manifest: keep, would remove, removed or in use."""
     unwanted = entry.state in ("left over", "damaged") or entry.idle_days >= cfg.older_than_days
     if not cfg.prune or not unwanted or entry.state == "being made":
         return "keep"
@@ -45,7 +46,8 @@ def _fate(entry: Entry, cfg: DictConfig) -> str:
 
 def _row(entry: Entry, fate: str) -> dict[str, str]:
     return {
-        "pack": entry.path.name[:12],
+        "kind": entry.kind,
+        "name": entry.path.name[:12],
         "state": entry.state,
         "source": entry.source,
         "split": entry.split,
@@ -59,7 +61,7 @@ def _row(entry: Entry, fate: str) -> dict[str, str]:
 
 def _summary(found: list[Entry], fates: list[str], cfg: DictConfig) -> str:
     marked = [entry for entry, fate in zip(found, fates, strict=True) if fate in ("would remove", "removed")]
-    total = f"{packs_folder(cfg.cache_dir)} holds {_size(found)}"
+    total = f"{Path(cfg.cache_dir).expanduser()} holds {_size(found)}"
     if not cfg.prune:
         return f"{total}. prune=true shows what can go."
     if cfg.fix:
@@ -68,8 +70,9 @@ def _summary(found: list[Entry], fates: list[str], cfg: DictConfig) -> str:
 
 
 def _size(found: list[Entry]) -> str:
-    noun = "pack" if len(found) == 1 else "packs"
-    return f"{len(found)} {noun} ({sum(entry.num_bytes for entry in found) / 1e6:,.1f} MB)"
+    counts = {kind: sum(entry.kind == kind for entry in found) for kind in ("pack", "manifest")}
+    each = [f"{count} {kind if count == 1 else kind + 's'}" for kind, count in counts.items()]
+    return f"{' and '.join(each)} ({sum(entry.num_bytes for entry in found) / 1e6:,.1f} MB)"
 
 
 if __name__ == "__main__":

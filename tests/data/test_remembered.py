@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from experiments.cache_folder import manifest_file
 from experiments.data import image_folder, remembered
-from experiments.data.remembered import memory_of, scan_again
+from experiments.data.remembered import scan_again
 from experiments.data.scan import ImageFile, scan
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
@@ -116,7 +117,7 @@ def test_a_run_says_that_it_did_not_read_again(
 ) -> None:
     root = make_photos(tmp_path / "photos", {f"{s}/{k}": 2 for s in ("train", "valid") for k in "ab"})
     first = image_folder(str(root), **options)
-    assert memory_of(root, options["cache_dir"]).exists()
+    assert manifest_file(options["cache_dir"], root).exists()
     with caplog.at_level("INFO"):
         assert image_folder(str(root), **options).train.spec == first.train.spec
     assert caplog.messages == [

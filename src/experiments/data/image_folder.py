@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from experiments.cache_folder import manifest_file
 from experiments.data.augment import Augmentation
 from experiments.data.balance import ClassWeight
 from experiments.data.base import Splits
@@ -20,7 +21,6 @@ from experiments.data.manifest import (
     tell_overlooked,
 )
 from experiments.data.pipeline import Auto, Batching, Source, indexed
-from experiments.data.remembered import memory_of
 from experiments.errors import DataError
 
 
@@ -87,7 +87,7 @@ def image_folder(
     Raises DataError when folders or files cannot be trained on.
     """
     folders = class_folders(Path(path), validation_fraction)
-    manifest = _manifest(Path(path), folders, limit, on_corrupt, memory_of(Path(path), cache_dir), rescan=rescan)
+    manifest = _manifest(Path(path), folders, limit, on_corrupt, manifest_file(cache_dir, Path(path)), rescan=rescan)
     if not allow_leakage:
         check_leakage(manifest)
     decoder = Decoder((image_size[0], image_size[1]), channels, antialias)

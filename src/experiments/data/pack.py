@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import logging
 import os
 import zlib
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from experiments import cache_folder
 from experiments.cache_folder import CHECKSUMS, DATA, META
 from experiments.data.rows import Array, FileRows
 
-logger = logging.getLogger(__name__)
 FORMAT = 1
 
 Indices = NDArray[np.int64]
@@ -82,7 +80,7 @@ class Pack:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedPackError(str(error)) from error
         self._checked = np.zeros(len(contents.labels), bool)
-        _touch(folder / META)
+        cache_folder.touch(folder / META)
 
     def discard(self) -> None:
         """Takes the pack's folder away, unless another process has already put a new one in its place."""
@@ -125,11 +123,3 @@ def _opened(folder: Path, contents: Contents) -> NDArray[np.uint32]:
         raise ValueError(f"{DATA} has {size} bytes and not {contents.num_bytes}, or another header")
     checksums: NDArray[np.uint32] = np.load(io.BytesIO(stored))
     return checksums
-
-
-def _touch(path: Path) -> None:
-    """Tells the clean-up when the pack was last used; a folder that is read-only cannot be told."""
-    try:
-        os.utime(path)
-    except OSError as error:
-        logger.debug("%s keeps its time of last use: %s", path, error)

@@ -10,20 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from experiments.cache_folder import touch, unfinished_file
 from experiments.data.integrity import Header
 from experiments.data.scan import Damage, FileState, ImageFile, Record, scan
 
 logger = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 # A file that changed just before a scan may change again within one tick of the file system's clock.
 _SETTLED = 2 * 10**9
 _Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
-
-
-def memory_of(root: Path, cache_dir: str) -> Path:
-    """Where the scan of `root` is kept below `cache_dir`."""
-    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
-    return Path(cache_dir).expanduser() / "manifests" / f"{name}.json"
 
 
 def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: bool) -> list[Record | Damage]:
@@ -33,6 +28,8 @@ def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: 
     rescan: reads every file. `memory` is brought up to date; where it cannot be written, the next scan reads all again.
     """
     known = {} if rescan else _load(memory)
+    if known:
+        touch(memory)
     begun = time.time_ns()
     same = {file.path: record for file in files if (record := _unchanged(root, file, known)) is not None}
     rest = [file for file in files if file.path not in same]
@@ -50,7 +47,7 @@ def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: 
         if isinstance(found, Record) and max(found.state.modified_ns, found.state.changed_ns) < begun - _SETTLED
     }
     if settled:
-        _save(memory, {**known, **{path: _row(record) for path, record in settled.items()}})
+        _save(memory, root, {**known, **{path: _row(record) for path, record in settled.items()}})
     return [same.get(file.path) or read[file.path] for file in files]
 
 
@@ -69,22 +66,29 @@ def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record
 def _load(memory: Path) -> dict[str, _Row]:
     """Nothing where there is no memory, or one that is damaged or of another version."""
     try:
-        checksum, _, content = memory.read_bytes().partition(b"\n")
-    except OSError:
+        first, _, content = memory.read_bytes().partition(b"\n")
+        head = json.loads(first)
+        sound = head["format"] == _FORMAT and head["sha256"] == hashlib.sha256(content).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    if hashlib.sha256(content).hexdigest().encode() != checksum:
-        return {}
-    stored = json.loads(content)
-    files: dict[str, _Row] = stored["files"] if stored["format"] == _FORMAT else {}
+    files: dict[str, _Row] = json.loads(content) if sound else {}
     return files
 
 
-def _save(memory: Path, files: Mapping[str, _Row]) -> None:
-    content = json.dumps({"format": _FORMAT, "files": files}, ensure_ascii=False).encode()
-    partial = memory.with_suffix(f".{os.getpid()}.tmp")
+def _save(memory: Path, root: Path, files: Mapping[str, _Row]) -> None:
+    """One line on the whole, for people and the clean-up, and one with all files."""
+    content = json.dumps(files, ensure_ascii=False).encode()
+    head = {
+        "format": _FORMAT,
+        "root": str(root.absolute()),
+        "count": len(files),
+        "made": time.time(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    partial = unfinished_file(memory)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
         partial.replace(memory)
     except OSError as error:
         logger.debug("%s is not kept: %s", memory, error)
