@@ -32,15 +32,19 @@ def batches(folder: Path, *, shuffle: bool) -> tf.data.Dataset:
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def mobilenetv2(weights: str, num_classes: int) -> keras.Model:
+def frozen_features(weights: str) -> keras.Model:
     network = keras.applications.MobileNetV2((*IMAGE_SIZE, 3), alpha=0.35, include_top=False, weights=None)
     if weights != "null":
         network.load_weights(weights)
     network.trainable = False
     images = keras.Input((*IMAGE_SIZE, 3))
     features = network(keras.applications.mobilenet_v2.preprocess_input(images), training=False)
-    pooled = keras.layers.GlobalAveragePooling2D()(features)
-    return keras.Model(images, keras.layers.Dense(num_classes)(keras.layers.Dropout(0.2)(pooled)))
+    return keras.Model(images, keras.layers.GlobalAveragePooling2D()(features))
+
+
+def mobilenetv2(weights: str, num_classes: int) -> keras.Model:
+    features = frozen_features(weights)
+    return keras.Model(features.input, keras.layers.Dense(num_classes)(keras.layers.Dropout(0.2)(features.output)))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from measurement import show_ratio
+from measurement import Cost, cost, show_ratio
 from photos import BATCH_SIZE, as_float, built, composed, ours, photos, tutorial
 
 from experiments.cache_folder import entries
@@ -27,20 +26,7 @@ COUNT, SIZE, ROUNDS = 2000, 256, 5
 FIRST_BATCH = "ours, cold, until the first batch"
 
 
-class Cost(NamedTuple):
-    """Seconds that passed, and those that this process had a processor for."""
-
-    wall: float
-    processor: float
-
-
 Side = Callable[[], Cost]
-
-
-def cost(work: Callable[[], object]) -> Cost:
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return Cost(time.perf_counter() - wall, time.process_time() - processor)
 
 
 def epoch(batches: Iterable[object]) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 DIGITS = ["data=digits", "model=cnn"]
 """Overrides: the shortest steps there are."""
@@ -25,6 +26,19 @@ def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
+class Cost(NamedTuple):
+    """Seconds that passed, and those that somebody had a processor for: what an idle machine would need."""
+
+    wall: float
+    processor: float
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - wall, time.process_time() - processor)
+
+
 def show_ratio(name: str, ratio: float, bound: float) -> None:
     print(f"{name}: ratio {ratio:.3f} (bound {bound:.2f})", flush=True)
 
@@ -32,8 +46,9 @@ def show_ratio(name: str, ratio: float, bound: float) -> None:
 def run(command: Sequence[str], folder: Path, **environment: str) -> float:
     """Seconds from start to end of `command` in `folder`; its output is shown when it fails."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    modules = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     # What experiments sets for itself, for the other side too.
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(HERE)}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": modules}
     began = time.perf_counter()
     done = subprocess.run(
         command, cwd=folder, env=kept | quiet | environment, capture_output=True, text=True, check=False

@@ -1,0 +1,92 @@
+"""Twelve heads on the frozen features of photos, start to end: ours, by hand, and as twelve runs without kept features.
+
+    python benchmarks/heads.py --epochs 5
+
+Ours is one command with `-m`, its basic launcher and what each run leaves behind, but for the logged model; the script
+by hand predicts the features once and trains the heads with autologging. Every side is a process of its own on photos
+that no cache knows. Runs without kept features are alike, so that two of them are timed and twelve reckoned from that.
+"""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from measurement import HERE, Cost, cats_dogs, empty_store, imagenet_weights, photos, run, show_ratio
+
+LEARNING_RATES, DROPOUTS = (1e-4, 3e-4, 1e-3, 3e-3), (0.0, 0.2, 0.4)
+HEADS = len(LEARNING_RATES) * len(DROPOUTS)
+
+
+class Heads(NamedTuple):
+    folder: Path
+    store: Path
+    epochs: int
+
+    def ours(self) -> Cost:
+        return self._swept(LEARNING_RATES, DROPOUTS)
+
+    def without(self, runs: int) -> Cost:
+        return self._swept(LEARNING_RATES[:runs], DROPOUTS[:1], "model.cache_features=false")
+
+    def by_hand(self) -> Cost:
+        data, weights = str(cats_dogs(self.folder)), imagenet_weights()
+        return self._run([str(HERE / "heads_by_hand.py"), data, "--weights", weights, "--epochs", str(self.epochs)])
+
+    def _swept(self, learning_rates: Sequence[float], dropouts: Sequence[float], *words: str) -> Cost:
+        swept = (("optimizer.learning_rate", learning_rates), ("model.dropout", dropouts))
+        every = [f"{key}={','.join(map(str, values))}" for key, values in swept]
+        fixed = [*photos(self.folder), f"epochs={self.epochs}", "logging=mlflow", "logging.log_model=false", *words]
+        return self._run(["-m", "experiments.train", "-m", *every, *fixed])
+
+    def _run(self, arguments: Sequence[str]) -> Cost:
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:
+            shutil.copy(self.store, Path(own) / "mlflow.db")
+            before = _processor_seconds()
+            wall = run([sys.executable, *arguments], Path(own), EXPERIMENTS_CACHE=f"{own}/cache")
+            return Cost(wall, _processor_seconds() - before)
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measured(heads: Heads, rounds: int) -> dict[str, Cost]:
+    """Medians; the sides take turns, so that a busy minute hits all of them."""
+    found: dict[str, list[Cost]] = {"ours": [], "by hand": []}
+    for _ in range(rounds):
+        found["ours"].append(heads.ours())
+        found["by hand"].append(heads.by_hand())
+        print(f"  ours {found['ours'][-1]}, by hand {found['by hand'][-1]}", flush=True)
+    costs = {name: Cost(*map(median, zip(*each, strict=True))) for name, each in found.items()}
+    one, two = heads.without(1), heads.without(2)
+    print(f"  without kept features, one run {one}, two {two}", flush=True)
+    reckoned = (first + (HEADS - 1) * (both - first) for first, both in zip(one, two, strict=True))
+    return {**costs, "without": Cost(*reckoned)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        cats_dogs(Path(name))  # drawn now, if need be, in nobody's time
+        costs = measured(Heads(Path(name), empty_store(Path(name)), arguments.epochs), arguments.rounds)
+    for side, (wall, processor) in costs.items():
+        note = " (reckoned from two runs)" if side == "without" else ""
+        print(f"  {HEADS} heads, {side}: {wall:.1f} s, {processor:.1f} s of processor{note}")
+    for number, kind in enumerate(("time", "processor time")):
+        ours, by_hand, without = (costs[side][number] for side in ("ours", "by hand", "without"))
+        show_ratio(f"heads, ours / by hand, {kind}", ours / by_hand, 1.10)
+        show_ratio(f"heads, ours / without kept features, {kind}", ours / without, 0.10)
+
+
+if __name__ == "__main__":
+    main()
