@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from experiments.errors import ModelError
 
 PROBES = 8
+# By identity: jobs of one process mostly share their frozen layers, and asking each again costs a second.
+_exact: dict[str, bool] = {}
 
 
 class FrozenModel(NamedTuple):
@@ -47,8 +49,11 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
         raise ModelError(f"{not_a_chain}: {error}") from error
     if not same:
         raise ModelError(not_a_chain)
-    alone = np.concatenate([_outputs(features, probe[None]) for probe in probes])
-    return FrozenModel(features, head, _identity(features, outputs), np.array_equal(alone, outputs))
+    identity = _identity(features, outputs)
+    if identity not in _exact:
+        alone = np.concatenate([_outputs(features, probe[None]) for probe in probes])
+        _exact[identity] = np.array_equal(alone, outputs)
+    return FrozenModel(features, head, identity, _exact[identity])
 
 
 def _is_constant(layer: keras.Layer) -> bool:
