@@ -1,6 +1,7 @@
 """A folder that has not changed is not read again; one that has is, however it was changed."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,11 @@ def test_a_run_says_that_it_did_not_read_again(
     assert caplog.messages == [
         f"8 of 8 images below '{root}' are as they were when last read (data.rescan=true reads all again)"
     ]
+
+
+def test_use_is_remembered(tmp_path: Path, files: list[ImageFile]) -> None:
+    root, memory = tmp_path / "photos", tmp_path / "one.json"
+    scan_again(root, files, memory, rescan=False)
+    os.utime(memory, (0, 0))
+    scan_again(root, files, memory, rescan=False)
+    assert memory.stat().st_mtime > time.time() - 60
