@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from experiments import runtime
+from experiments.assembly import compile_model
 from experiments.build import build, build_each
 from experiments.cache_folder import entries
 from experiments.data.base import DataSpec, Split, Splits
@@ -21,7 +22,6 @@ from experiments.data.images import Decoder
 from experiments.data.passing import through
 from experiments.loops import Position
 from experiments.loops.evaluation import build_variables
-from experiments.run import compile_model
 
 Compose = Callable[..., DictConfig]
 MODEL = ["model=cnn", "model.filters=[4]", "model.dropout=0.3", "augment=[flip]", "optimizer.learning_rate=0.01"]
