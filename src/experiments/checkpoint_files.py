@@ -4,16 +4,16 @@ import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.checkpoint_names import ARRAYS, SEAL, TEMPORARY, seals, unsealed
 from experiments.stateful import Arrays, State, pack, unpack
 
-SEAL, ARRAYS = ".json", ".npz"
 logger = logging.getLogger(__name__)
 
 
@@ -26,11 +26,19 @@ class Sealed(NamedTuple):
 
 def write_atomically(path: Path, content: str) -> None:
     """Whole or not at all, also when the process or the machine ends in between."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As another file than before: the one before may have other names, by which it is being uploaded."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
     temporary.replace(path)
 
 
@@ -39,8 +47,7 @@ def seal(prefix: str, state: Mapping[str, Any]) -> None:
     path = Path(prefix)
     arrays: Arrays = {}
     packed = pack(state, arrays, "the run")
-    with path.with_name(path.name + ARRAYS).open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_arrays(path.with_name(path.name + ARRAYS), arrays)
     files = {each.name: _synced_digest(each) for each in _files(path)}
     write_atomically(path.with_name(path.name + SEAL), json.dumps({"files": files, "state": packed}))
 
@@ -48,7 +55,7 @@ def seal(prefix: str, state: Mapping[str, Any]) -> None:
 def newest_whole(directory: Path) -> Sealed | None:
     """The newest checkpoint that is whole; a damaged newer one is named in a warning."""
     damaged: list[str] = []
-    for number, path in sorted(_seals(directory), reverse=True):
+    for number, path in sorted(seals(directory), reverse=True):
         problem = _problem(path)
         if problem is None:
             found = Sealed(str(path.with_suffix("")), _state(path))
@@ -61,24 +68,14 @@ def newest_whole(directory: Path) -> Sealed | None:
 
 def remove_unsealed(directory: Path, name: str) -> None:
     """Takes away what a killed process left half-written, and seals of what TensorFlow's manager has rotated out."""
-    sealed = {path.stem for _, path in _seals(directory) if path.with_suffix(".index").exists()}
-    for path in directory.glob(f"{name}-*"):
-        owner = re.match(rf"{re.escape(name)}-\d+(?=[._])", path.name)
-        if owner and path.is_file() and owner[0] not in sealed:
-            path.unlink()
-
-
-def _seals(directory: Path) -> Iterator[tuple[int, Path]]:
-    for path in directory.glob(f"*-*{SEAL}"):
-        number = path.stem.rpartition("-")[2]
-        if number.isdigit():
-            yield int(number), path
+    for path in unsealed(directory, name):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _files(path: Path) -> list[Path]:
     """What belongs to the checkpoint, the seal apart."""
     found = path.parent.glob(f"{path.name}.*")
-    return sorted(each for each in found if each.suffix not in (SEAL, ".tmp"))
+    return sorted(each for each in found if each.suffix not in (SEAL, TEMPORARY))
 
 
 def _problem(path: Path) -> str | None:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.checkpoint_files import newest_whole, remove_unsealed, seal, write_atomically
+from experiments.checkpoint_files import newest_whole, remove_unsealed, seal, write_arrays, write_atomically
 from experiments.errors import ExperimentError, TrackingError
 from experiments.interruption import Interruption
 from experiments.loops.base import History, Position
@@ -193,7 +193,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._best_weights.save(checkpoint_number=best.epoch + 1)
         self._assign(now)
         if predictions is not None:
-            np.savez(self.directory / BEST / PREDICTIONS, **predictions._asdict())
+            write_arrays(self.directory / BEST / PREDICTIONS, predictions._asdict())
         write_atomically(self.directory / BEST / "best.json", json.dumps({"metric": self._metric, **best._asdict()}))
 
     def _assign(self, values: list[np.ndarray]) -> None:

@@ -1,6 +1,6 @@
 """One run, read once from top to bottom."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from experiments.run_lock import locked
 from experiments.stages import Show, silent
 from experiments.tracking.base import Tracker
 from experiments.trained_part import TrainedPart
+from experiments.uploads import CheckpointUploads, remove_stale
 
 CHECKPOINTS = "checkpoints"
 
@@ -54,6 +55,7 @@ def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
     now = fingerprint(origin.cfg, [split.spec.digest for split in built.splits.named().values()], origin.threads)
     origin = resume.checked(origin, now, output_dir)
     with locked(origin.output_dir):
+        remove_stale(origin.output_dir)
         return _train(origin, now, built, show)
 
 
@@ -70,7 +72,8 @@ def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result
     )
     interruption = Interruption()
     watching = {**observers(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks)}
-    keeper = _keeper(cfg, built, output_dir, watching, interruption)
+    uploads = CheckpointUploads(tracker, output_dir, every_n_minutes=cfg.checkpoint.upload_every_n_minutes)
+    keeper = _keeper(cfg, built, output_dir, watching, interruption, uploads)
     start = keeper.restore()
     resume.refuse_epochs(origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs))
     show("opening the run")
@@ -93,7 +96,9 @@ def _keeper(
     output_dir: Path,
     watching: dict[str, keras.callbacks.Callback],
     interruption: Interruption,
+    saved: Callable[[str], None],
 ) -> checkpoints.Checkpoints:
+    saving = {key: value for key, value in cfg.checkpoint.items() if key != "upload_every_n_minutes"}
     return checkpoints.Checkpoints(
         output_dir / CHECKPOINTS,
         model=built.part.model,
@@ -102,7 +107,8 @@ def _keeper(
         mode=cfg.monitor.mode,
         observers=watching,
         interruption=interruption,
-        **cfg.checkpoint,
+        saved=saved,
+        **saving,
     )
 
 
@@ -149,4 +155,5 @@ def uploading(tracker: Tracker, output_dir: Path) -> Iterator[None]:
     finally:
         for folder in sorted(output_dir.iterdir()):
             if folder.is_dir() and not folder.name.startswith("."):
-                tracker.log_artifacts(folder, folder=folder.name)
+                # Checkpoints that training has rotated out, or replaced by better ones, are not kept there either.
+                tracker.log_artifacts(folder, folder=folder.name, replace=folder.name == CHECKPOINTS)

@@ -22,6 +22,7 @@ class Checkpoint:
     every_epoch: bool | str = auto_or_bool()
     every_n_steps: int | None = at_least(1)
     every_n_minutes: float | None = above(0)
+    upload_every_n_minutes: float | None = above(0)
 
 
 @dataclass

@@ -29,8 +29,21 @@ class Tracker(Protocol):
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
-    def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None:
-        """Uploads everything below `directory` into the run's artifact `folder` (None: the root)."""
+    def log_artifacts(
+        self,
+        directory: Path,
+        *,
+        folder: str | None = None,
+        replace: bool = False,
+        temporary: bool = False,
+        growing: bool = False,
+    ) -> None:
+        """Uploads everything below `directory` into the run's artifact `folder` (None: the root).
+
+        replace: what the folder held before, and `directory` does not, goes.
+        temporary: `directory` was made for this upload and goes when the store has taken it.
+        growing: its files are still being written, and are uploaded as they are at one moment.
+        """
         ...
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...

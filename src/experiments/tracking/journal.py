@@ -139,6 +139,16 @@ def next_event(folder: Path) -> str | None:
     return str(_event(line)["event"]) if line.endswith(b"\n") else None
 
 
+def waiting_uploads(folder: Path) -> set[Path]:
+    """Files and folders that are still to be uploaded."""
+    if not journal_file(folder).exists():
+        return set()
+    with journal_file(folder).open("rb") as file:
+        file.seek(acknowledged(folder))
+        events = [_event(line) for line in file]
+    return {Path(event["path"]) for event in events if event["event"] == "artifacts"}
+
+
 def _acknowledge(folder: Path, end: int) -> None:
     temporary = folder / "journal.offset.tmp"
     temporary.write_text(str(end))

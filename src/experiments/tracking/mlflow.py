@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
 from experiments.masking import mask
+from experiments.tracking.heartbeat import Heartbeat
 from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
@@ -72,6 +73,7 @@ class MlflowTracker:
         self._page: str | None = None
         self._journal = Journal(self._output_dir)
         self._shipper: Shipper | None = None
+        self._heartbeat: Heartbeat | None = None
         self._sampler: SystemMetrics | None = None
 
     @property
@@ -90,7 +92,7 @@ class MlflowTracker:
         run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
         self._run_id = str(run.info.run_id)
         self._page = f"#/experiments/{run.info.experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
-        self._journal.append("start", run_id=self._run_id, tracking_uri=mask(self._tracking_uri))
+        self._journal.append("start", run_id=self._run_id, tracking_uri=mask(client.tracking_uri))
         self.set_tags(self._identity)
         self._start_threads(client, run)
         return self
@@ -98,8 +100,9 @@ class MlflowTracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
+        for thread in (self._sampler, self._heartbeat):
+            if thread is not None:
+                thread.stop()
         if isinstance(error, Exception):
             self._record_failure(error)
         status = _status(error)
@@ -115,8 +118,18 @@ class MlflowTracker:
         if values:
             self._journal.append("metrics", step=int(step), values=values)
 
-    def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None:
-        self._journal.append("artifacts", path=str(directory.absolute()), folder=folder)
+    def log_artifacts(
+        self,
+        directory: Path,
+        *,
+        folder: str | None = None,
+        replace: bool = False,
+        temporary: bool = False,
+        growing: bool = False,
+    ) -> None:
+        said = {"replace": replace, "temporary": temporary, "growing": growing}
+        wanted = {name: value for name, value in said.items() if value}
+        self._journal.append("artifacts", path=str(directory.absolute()), folder=folder, **wanted)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self._journal.append("tags", values={name: mask(value) for name, value in tags.items()})
@@ -167,8 +180,10 @@ class MlflowTracker:
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
         sink = MlflowSink(client, run.info.run_id)
-        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval, beat=sink.beat)
+        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval)
         self._shipper.start()
+        self._heartbeat = Heartbeat(sink.beat)
+        self._heartbeat.start()
         if self._system_metrics_interval is not None:
             self._sampler = SystemMetrics(
                 lambda metrics, step: self.log_metrics(metrics, step=step),

@@ -1,9 +1,11 @@
 """Journal events as calls of the MLflow client, for one explicit run."""
 
 import json
+import shutil
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -13,6 +15,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME, Model
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
+from experiments.tracking.mlflow_artifacts import remove_others
 
 LATER = frozenset({401, 403, 408, 429})
 """Client errors that a new password, or waiting, cures."""
@@ -70,26 +73,42 @@ class MlflowSink:
             case "dataset":
                 self._client.log_inputs(self._run_id, datasets=[_dataset_input(event)])
             case "artifacts":
-                self._upload(Path(event["path"]), event["folder"])
+                self._upload(Path(event["path"]), event)
             case "end":
                 self._client.set_terminated(self._run_id, status=event["status"], end_time=event["time"])
             case other:
                 raise Rejected(f"no such event: {other}")
 
-    def _upload(self, path: Path, folder: str | None) -> None:
+    def _upload(self, path: Path, event: Event) -> None:
+        folder: str | None = event["folder"]
         if path.is_file():
             self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
         elif path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), artifact_path=folder)
-            self._show_model(path, folder)
-        else:
+            self._upload_folder(path, folder, event)
+        elif not event.get("temporary"):  # which the delivery before a crash has taken away
             raise Rejected(f"{path} no longer exists")
+
+    def _upload_folder(self, path: Path, folder: str | None, event: Event) -> None:
+        with _at_one_moment(path) if event.get("growing") else nullcontext(path) as source:
+            self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
+        if event.get("replace") and folder is not None:
+            remove_others(self._client, self._run_id, path, folder)
+        if event.get("temporary"):
+            shutil.rmtree(path)
+        self._show_model(path, folder)
 
     def _show_model(self, path: Path, folder: str | None) -> None:
         """The tag by which MLflow's page lists a model with its schema and how to load it."""
         if (path / MLMODEL_FILE_NAME).is_file():
             model = Model.load(path).get_tags_dict() | {"run_id": self._run_id, "artifact_path": folder or ""}
             self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))
+
+
+@contextmanager
+def _at_one_moment(path: Path) -> Iterator[Path]:
+    """A copy: a file that grows while it is sent over HTTP is longer than the request has announced."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copytree(path, Path(folder) / path.name))
 
 
 def _dataset_input(event: Event) -> DatasetInput:

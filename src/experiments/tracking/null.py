@@ -37,7 +37,15 @@ class NullTracker:
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
-    def log_artifacts(self, directory: Path, *, folder: str | None = None) -> None: ...
+    def log_artifacts(
+        self,
+        directory: Path,
+        *,
+        folder: str | None = None,
+        replace: bool = False,
+        temporary: bool = False,
+        growing: bool = False,
+    ) -> None: ...
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
@@ -13,7 +12,6 @@ from experiments.tracking.journal import Sink, Unavailable, acknowledged, delive
 LONGEST_PAUSE = 60.0
 LONGEST_PAUSE_AT_END = 1.0
 JOIN_SECONDS = 0.1
-BEAT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -23,13 +21,11 @@ class Shipper(Thread):
     Few large requests cost less of the interpreter's lock than many small ones, which the training thread needs.
     """
 
-    def __init__(self, folder: Path, sink: Sink, *, interval: float, beat: Callable[[], None] = lambda: None) -> None:
-        """beat: called about every BEAT_SECONDS while the store takes what is sent."""
+    def __init__(self, folder: Path, sink: Sink, *, interval: float) -> None:
         super().__init__(name="journal-shipper", daemon=True)
         self._folder = folder
         self._sink = sink
         self._interval = interval
-        self._beat, self._beaten = beat, time.monotonic()
         self._pause = interval
         self._away_since: float | None = None
         self._ending = Signal()
@@ -91,6 +87,3 @@ class Shipper(Thread):
             _log.info("The tracking store is back after %.0f s", time.monotonic() - self._away_since)
         self._away_since = None
         self._pause = self._interval
-        if time.monotonic() - self._beaten > BEAT_SECONDS:
-            self._beaten = time.monotonic()
-            self._beat()

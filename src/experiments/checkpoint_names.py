@@ -1,0 +1,26 @@
+"""Which files of a `checkpoints/` folder are what; standard library only, so that `doctor` answers at once."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+SEAL, ARRAYS, TEMPORARY = ".json", ".npz", ".tmp"
+
+
+def seals(directory: Path) -> Iterator[tuple[int, Path]]:
+    """(number, seal) of each sealed checkpoint."""
+    for path in directory.glob(f"*-*{SEAL}"):
+        number = path.stem.rpartition("-")[2]
+        if number.isdigit():
+            yield int(number), path
+
+
+def unsealed(directory: Path, name: str | None = None) -> list[Path]:
+    """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), files and TensorFlow's `_temp` folders.
+
+    To be taken away by the owner of the folder alone: what is being written looks the same.
+    """
+    sealed = {path.stem for _, path in seals(directory) if path.with_suffix(".index").exists()}
+    pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(?:\..+|_temp)")
+    found = [(path, pattern.fullmatch(path.name)) for path in sorted(directory.glob("*"))]
+    return [path for path, owner in found if owner and owner[1] not in sealed]
