@@ -80,7 +80,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def doctor(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.doctor", f"cache_dir='{cache}'", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cache.parent)
 
 
 def states(cache: Path) -> list[str]:

@@ -16,7 +16,7 @@ LEAVES = {"data", "models", "losses", "metrics", "schedules", "loops", "tracking
 LEAVES |= {"callbacks", "checkpoints", "export", "figures", "progress", "runtime", "serving"}
 ABOVE_LEAVES = ABOVE_RUN | {"config", "build", "run"}
 LIGHT = DOORS | {"__init__", "doors", "stages", "config", "build", "errors", "params", "provenance", "fingerprint"}
-LIGHT |= {"cache_folder", "checkpoint_names", "uploads"}
+LIGHT |= {"cache_folder", "checkpoint_names", "uploads", "liveness", "run_lock"}
 LIGHT_PACKAGES = {"experiments", "hydra", "omegaconf"}
 HEAVY_PACKAGES = ("tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklearn", "PIL")
 

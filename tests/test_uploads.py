@@ -1,6 +1,7 @@
 """Checkpoints uploaded while training goes on: what is staged, when, and what the store keeps."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ FILES = ["ckpt-6.data-00000-of-00001", "ckpt-6.index", "ckpt-6.json", "ckpt-6.np
 
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads.time, "monotonic", iter(range(0, 10**9, 10**6)).__next__)
+    monkeypatch.setattr(uploads, "time", SimpleNamespace(monotonic=iter(range(0, 10**9, 10**6)).__next__))
 
 
 def test_a_staged_checkpoint_is_whole_and_outlives_its_rotation(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch
     def refused(*_: object) -> None:
         raise PermissionError("no hard links here")
 
-    monkeypatch.setattr(uploads.os, "link", refused)
+    monkeypatch.setattr("os.link", refused)
     staged = stage(Path(checkpoint(tmp_path, 6)), tmp_path / UPLOADS)
     assert newest_whole(staged) is not None
     assert (staged / "ckpt-6.index").stat().st_nlink == 1

@@ -5,7 +5,7 @@ COMMANDS = {
     "evaluate": "loss and metrics of a finished run on any split or other data",
     "predict": "class and probability for images",
     "inspect": "counts, sizes, damaged files, duplicates and pictures of a data set",
-    "doctor": "what lies in the cache of decoded data, and its clean-up",
+    "doctor": "dead runs, undelivered events, leftovers and the cache of decoded data: shows and repairs",
 }
 
 

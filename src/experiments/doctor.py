@@ -1,5 +1,7 @@
-"""Shows the cache of decoded data and cleans it up: `python -m experiments.doctor prune=true fix=true`."""
+"""Shows what is left of dead runs and in the cache, and repairs it: `python -m experiments.doctor fix=true`."""
 
+import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -10,14 +12,49 @@ from experiments.cache_folder import Entry, entries, manifests, prune
 from experiments.config import check_values, register
 from experiments.doors import CONF, enter, job
 from experiments.errors import DataError
+from experiments.repair.findings import Finding
+from experiments.repair.folders import output_folders
+from experiments.repair.journals import undelivered_journals
 
 register()
+
+BARE_WORDS = ("sync", "prune")
+"""`doctor sync` is what people type; Hydra's grammar wants sync=true."""
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="doctor")
 @job
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
+    if not cfg.prune:
+        _runs(cfg)
+    if not cfg.sync and (cfg.prune or cfg.format == "table"):
+        _cache(cfg)
+
+
+def _runs(cfg: DictConfig) -> None:
+    """Dead runs and all that they left; with `sync` undelivered journals alone, which are sent without `fix` too."""
+    from experiments.repair.overview import findings, show
+
+    folders = output_folders(cfg.folders)
+    if cfg.sync:
+        found = undelivered_journals(folders, cfg.logging.tracking_uri)
+    else:
+        found = _with_packs(findings(folders, cfg.logging.tracking_uri), cfg)
+    noun = "output folder" if len(folders) == 1 else "output folders"
+    looked = f"{len(folders)} {noun} below {', '.join(cfg.folders)}"
+    show(found, cfg.format, fix=cfg.fix or cfg.sync, looked=looked)
+
+
+def _with_packs(found: Iterator[Finding], cfg: DictConfig) -> Iterator[Finding]:
+    """The table of the cache follows on a terminal; programs get all in one."""
+    yield from found
+    for entry in entries(cfg.cache_dir) if cfg.format != "table" else []:
+        if entry.state in ("left over", "damaged"):
+            yield Finding("pack", str(entry.path), entry.state, "prune=true fix=true removes it")
+
+
+def _cache(cfg: DictConfig) -> None:
     found = [*entries(cfg.cache_dir), *manifests(cfg.cache_dir)]
     fates = [_fate(entry, cfg) for entry in found]
     if found or cfg.format == "json":
@@ -76,4 +113,5 @@ def _size(found: list[Entry]) -> str:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = [f"{word}=true" if word in BARE_WORDS else word for word in sys.argv[1:]]
     enter(main, "doctor")

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import keras
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
@@ -18,8 +17,8 @@ from experiments.checkpoints import BEST
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
 from experiments.masking import mask
+from experiments.run_store import existing_run, existing_store
 from experiments.snapshot import read_snapshot
-from experiments.tracking.mlflow_store import SQLITE, open_store
 
 
 class PastRun(NamedTuple):
@@ -56,38 +55,6 @@ def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str
     if checkpoint == BEST:
         return Path(client.download_artifacts(run_id, f"checkpoints/{BEST}", folder)).parent
     return Path(client.download_artifacts(run_id, "checkpoints", folder))
-
-
-def has_store(tracking_uri: str) -> bool:
-    """Whether there may be runs: a database is a file, a server is asked later."""
-    return not tracking_uri.startswith(SQLITE) or _database(tracking_uri).is_file()
-
-
-def _database(tracking_uri: str) -> Path:
-    return Path(tracking_uri.removeprefix(SQLITE)).expanduser()
-
-
-def existing_store(tracking_uri: str | None) -> MlflowClient:
-    """Training creates a database file; reading must not."""
-    if tracking_uri is None:
-        raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
-    if not has_store(tracking_uri):
-        raise TrackingError(
-            f"there is no file '{_database(tracking_uri)}': expected the database of runs. "
-            "Go to the folder where they were trained, or set logging.tracking_uri=sqlite:///FILE or an address."
-        )
-    return open_store(tracking_uri)
-
-
-def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
-    """key: of the config, which the message names."""
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        raise TrackingError(
-            f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
-            "there, as MLflow's page shows it, or its store by logging.tracking_uri."
-        ) from error
 
 
 def _newest(client: MlflowClient, experiment_name: str) -> str:

@@ -18,17 +18,16 @@ from omegaconf import DictConfig
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
 from experiments.fingerprint import PREFIX, Fingerprint, comparable, values
+from experiments.liveness import is_alive
 from experiments.loops.base import Position
-from experiments.past_run import existing_run, existing_store, has_store
-from experiments.run_lock import is_locked
+from experiments.run_store import existing_run, existing_store
 from experiments.schedules import LearningRate
 from experiments.snapshot import read_config, read_overrides
+from experiments.tracking.addresses import has_store
 from experiments.tracking.journal import first_event
 
 LAST = "last"
 KEPT = ("config", "checkpoints", "tensorboard")
-HEARTBEAT_SECONDS = 300
-"""A run on another machine that was silent for so long is taken for dead."""
 SAMPLES = 1000
 logger = logging.getLogger(__name__)
 
@@ -105,16 +104,6 @@ def _named(client: MlflowClient, run_id: str) -> Run:
             "Expected a run that nobody works on. Wait for its end, or stop it."
         )
     return run
-
-
-def is_alive(run: Run) -> bool:
-    """Whether a process works on the run, as far as can be seen from here."""
-    tags, folder = run.data.tags, Path(run.data.tags.get("output_dir", ""))
-    if "output_dir" in tags and is_locked(folder):
-        return True
-    if run.info.status != "RUNNING" or tags.get("host") == socket.gethostname():
-        return False
-    return time.time() - float(tags.get("heartbeat", 0)) < HEARTBEAT_SECONDS
 
 
 def identity(output_dir: Path, found: Fingerprint) -> dict[str, str]:

@@ -74,11 +74,14 @@ class Inspect:
 
 @dataclass
 class Doctor:
+    folders: list[str] = MISSING
+    sync: bool = MISSING
     cache_dir: str = MISSING
     prune: bool = MISSING
     older_than_days: float = at_least(0)
     fix: bool = MISSING
     format: str = one_of("table", "csv", "json")
+    logging: Any = MISSING
 
 
 @dataclass

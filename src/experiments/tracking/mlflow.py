@@ -1,6 +1,8 @@
 """A tracker that writes to MLflow through the journal, with an explicit run id and nothing fluent."""
 
 import logging
+import shlex
+import time
 import traceback as tracebacks
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
@@ -167,8 +169,21 @@ class MlflowTracker:
                 "Set resume to the id of a run in that store, or logging.tracking_uri to the run's store."
             ) from error
         self._open_journal()
+        self._claim(client, run_id)
         self._recorded = last_steps(self._output_dir) or _delivered_steps(client, run)
         return run
+
+    def _claim(self, client: MlflowClient, run_id: str) -> None:
+        """At once, so that no other process takes the run for dead, or begins to work on it too."""
+        try:
+            client.log_batch(run_id, tags=[RunTag(name, mask(value)) for name, value in self._identity.items()])
+            client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            self._journal.close()
+            raise TrackingError(
+                f"run {run_id} cannot be gone on with in {mask(self._tracking_uri)}: {mask(error.message)} "
+                "Expected a run that can be written. Restore it if it was deleted, or begin anew with resume=null."
+            ) from error
 
     def _open_journal(self) -> None:
         try:
@@ -188,9 +203,14 @@ class MlflowTracker:
             self._sampler = SystemMetrics(
                 lambda metrics, step: self.log_metrics(metrics, step=step),
                 interval=self._system_metrics_interval,
-                start=run.info.start_time / 1000,
+                before=self._age(run),
             )
             self._sampler.start()
+
+    def _age(self, run: Run) -> float:
+        """Seconds, never fewer than were recorded: the clock may have been put back since."""
+        recorded = [step for name, step in self._recorded.items() if name.startswith("system/")]
+        return max(time.time() - float(run.info.start_time) / 1000, *recorded, 0.0)
 
     def _record_failure(self, error: Exception) -> None:
         path = self._output_dir / "traceback.txt"
@@ -203,7 +223,19 @@ class MlflowTracker:
         if self._shipper is not None:
             self._shipper.finish(self._flush_timeout, at_most=at_most)
         if left := undelivered(self._output_dir):
-            _log.warning("%d events of run %s are not delivered; kept in %s", left, self._run_id, self._output_dir)
+            _log.warning(
+                "%d events of run %s are not delivered; kept in %s. To send them: %s",
+                left,
+                self._run_id,
+                self._output_dir,
+                sync_command(self._output_dir),
+            )
+
+
+def sync_command(folder: Path) -> str:
+    """What a person types to deliver the folder's journal, from any working folder."""
+    folders = "folders=['{}']".format(str(folder).replace("'", "\\'"))
+    return f"python -m experiments.doctor sync {shlex.quote(folders)}"
 
 
 def _delivered_steps(client: MlflowClient, run: Run) -> dict[str, int]:

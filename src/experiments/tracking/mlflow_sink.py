@@ -75,9 +75,14 @@ class MlflowSink:
             case "artifacts":
                 self._upload(Path(event["path"]), event)
             case "end":
-                self._client.set_terminated(self._run_id, status=event["status"], end_time=event["time"])
+                self._end(event)
             case other:
                 raise Rejected(f"no such event: {other}")
+
+    def _end(self, event: Event) -> None:
+        """Not before its beginning, where the clock was put back meanwhile."""
+        began = self._client.get_run(self._run_id).info.start_time
+        self._client.set_terminated(self._run_id, status=event["status"], end_time=max(event["time"], began))
 
     def _upload(self, path: Path, event: Event) -> None:
         folder: str | None = event["folder"]

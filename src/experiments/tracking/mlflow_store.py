@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
 from experiments.masking import mask
+from experiments.tracking.addresses import SQLITE, database_path
 
-SQLITE = "sqlite:///"
 ANSWER_SECONDS = 5
 CREATION_SECONDS = 120
 NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
@@ -38,7 +38,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith(SQLITE):
-        return _open_sqlite(_database_path(tracking_uri))
+        return _open_sqlite(database_path(tracking_uri))
     if tracking_uri.startswith(("http://", "https://")):
         _require_answer(tracking_uri)
     return _client(tracking_uri)
@@ -78,7 +78,7 @@ def _artifact_location(tracking_uri: str) -> str | None:
     """Beside the database file; a server decides for itself."""
     if not tracking_uri.startswith(SQLITE):
         return None
-    return (_database_path(tracking_uri).parent / "mlartifacts").as_uri()
+    return (database_path(tracking_uri).parent / "mlartifacts").as_uri()
 
 
 def _client(tracking_uri: str) -> MlflowClient:
@@ -115,19 +115,15 @@ def _require_answer(uri: str) -> None:
         ) from error
 
 
-def _database_path(uri: str) -> Path:
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
-
-
 def _open_sqlite(path: Path) -> MlflowClient:
-    with _creation_lock(path):
+    with creation_lock(path):
         for name in NOISY_AT_CREATION:
             logging.getLogger(name).setLevel(logging.WARNING)
         return _client(f"{SQLITE}{path}")
 
 
 @contextmanager
-def _creation_lock(path: Path) -> Iterator[None]:
+def creation_lock(path: Path) -> Iterator[None]:
     """One process at a time creates the tables: MLflow's migration fails when several do.
 
     The lock is SQLite's own, on an empty file beside the database: portable, and free again when its owner dies.

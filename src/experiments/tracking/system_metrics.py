@@ -1,5 +1,6 @@
 """What the machine does during a run: MLflow's own collectors and names, written through the journal."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,19 +13,20 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
+_log = logging.getLogger(__name__)
 Record = Callable[[Mapping[str, float], int], None]
 
 
 class SystemMetrics:
-    """Samples every `interval` seconds; the step is the whole seconds since `start`, so a resumed run goes on counting.
+    """Samples every `interval` seconds; the step is the whole seconds that the run has been there.
 
-    start: seconds since 1970 at which the run began.
+    before: seconds that it had been there when this process began, so that a resumed run goes on counting.
     """
 
-    def __init__(self, record: Record, *, interval: float, start: float) -> None:
+    def __init__(self, record: Record, *, interval: float, before: float) -> None:
         self._record = record
         self._interval = interval
-        self._start = start
+        self._start = time.monotonic() - before
         self._stopped = Signal()
         self._thread = Thread(target=self._run, name="system-metrics", daemon=True)
 
@@ -39,7 +41,11 @@ class SystemMetrics:
         monitors = _monitors()
         _sample(monitors)  # the CPU's share is counted from the call before: the first says 0
         while not self._stopped.wait(self._interval):
-            self._record(_sample(monitors), int(time.time() - self._start))
+            try:
+                self._record(_sample(monitors), int(time.monotonic() - self._start))
+            except OSError as error:
+                _log.warning("System metrics end here, as they cannot be written: %s", error)
+                return
 
 
 def _sample(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:

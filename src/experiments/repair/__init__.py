@@ -1,0 +1,1 @@
+"""What `doctor` finds and repairs, a module for each concern; each function that finds something changes nothing."""

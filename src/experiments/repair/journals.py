@@ -1,0 +1,102 @@
+"""Events that a run could not deliver, sent from its output folder later."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.errors import TrackingError
+from experiments.repair.findings import Finding
+from experiments.run_lock import is_locked, locked
+from experiments.tracking.addresses import has_store
+from experiments.tracking.journal import first_event, journal_file, rejected_file, undelivered
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> Iterator[Finding]:
+    """tracking_uri: where a run is looked for first; then in the store that its journal names."""
+    for folder in folders:
+        if not journal_file(folder).exists():
+            continue
+        refused = _lines(rejected_file(folder))
+        if refused:
+            yield Finding("journal", str(folder), f"{refused} events refused: see {rejected_file(folder).name}")
+        left = undelivered(folder)
+        if left and is_locked(folder):
+            yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
+        elif left:
+            yield Finding(
+                "journal",
+                str(folder),
+                f"{left} events not delivered",
+                "delivers them",
+                lambda folder=folder: deliver_journal(folder, tracking_uri),  # type: ignore[misc]
+            )
+
+
+def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
+    """Sends what waits and ends the run, whose process is gone. Raises TrackingError where it stays."""
+    with locked(folder):
+        started = first_event(folder)
+        if started is None:
+            raise TrackingError(f"the journal in '{folder}' does not begin with a run. Remove it by hand.")
+        client, run = _store_of(started["run_id"], (tracking_uri, started["tracking_uri"]))
+        if not _is_current(folder, run):
+            return f"not sent: the run went on in {run.data.tags['output_dir']} on {run.data.tags['host']}"
+        return _send(folder, client, run.info.run_id)
+
+
+def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
+    from experiments.repair.runs import close
+    from experiments.tracking.journal import Unavailable, deliver
+    from experiments.tracking.mlflow_sink import MlflowSink
+
+    left = undelivered(folder)
+    try:
+        deliver(folder, MlflowSink(client, run_id))
+    except Unavailable as error:
+        raise TrackingError(f"{undelivered(folder)} of {left} events still wait: {error}") from error
+    status = client.get_run(run_id).info.status
+    # The journal of a killed process has no end.
+    return f"delivered {left}; run {run_id} is {close(client, run_id) if status == 'RUNNING' else status}"
+
+
+def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClient, Run]":
+    """A recorded address has lost its password, and a server may have moved: the first store that has the run."""
+    from experiments.run_store import existing_run, existing_store
+
+    problems = []
+    for address in dict.fromkeys(addresses):
+        if address is not None and has_store(address):
+            try:
+                client = existing_store(address)
+                return client, existing_run(client, run_id)
+            except TrackingError as error:
+                problems.append(str(error))
+    raise TrackingError(
+        f"run {run_id} was not found: {' '.join(problems) or 'its store is not there'} Set logging.tracking_uri."
+    )
+
+
+def _is_current(folder: Path, run: "Run") -> bool:
+    """Whether the run is still where this journal left it. Where another folder went on, the steps are there twice."""
+    places = [_place(event["values"]) for event in _tags(folder) if "output_dir" in event["values"]]
+    return not places or "output_dir" not in run.data.tags or _place(run.data.tags) in places
+
+
+def _place(tags: dict[str, str]) -> tuple[str, str]:
+    return tags["host"], tags["output_dir"]
+
+
+def _tags(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
+    with journal_file(folder).open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"event":"tags"') and line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.exists() else 0

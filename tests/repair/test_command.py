@@ -1,0 +1,97 @@
+"""`python -m experiments.doctor` from a working folder, as people and programs call it."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from experiments.run_lock import locked
+from experiments.tracking.journal import undelivered
+from experiments.tracking.mlflow import sync_command
+
+MakeRun = Callable[..., Run]
+LeaveJournal = Callable[..., Path]
+END = ("end", {"status": "KILLED"})
+
+
+@pytest.fixture
+def folder(client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path) -> Path:
+    """The output folder of a dead run, whose end is not delivered and whose checkpoint is half-written."""
+    folder = leave(running(tmp_path / "outputs" / "a day's" / "run"), END)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.json.tmp").touch()
+    return folder
+
+
+def doctor(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.doctor", f"logging.tracking_uri='sqlite:///{cwd}/m.db'", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_everything_is_shown_and_nothing_is_changed(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    rows = json.loads(doctor(tmp_path, "format=json").stdout)
+    assert [(row["what"], row["repair"]) for row in rows] == [
+        ("journal", "fix=true delivers them"),
+        ("run", "fix=true makes it KILLED"),
+        ("left over", "fix=true removes it"),
+    ]
+    assert list(csv.DictReader(io.StringIO(doctor(tmp_path, "format=csv").stdout))) == rows
+    shown = doctor(tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "3 found (1 output folder below outputs, multirun). Nothing was changed: add fix=true to repair 3." in (
+        shown.stdout
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    assert undelivered(folder) == 3
+    assert client.search_runs(["1"])[0].info.status == "RUNNING"
+
+
+def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+    done = doctor(tmp_path, "fix=true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is KILLED" in done.stdout
+    assert "2 found (1 output folder below outputs, multirun); 2 repaired." in done.stdout
+    assert "Nothing to repair" in doctor(tmp_path).stdout
+    assert client.search_runs(["1"])[0].info.status == "KILLED"
+
+
+def test_the_command_that_a_run_names_delivers_from_anywhere(
+    client: MlflowClient, folder: Path, tmp_path: Path
+) -> None:
+    """Blanks and quotes in the path too; the store is the one that the journal names."""
+    (tmp_path / "elsewhere").mkdir()
+    command = sync_command(folder).replace("python", shutil.which(sys.executable) or "", 1)
+    done = subprocess.run(command, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "delivered 3" in done.stdout
+    assert undelivered(folder) == 0
+    assert client.search_runs(["1"])[0].info.status == "KILLED"
+    assert (folder / "checkpoints" / "best.json.tmp").exists()
+    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
+
+
+def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.db").unlink()
+    done = doctor(tmp_path, "sync", "format=csv")
+    assert done.returncode == 1
+    assert done.stderr == "error: 1 of 1 could not be repaired: the rows that say 'failed' tell why.\n"
+    assert undelivered(folder) == 3
+
+
+def test_a_live_run_is_never_touched(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+    with locked(folder):
+        done = doctor(tmp_path, "fix=true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "its own process delivers them" in done.stdout
+    assert undelivered(folder) == 3
+    assert client.search_runs(["1"])[0].info.status == "RUNNING"
+    assert (folder / "checkpoints" / "best.json.tmp").exists()

@@ -1,0 +1,97 @@
+"""Databases of other versions of MLflow."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic import command
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+
+from experiments.repair.findings import treat
+from experiments.repair.schema import newest_revision, old_schema
+from experiments.run_lock import locked
+
+OLD = "3500859a5d39"
+"""Add Model Aliases table: MLflow 2.3."""
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> Path:
+    """As MLflow 2.3 made it, with one run in it that no process works on."""
+    path = tmp_path / "öld m.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    InitialBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config = _get_alembic_config(f"sqlite:///{path}")
+        config.attributes["connection"] = connection
+        command.upgrade(config, OLD)
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'old', 'active')")
+        database.execute(
+            "INSERT INTO runs (run_uuid, name, user_id, experiment_id, status, start_time, lifecycle_stage) "
+            "VALUES (?, 'r', 'u', 7, 'RUNNING', 1, 'active')",
+            ("a" * 32,),
+        )
+        database.execute("INSERT INTO tags VALUES ('output_dir', ?, ?)", (str(tmp_path / "out"), "a" * 32))
+    return path
+
+
+def revision(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def test_an_old_store_is_shown_first_and_upgraded_after_a_copy(old_store: Path) -> None:
+    before = old_store.read_bytes()
+    (found,) = old_schema(f"sqlite:///{old_store}")
+    assert found.state.startswith(f"its schema {OLD} is older than that of MLflow ")
+    assert treat(found, fix=False).done == "fix=true upgrades it, after a copy"
+    assert old_store.read_bytes() == before
+    assert treat(found, fix=True).done == f"upgraded; as before in öld m.db.{OLD}.backup"
+    assert revision(old_store) == newest_revision()
+    assert revision(old_store.with_name(f"öld m.db.{OLD}.backup")) == OLD
+    assert MlflowClient(f"sqlite:///{old_store}").get_run("a" * 32).info.status == "RUNNING"
+    assert list(old_schema(f"sqlite:///{old_store}")) == []
+
+
+def test_a_store_that_a_live_run_writes_to_is_not_upgraded(old_store: Path, tmp_path: Path) -> None:
+    (found,) = old_schema(f"sqlite:///{old_store}")
+    with locked(tmp_path / "out"):
+        done = treat(found, fix=True).done
+    assert done == f"failed: run {'a' * 32} is being worked on. Wait for its end, or stop it."
+    assert revision(old_store) == OLD
+
+
+def test_a_failed_upgrade_leaves_the_file_as_it_was(old_store: Path) -> None:
+    with closing(sqlite3.connect(old_store)) as database, database:
+        database.execute("CREATE TABLE webhooks (in_the_way INTEGER)")
+        database.execute("CREATE TABLE trace_info (in_the_way INTEGER)")
+    (found,) = old_schema(f"sqlite:///{old_store}")
+    done = treat(found, fix=True)
+    assert done.failed
+    assert "is as before: " in done.done
+    assert revision(old_store) == OLD
+
+
+def test_a_store_of_a_newer_mlflow_is_named_only(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "m.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('fffffffffffe')")
+    (found,) = old_schema(f"sqlite:///{tmp_path}/m.db")
+    assert found.state.startswith("its schema fffffffffffe is of a newer MLflow than ")
+    assert found.repair is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look at"])
+def test_what_is_no_store_is_not_looked_into(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.db").write_bytes(content)
+    assert list(old_schema(f"sqlite:///{tmp_path}/m.db")) == []
+
+
+def test_a_store_of_this_mlflow_is_fine(client: MlflowClient) -> None:
+    assert list(old_schema(client.tracking_uri)) == []
