@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
@@ -16,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
+from tests.mlflow_server import MlflowServer
 
 from experiments.config import register
 from experiments.doors import CONF
@@ -58,6 +60,26 @@ def composed() -> Callable[..., DictConfig]:
         return cfg
 
     return lambda *words: deepcopy(compose_once(*words))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """Nothing listens on it."""
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("server"), _free_port())
+    server.start()
+    yield server
+    server.kill()
 
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 30)}

@@ -1,24 +1,19 @@
 """The tracker against a real MLflow server that comes and goes, and against processes that are killed."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
+from tests.mlflow_server import MlflowServer
 
 from experiments.tracking.journal import deliver, first_event, undelivered
 from experiments.tracking.mlflow import MlflowTracker
 from experiments.tracking.mlflow_sink import MlflowSink
 
 pytestmark = pytest.mark.slow
-START_SECONDS = 120
 
 SETTINGS = """
 from pathlib import Path
@@ -26,57 +21,6 @@ from experiments.tracking.mlflow import MlflowTracker
 settings = dict(experiment_name="x", run_name="r", tags={}, flush_timeout=60, delivery_interval=INTERVAL,
                 system_metrics=False, system_metrics_interval=1)
 """
-
-
-class MlflowServer:
-    """A real server over one SQLite file, always on the same port."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder = folder
-        self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        command = f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {self._port} --workers 1".split()
-        command += ["--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "./artifacts"]
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-            )
-        self._wait()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                with urlopen(f"{self.uri}/health", timeout=5):
-                    return
-            except (URLError, OSError):
-                time.sleep(0.2)
-        raise TimeoutError((self._folder / "server.log").read_text())
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, server_port: int) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path_factory.mktemp("server"), server_port)
-    server.start()
-    yield server
-    server.kill()
 
 
 def _tracker(uri: str, output_dir: Path, *, flush_timeout: float = 60) -> MlflowTracker:

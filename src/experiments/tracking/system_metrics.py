@@ -40,9 +40,14 @@ class SystemMetrics:
     def _run(self) -> None:
         monitors = _monitors()
         _sample(monitors)  # the CPU's share is counted from the call before: the first says 0
+        last = -1
         while not self._stopped.wait(self._interval):
+            step = int(time.monotonic() - self._start)
+            if step == last:
+                continue  # an interval below a second
+            last = step
             try:
-                self._record(_sample(monitors), int(time.monotonic() - self._start))
+                self._record(_sample(monitors), step)
             except OSError as error:
                 _log.warning("System metrics end here, as they cannot be written: %s", error)
                 return
