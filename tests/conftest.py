@@ -9,7 +9,7 @@ from copy import deepcopy
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -18,6 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 from tests.mlflow_server import MlflowServer
+
+if TYPE_CHECKING:
+    from tests.trainings import Trainings
 
 from experiments.config import register
 from experiments.doors import CONF
@@ -80,6 +83,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def trainings() -> "Iterator[Trainings]":
+    from tests.trainings import Trainings  # TensorFlow, which most tests do without
+
+    trainings = Trainings()
+    yield trainings
+    trainings.close()
 
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 30)}

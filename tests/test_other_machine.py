@@ -1,88 +1,33 @@
 """A run whose machine is lost goes on elsewhere, from what the store has of it."""
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import tensorflow as tf
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from tests.mlflow_server import MlflowServer
+from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
 WORDS = [
-    *("data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=12", "callbacks=none", "progress=none"),
+    *("data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=12", "progress=none"),
     *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=2", "checkpoint.upload_every_n_minutes=1e-9"),
     *("logging.log_model=false", "logging.delivery_interval=0.05", "logging.every_n_steps=1"),
-    *("logging.system_metrics=true", "logging.system_metrics_interval=0.5", "logging.experiment_name=lost"),
+    *("logging.system_metrics=true", "logging.system_metrics_interval=1", "logging.experiment_name=lost"),
     "hydra.run.dir=outputs",
 ]
 SECOND_UPLOAD = {"call": "experiments.uploads.stage", "number": 2, "done": True}
 """The second is staged when the store has taken the first."""
 
 
-class Trainings:
-    """Trainings in processes of their own, see kill_server.py."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("kill_server.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def train(self, folder: Path, *words: str, kill: dict[str, Any] | None = None) -> int:
-        """The exit status; -9 where it was killed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        wanted = {"folder": str(folder), "overrides": [*WORDS, *words], "kill": kill}
-        self._process.stdin.write(json.dumps(wanted) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
-@pytest.fixture(scope="module")
-def trainings() -> Iterator[Trainings]:
-    trainings = Trainings()
-    yield trainings
-    trainings.close()
-
-
 @pytest.fixture(scope="module")
 def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of the run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    assert trainings.train(folder, f"logging.tracking_uri='sqlite:///{folder}/m.db'") == 0, output(folder)
+    assert trainings.train(folder, *WORDS, f"logging.tracking_uri='sqlite:///{folder}/m.db'") == 0, output(folder)
     return folder / "outputs"
-
-
-def output(folder: Path) -> str:
-    return (folder / "output.txt").read_text()
-
-
-def variables(checkpoints: Path) -> dict[str, Any]:
-    """Of the newest checkpoint, the counters of TensorFlow's own bookkeeping apart."""
-    reader = tf.train.load_checkpoint(str(checkpoints))
-    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("save_counter", "_CHECK"))]
-    return {name: reader.get_tensor(name) for name in names}
-
-
-def assert_same_bits(mine: Path, theirs: Path) -> None:
-    one, other = variables(mine), variables(theirs)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 def names(folder: Path) -> list[str]:
@@ -119,7 +64,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: str, tmp_path: Path) -> None:
     address = f"logging.tracking_uri='{store}'"
     lost, other = tmp_path / "machine 1", tmp_path / "machine 2"
-    assert trainings.train(lost, address, kill=SECOND_UPLOAD) == -9, output(lost)
+    assert trainings.train(lost, *WORDS, address, kill=SECOND_UPLOAD) == -9, output(lost)
     shutil.rmtree(lost)
     client = MlflowClient(store)
     run = only_run(client)
@@ -127,7 +72,7 @@ def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: st
     stored = [each.path for each in client.list_artifacts(run.info.run_id, "checkpoints")]
     assert sum(path.endswith(".json") for path in stored) == 1, "older checkpoints pile up"
     resume = run.info.run_id if named == "ID" else "last"
-    assert trainings.train(other, address, f"resume={resume}") == 0, output(other)
+    assert trainings.train(other, *WORDS, address, f"resume={resume}") == 0, output(other)
     ended = only_run(client)
     assert (ended.info.run_id, ended.info.status) == (run.info.run_id, "FINISHED")
     assert_same_bits(other / "outputs" / "checkpoints", whole / "checkpoints")

@@ -15,6 +15,12 @@ def seals(directory: Path) -> Iterator[tuple[int, Path]]:
             yield int(number), path
 
 
+def newest_seal(directory: Path) -> Path | None:
+    """The path prefix of the newest sealed checkpoint."""
+    found = sorted(seals(directory))
+    return found[-1][1].with_suffix("") if found else None
+
+
 def unsealed(directory: Path, name: str | None = None) -> list[Path]:
     """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), files and TensorFlow's `_temp` folders.
 

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.explain import EXPLAINED, explain
+from experiments.explain import EXPLAINED, explain, unwritable_output
 
 PACKAGED = Path(__file__).parent / "conf"
 CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf")
@@ -35,6 +35,11 @@ def enter(main: Callable[[], object], config_name: str) -> None:
         main()
     except EXPLAINED as error:
         _fail(error, config_name)
+    except (OSError, ValueError) as error:
+        unwritable = unwritable_output(error)
+        if unwritable is None:
+            raise
+        _fail(unwritable, config_name)
     except KeyboardInterrupt:
         if TRACEBACKS:
             raise

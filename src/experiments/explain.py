@@ -1,5 +1,6 @@
 """One line for the person at the terminal out of what Hydra, OmegaConf and the file system raise."""
 
+import errno
 import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.errors import close_to, listed, near
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that have no class of their own."""
 EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
 _TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
 
@@ -31,9 +34,9 @@ _EXPECTED_BY_REASON = {
 
 def explain(error: Exception, conf: str, config_name: str) -> str:
     """conf: the folder that `config_name` was composed from, for the names it knows."""
-    if isinstance(error, UNWRITABLE):
+    if isinstance(error, OSError):
         return (
-            f"{error.filename}: {error.strerror}. Expected a file or folder this user can write. "
+            f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
             "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -47,6 +50,13 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     if refused and error.__cause__ is not None:
         return _wrong_type(refused[1], refused[2], words(error.__cause__))
     return words(error)
+
+
+def unwritable_output(error: Exception) -> OSError | None:
+    """What keeps Hydra from making the output folder and the log in it; Python's logging wraps it in a ValueError."""
+    cause = error.__cause__ if isinstance(error, ValueError) else error
+    known = isinstance(cause, UNWRITABLE) or (isinstance(cause, OSError) and cause.errno in DISK)
+    return cause if known and isinstance(cause, OSError) else None
 
 
 def words(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from experiments.build import build, build_named
 from experiments.callbacks import TensorBoard, TrackMetrics
 from experiments.data import Splits, named_errors
 from experiments.description import describe
+from experiments.disk import named_disk_errors
 from experiments.divergence import StopWhenDiverged
 from experiments.fingerprint import Fingerprint, fingerprint
 from experiments.interruption import Interruption
@@ -77,7 +79,15 @@ def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result
     start = keeper.restore()
     resume.refuse_epochs(origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs))
     show("opening the run")
-    with tracker, uploading(tracker, output_dir), recording(tracker, output_dir), named_errors(part.splits):
+    named = partial(named_disk_errors, output_dir, tracker)
+    with (
+        named(),
+        tracker,
+        uploading(tracker, output_dir),
+        named(),
+        recording(tracker, output_dir),
+        named_errors(part.splits),
+    ):
         describe(tracker, origin, splits)
         show(None)
         with progress(cfg.progress, _size(cfg, splits)) as bar, interruption.deferred():

@@ -86,6 +86,20 @@ def test_the_time_is_that_of_the_event(tmp_path: Path, journal: Journal) -> None
     journal.close()
 
 
+def test_no_event_is_older_than_one_before(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    _append_metrics(journal, 1)
+    journal.close()
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 10**13)
+    journal.open()
+    _append_metrics(journal, 2, 3)
+    sink = RecordingSink()
+    deliver(tmp_path, sink)
+    times = [event["time"] for event in sink.events]
+    assert times == [times[0]] * 3
+    journal.close()
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e-300, 0.1])
 def test_numbers_survive_exactly(tmp_path: Path, journal: Journal, value: float) -> None:
     journal.append("metrics", step=0, values={"x": value, "nan": math.nan})

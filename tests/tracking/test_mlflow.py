@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,29 @@ def test_a_deleted_experiment_is_named_with_the_way_out(store: str, tmp_path: Pa
         f"Restore it with `mlflow experiments restore --experiment-id {identifier}`, "
         "or set logging.experiment_name to another name."
     )
+
+
+def test_a_clock_that_was_put_back(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a day, between the stop and the resumption: steps go on, and no run ends before it has begun."""
+    sampled = {"system_metrics": True, "system_metrics_interval": 1}
+    with tracker(store, tmp_path, **sampled) as first:
+        first.log_metrics({"loss": 1.0}, step=1)
+        time.sleep(2.5)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() - 86_400) * 1e9))
+    identity = {"heartbeat": f"{time.time():.0f}"}
+    with tracker(store, tmp_path, run_id=first.run_id, identity=identity, **sampled) as second:
+        second.log_metrics({"loss": 1.0}, step=1)
+        second.log_metrics({"loss": 0.5}, step=2)
+        time.sleep(2.5)
+    run = MlflowClient(store).get_run(str(first.run_id))
+    assert (run.info.status, run.info.end_time >= run.info.start_time) == ("FINISHED", True)
+    assert run.data.metrics["loss"] == 0.5
+    assert float(run.data.tags["heartbeat"]) < real() - 80_000
+    for name in run.data.metrics:
+        steps = [step for step, _ in history(store, first.run_id, name)]
+        assert steps == sorted(set(steps)), name
+    steps = [step for step, _ in history(store, first.run_id, "system/cpu_utilization_percentage")]
+    assert len(steps) >= 4
+    assert 0 <= min(steps) < max(steps) < 60

@@ -52,24 +52,31 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._path = journal_file(folder)
         self._file: BufferedWriter | None = None
+        self._latest = 0
 
     def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("ab")
         _drop_torn_line(self._path)
+        self.not_before(_last_time(self._path))
+
+    def not_before(self, milliseconds: int) -> None:
+        """The time of the events to come, at the least: a store orders by it, and a clock may be put back."""
+        self._latest = max(self._latest, milliseconds)
 
     def append(self, event: str, **fields: Any) -> None:
         """Thread-safe: a buffered writer takes a whole line at a time."""
         if self._file is None:
             raise RuntimeError("the journal is not open")
-        line = _encode({"event": event, "time": time.time_ns() // 1_000_000, **fields}) + "\n"
+        self.not_before(time.time_ns() // 1_000_000)
+        line = _encode({"event": event, "time": self._latest, **fields}) + "\n"
         self._file.write(line.encode("ascii"))
         self._file.flush()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -78,6 +85,14 @@ def _drop_torn_line(path: Path) -> None:
     complete = content.rfind(b"\n") + 1
     if complete < len(content):
         os.truncate(path, complete)
+
+
+def _last_time(path: Path) -> int:
+    """Of its last event; 0 where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - CHUNK_BYTES))
+        lines = file.read().splitlines()
+    return int(_event(lines[-1]).get("time", 0)) if lines else 0
 
 
 def first_event(folder: Path) -> Event | None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
@@ -74,6 +74,7 @@ class MlflowTracker:
         self._recorded: Mapping[str, int] = {}
         self._page: str | None = None
         self._journal = Journal(self._output_dir)
+        self._sink: MlflowSink | None = None
         self._shipper: Shipper | None = None
         self._heartbeat: Heartbeat | None = None
         self._sampler: SystemMetrics | None = None
@@ -105,12 +106,11 @@ class MlflowTracker:
         for thread in (self._sampler, self._heartbeat):
             if thread is not None:
                 thread.stop()
-        if isinstance(error, Exception):
-            self._record_failure(error)
         status = _status(error)
-        self._journal.append("end", status=status)
-        self._journal.close()
+        written = self._write_end(error, status)
         self._finish_delivery(at_most=KILLED_SECONDS if status == "KILLED" else None)
+        if not written and self._sink is not None:
+            self._sink.end(status)
 
     def log_params(self, params: Mapping[str, str]) -> None:
         self._journal.append("params", values={name: mask(value) for name, value in params.items()})
@@ -170,8 +170,13 @@ class MlflowTracker:
             ) from error
         self._open_journal()
         self._claim(client, run_id)
-        self._recorded = last_steps(self._output_dir) or _delivered_steps(client, run)
+        self._recorded = last_steps(self._output_dir) or self._recorded_elsewhere(client, run)
         return run
+
+    def _recorded_elsewhere(self, client: MlflowClient, run: Run) -> dict[str, int]:
+        points = _delivered(client, run)
+        self._journal.not_before(max((point.timestamp for point in points.values()), default=0))
+        return {name: int(point.step) for name, point in points.items()}
 
     def _claim(self, client: MlflowClient, run_id: str) -> None:
         """At once, so that no other process takes the run for dead, or begins to work on it too."""
@@ -194,10 +199,10 @@ class MlflowTracker:
             ) from error
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
-        sink = MlflowSink(client, run.info.run_id)
-        self._shipper = Shipper(self._output_dir, sink, interval=self._delivery_interval)
+        self._sink = MlflowSink(client, run.info.run_id)
+        self._shipper = Shipper(self._output_dir, self._sink, interval=self._delivery_interval)
         self._shipper.start()
-        self._heartbeat = Heartbeat(sink.beat)
+        self._heartbeat = Heartbeat(self._sink.beat)
         self._heartbeat.start()
         if self._system_metrics_interval is not None:
             self._sampler = SystemMetrics(
@@ -211,6 +216,18 @@ class MlflowTracker:
         """Seconds, never fewer than were recorded: the clock may have been put back since."""
         recorded = [step for name, step in self._recorded.items() if name.startswith("system/")]
         return max(time.time() - float(run.info.start_time) / 1000, *recorded, 0.0)
+
+    def _write_end(self, error: BaseException | None, status: str) -> bool:
+        """False on a full disk, told but not raised: that would hide what ended the run."""
+        try:
+            if isinstance(error, Exception):
+                self._record_failure(error)
+            self._journal.append("end", status=status)
+            self._journal.close()
+        except OSError as full:
+            _log.error("The end of run %s cannot be written to %s: %s", self._run_id, self._output_dir, full)
+            return False
+        return True
 
     def _record_failure(self, error: Exception) -> None:
         path = self._output_dir / "traceback.txt"
@@ -234,15 +251,15 @@ class MlflowTracker:
 
 def sync_command(folder: Path) -> str:
     """What a person types to deliver the folder's journal, from any working folder."""
-    folders = "folders=['{}']".format(str(folder).replace("'", "\\'"))
+    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    folders = f'folders=["{quoted}"]'
     return f"python -m experiments.doctor sync {shlex.quote(folders)}"
 
 
-def _delivered_steps(client: MlflowClient, run: Run) -> dict[str, int]:
-    """Metric -> the last step that the store has, for a run whose journal is on another machine."""
-    return {
-        name: max(point.step for point in client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics
-    }
+def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
+    """Metric -> the last point that the store has, for a run whose journal is on another machine."""
+    histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
 
 
 def _status(error: BaseException | None) -> str:

@@ -48,6 +48,11 @@ class MlflowSink:
         with suppress(MlflowException, OSError):  # the next delivery tells of a store that is away
             self._client.set_tag(self._run_id, "heartbeat", f"{time.time():.0f}")
 
+    def end(self, status: str) -> None:
+        """Past the journal, which cannot be written any more. Where the store is away too, `doctor` finds the run."""
+        with suppress(MlflowException, OSError):
+            self._client.set_terminated(self._run_id, status=status)
+
     def _send_batch(self, events: Sequence[Event]) -> None:
         metrics = [
             Metric(name, value, event["time"], event["step"])

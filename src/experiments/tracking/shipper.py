@@ -69,13 +69,13 @@ class Shipper(Thread):
         try:
             while not self._stopped.is_set() and deliver_chunk(self._folder, self._sink):
                 pass
-        except Unavailable as error:
+        except (Unavailable, OSError) as error:  # the store is away, or what it took cannot be noted on a full disk
             self._wait_longer(error)
             return False
         self._back()
         return True
 
-    def _wait_longer(self, error: Unavailable) -> None:
+    def _wait_longer(self, error: Exception) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
             _log.warning("The tracking store is away; training goes on and events wait in %s: %s", self._folder, error)

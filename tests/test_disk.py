@@ -1,0 +1,65 @@
+"""Disks that are full or cannot be written: one line, nothing whole is lost, and the run goes on afterwards."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tests.trainings import Trainings, assert_same_bits, output
+
+pytestmark = pytest.mark.slow
+WORDS = [
+    *("data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=6", "progress=none"),
+    *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=1", "checkpoint.max_to_keep=99"),
+    *("logging.log_model=false", "logging.experiment_name=disk", "hydra.run.dir=outputs"),
+]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Three megabytes, as the output folder of a run."""
+    folder = tmp_path / "work" / "outputs"
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system of its own: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_full(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/m.db"
+    address = f"logging.tracking_uri='{store}'"
+    work = disk.parent
+    assert trainings.train(work, *WORDS, address) == 1, output(work)
+    said = output(work)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    client = MlflowClient(store)
+    (run,) = client.search_runs(["1"])
+    assert "cannot be written: No space left on device. The last whole checkpoint is " in line
+    assert f"Free some space and go on with resume={run.info.run_id}" in line
+    assert "Traceback" not in said, said
+    assert run.info.status == "FAILED"
+    subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
+    assert trainings.train(work, *WORDS, address, f"resume={run.info.run_id}") == 0, output(work)
+    (ended,) = client.search_runs(["1"])
+    assert ended.info.status == "FINISHED"
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    other = tmp_path / "other"
+    assert trainings.train(other, *WORDS, f"logging.tracking_uri='sqlite:///{tmp_path}/other.db'") == 0
+    assert_same_bits(disk / "checkpoints", other / "outputs" / "checkpoints")
+
+
+def test_a_disk_that_cannot_be_written(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    store = f"sqlite:///{tmp_path}/m.db"
+    assert trainings.train(disk.parent, *WORDS, f"logging.tracking_uri='{store}'") == 1
+    said = output(disk.parent)
+    assert said.startswith("error: ")
+    assert "Read-only file system" in said
+    assert "Set hydra.run.dir=FOLDER" in said
+    assert len(said.splitlines()) == 1, said
+    assert not (tmp_path / "m.db").exists()
