@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
 ERROR_TAG_LENGTH = 500
-KILLED_SECONDS = 6.0
-"""Whoever stops a run does not wait long before it ends it for good."""
+KILLED_SECONDS = 5.0
+"""Whoever stops a run does not wait long before it ends it for good: containers give ten seconds, of which the last
+step, its checkpoint and the end of the process take some."""
 DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
 _log = logging.getLogger(__name__)
 
