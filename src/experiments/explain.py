@@ -34,7 +34,7 @@ _EXPECTED_BY_REASON = {
 
 def explain(error: Exception, conf: str, config_name: str) -> str:
     """conf: the folder that `config_name` was composed from, for the names it knows."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # Hydra's own are OSErrors too, without a number
         return (
             f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
             "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."

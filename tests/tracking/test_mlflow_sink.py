@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
+from requests import HTTPError, Response
 
 from experiments.tracking.journal import Rejected, Unavailable
 from experiments.tracking.mlflow_sink import MlflowSink
@@ -77,6 +79,29 @@ def test_a_page_that_is_no_mlflow_answer_rejects_nothing(answers: Answers) -> No
     answers.body = b"<html>please log in</html>"
     with pytest.raises(Unavailable):
         _sink(answers.server_port).send([METRICS])
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_error_page_of_something_in_between_rejects_nothing(answers: Answers, status: int) -> None:
+    answers.status = status
+    answers.body = b"<html>no backend</html>"
+    with pytest.raises(Unavailable):
+        _sink(answers.server_port).send([METRICS])
+
+
+@pytest.mark.parametrize(("status", "kind"), [(413, Rejected), (400, Rejected), (404, Unavailable), (502, Unavailable)])
+def test_an_upload_that_is_refused_keeps_nothing_back(
+    answers: Answers, status: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = Response()
+    response.status_code = status
+
+    def refused(*_: object, **__: object) -> None:
+        raise HTTPError(f"{status}", response=response)
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", refused)
+    with pytest.raises(kind):
+        _sink(answers.server_port).send([{"event": "artifacts", "path": str(tmp_path), "folder": "x"}])
 
 
 def test_a_server_that_hangs(answers: Answers) -> None:

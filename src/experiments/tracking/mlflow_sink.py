@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.models.model import MLMODEL_FILE_NAME, Model
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
+from requests import HTTPError
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
 from experiments.tracking.mlflow_artifacts import remove_others
@@ -36,12 +37,20 @@ class MlflowSink:
                 self._send_one(events[0])
         except MlflowException as error:
             status = error.get_http_status_code()
-            never = 400 <= status < 500 and status not in LATER
-            raise (Rejected if never else Unavailable)(f"{status} {error.message}") from error
+            kind = Rejected if _is_final(status) and self._is_understood(error) else Unavailable
+            raise kind(f"{status} {error.message}") from error
+        except HTTPError as error:
+            # Of an upload. A file that is too large for a server must not keep back all that follows.
+            status = error.response.status_code if error.response is not None else 500
+            raise (Rejected if _is_final(status) and status != 404 else Unavailable)(str(error)) from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Rejected(str(error)) from error
         except OSError as error:
             raise Unavailable(str(error)) from error
+
+    def _is_understood(self, error: MlflowException) -> bool:
+        """Whether MLflow has said it. A page that says 404 is of something in between, while the server is away."""
+        return isinstance(error, RestException) or not self._client.tracking_uri.startswith("http")
 
     def beat(self) -> None:
         """Says that the process is there: a machine elsewhere cannot see it otherwise."""
@@ -112,6 +121,10 @@ class MlflowSink:
         if (path / MLMODEL_FILE_NAME).is_file():
             model = Model.load(path).get_tags_dict() | {"run_id": self._run_id, "artifact_path": folder or ""}
             self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))
+
+
+def _is_final(status: int) -> bool:
+    return 400 <= status < 500 and status not in LATER
 
 
 @contextmanager
