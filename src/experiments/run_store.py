@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
 from experiments.masking import mask
-from experiments.tracking.addresses import database_path, has_store
+from experiments.tracking.addresses import SQLITE, has_store
 from experiments.tracking.mlflow_store import open_store
 
 
@@ -16,7 +16,7 @@ def existing_store(tracking_uri: str | None) -> MlflowClient:
         raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
     if not has_store(tracking_uri):
         raise TrackingError(
-            f"there is no file '{database_path(tracking_uri)}': expected the database of runs. "
+            f"there is no file '{tracking_uri.removeprefix(SQLITE)}': expected the database of runs. "
             "Go to the folder where they were trained, or set logging.tracking_uri=sqlite:///FILE or an address."
         )
     return open_store(tracking_uri)
