@@ -109,6 +109,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
     """Runs the command in this process and returns its last line; it must be all that is printed, and leave no run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    # MLflow puts its address there, for the commands of later tests too if it were not taken back.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     terminate = signal.getsignal(signal.SIGTERM)
 
     def run(*words: str) -> str:

@@ -49,9 +49,9 @@ def _runs(cfg: DictConfig) -> None:
 def _with_packs(found: Iterator[Finding], cfg: DictConfig) -> Iterator[Finding]:
     """The table of the cache follows on a terminal; programs get all in one."""
     yield from found
-    for entry in entries(cfg.cache_dir) if cfg.format != "table" else []:
+    for entry in [*entries(cfg.cache_dir), *manifests(cfg.cache_dir)] if cfg.format != "table" else []:
         if entry.state in ("left over", "damaged"):
-            yield Finding("pack", str(entry.path), entry.state, "prune=true fix=true removes it")
+            yield Finding("cache", str(entry.path), entry.state, "prune=true fix=true removes it")
 
 
 def _cache(cfg: DictConfig) -> None:

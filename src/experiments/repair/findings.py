@@ -9,7 +9,7 @@ from experiments.explain import words
 
 @dataclass(frozen=True)
 class Finding:
-    """what: run, journal, left over, output folder, store or pack; name: which one; state: what is wrong with it.
+    """what: run, journal, left over, output folder, store or cache; name: which one; state: what is wrong with it.
 
     remedy: what `repair` does; repair: does it and says what was done. Neither where a person has to decide.
     """
