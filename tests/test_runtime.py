@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from experiments import runtime
 from experiments.errors import ConfigError
+from experiments.fingerprint import all_cores
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -89,6 +90,7 @@ def test_a_gpu_that_is_not_there() -> None:
 def test_threads_cannot_change_once_tensorflow_runs() -> None:
     tf.constant(1).numpy()
     running = tf.config.threading.get_intra_op_parallelism_threads()
-    configure(threads=running or None)
-    with pytest.raises(ConfigError, match=rf"^runtime\.threads={running + 1} comes too late"):
-        configure(threads=running + 1)
+    # What TensorFlow takes by itself, as a run records it.
+    configure(threads=running or all_cores())
+    with pytest.raises(ConfigError, match=rf"^runtime\.threads={running + 99} comes too late"):
+        configure(threads=running + 99)

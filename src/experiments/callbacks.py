@@ -72,6 +72,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._records_graph = graph and not profile_steps
         self._step_mark = tf.profiler.experimental.Trace("train")
         self._earlier: list[Path] = []
+        self._tested = 0
 
     def set_model(self, model: keras.Model) -> None:
         # Before this process writes files of its own.
@@ -84,16 +85,27 @@ class TensorBoard(keras.callbacks.TensorBoard):
         for writer in self._writers.values():
             writer.flush()
         files = {str(path.relative_to(self.log_dir)): path.stat().st_size for path in _event_files(Path(self.log_dir))}
-        return {"files": files, "train": self._global_train_batch, "validation": self._global_test_batch}
+        return {"files": files, "train": self._global_train_batch, "validation": self._tested}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        for path in self._earlier:
-            cut_or_remove(path, state["files"].get(str(path.relative_to(self.log_dir))))
+        self._cut_earlier(state["files"])
         self._global_train_batch = self._begun = state["train"]
-        self._global_test_batch = state["validation"]
+        self._global_test_batch = self._tested = state["validation"]
         self._records_graph = False
 
+    def _cut_earlier(self, sizes: Mapping[str, int]) -> None:
+        for path in self._earlier:
+            cut_or_remove(path, sizes.get(str(path.relative_to(self.log_dir))))
+        self._earlier = []
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        super().on_test_end(logs)
+        # A validation that is cut short begins anew.
+        self._tested = self._global_test_batch
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        # Of a run that ended before its first checkpoint, and begins anew.
+        self._cut_earlier({})
         super().on_epoch_begin(epoch, logs)
         if self._begun == 0 and self._images and len(self._train.spec.input_shape) == 3:
             inputs, *_ = next(iter(self._train.epoch(0)))

@@ -52,6 +52,11 @@ def seal(prefix: str, state: Mapping[str, Any]) -> None:
     write_atomically(path.with_name(path.name + SEAL), json.dumps({"files": files, "state": packed}))
 
 
+def unseal(path: Path) -> None:
+    """Before a checkpoint is written over, so that a stop meanwhile leaves an unfinished one and no damaged one."""
+    path.with_name(path.name + SEAL).unlink(missing_ok=True)
+
+
 def newest_whole(directory: Path) -> Sealed | None:
     """The newest checkpoint that is whole; a damaged newer one is named in a warning."""
     damaged: list[str] = []

@@ -13,14 +13,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.checkpoint_files import newest_whole, remove_unsealed, seal, write_arrays, write_atomically
+from experiments.checkpoint_files import (
+    newest_whole,
+    remove_unsealed,
+    seal,
+    unseal,
+    write_arrays,
+    write_atomically,
+)
+from experiments.checkpoint_list import list_until
 from experiments.errors import ExperimentError, TrackingError
 from experiments.interruption import Interruption
 from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions
 from experiments.loops.observers import passes
 from experiments.stateful import State, Watch, get_state, keeps_state, random_state, set_random_state, set_state
-from experiments.training_state import TrainingState, weights
+from experiments.training_state import TrainingState, assign, values, weights
 
 BEST = "best"
 PREDICTIONS = "validation_predictions.npz"
@@ -103,9 +111,11 @@ class Checkpoints(keras.callbacks.Callback):
         """
         found = newest_whole(self.directory)
         remove_unsealed(self.directory, self._name)
+        list_until(self.directory, found and found.prefix)
         if found is None:
             return Position()
         self._state.restore(found.prefix)
+        self._state.set_replica_values(found.state["replicas"])
         self._counted = self._state.metric_values()
         self._restored, self._history = found.state, found.state["history"]
         self.best = self._best_on_disk(found.state["best"])
@@ -144,6 +154,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._trained.stop_training:
+            return  # the end of the epoch follows at once, and belongs to what was done
         if self._is_due(batch + 1) or self._interruption.signal is not None:
             self._save(self._epoch, batch + 1)
         self._interruption.end()
@@ -167,7 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
         value = (logs or {})[self._metric]
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
-            self._unwritten = Unwritten(self.best, self._values(), self._predictions)
+            self._unwritten = Unwritten(self.best, values(self._whole.variables), self._predictions)
         if self._ends_in_checkpoint(epoch) or self._interruption.signal is not None:
             self._save(epoch + 1, 0)
         self._interruption.end()
@@ -178,27 +190,20 @@ class Checkpoints(keras.callbacks.Callback):
         elapsed = time.monotonic() - self._saved_at
         return self._every_epoch == "auto" and self._seconds <= OVERHEAD * elapsed
 
-    def _values(self) -> list[np.ndarray]:
-        return [variable.numpy() for variable in self._whole.variables]
-
     def _is_due(self, step: int) -> bool:
         if passes(self._begun, step, self._every_n_steps):
             return True
         return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
 
-    def _save_best(self, best: Best, values: list[np.ndarray], predictions: Predictions | None) -> None:
+    def _save_best(self, best: Best, kept: list[np.ndarray], predictions: Predictions | None) -> None:
         """TensorFlow writes what is in the variables, which may have gone on since."""
-        now = self._values()
-        self._assign(values)
+        now = values(self._whole.variables)
+        assign(self._whole.variables, kept)
         self._best_weights.save(checkpoint_number=best.epoch + 1)
-        self._assign(now)
+        assign(self._whole.variables, now)
         if predictions is not None:
             write_arrays(self.directory / BEST / PREDICTIONS, predictions._asdict())
         write_atomically(self.directory / BEST / "best.json", json.dumps({"metric": self._metric, **best._asdict()}))
-
-    def _assign(self, values: list[np.ndarray]) -> None:
-        for variable, value in zip(self._whole.variables, values, strict=True):
-            variable.assign(value)
 
     def _best_on_disk(self, best: list[float] | None) -> Best | None:
         """None where a later epoch was the best when the process ended, whose weights took the place of these.
@@ -219,7 +224,10 @@ class Checkpoints(keras.callbacks.Callback):
             self._unwritten = None
         self._state.epoch.assign(epoch)
         self._state.step.assign(step)
-        prefix = self._newest.save(checkpoint_number=int(self._trained.optimizer.iterations.numpy()))
+        # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
+        number = epoch * self.params["steps"] + step
+        unseal(self.directory / f"{self._name}-{number}")
+        prefix = self._newest.save(checkpoint_number=number)
         seal(prefix, self._described(epoch, step))
         remove_unsealed(self.directory, self._name)
         if self._saved is not None:
@@ -237,6 +245,7 @@ class Checkpoints(keras.callbacks.Callback):
             "history": self._history,
             "observers": {name: get_state(each) for name, each in self._observers.items() if keeps_state(each)},
             "random": random_state(),
+            "replicas": self._state.replica_values(),
         }
 
     def _restore_observers(self, state: State) -> None:
@@ -273,19 +282,6 @@ def find(directory: Path, which: str) -> str:
         )
     path: str = named[which]
     return path
-
-
-def newest_finite(directory: Path) -> str | None:
-    """The path prefix of the newest checkpoint without a NaN or an infinity in its variables."""
-    found = tf.train.get_checkpoint_state(str(directory))
-    prefixes: list[str] = list(found.all_model_checkpoint_paths) if found else []
-    return next((prefix for prefix in reversed(prefixes) if _is_finite(prefix)), None)
-
-
-def _is_finite(prefix: str) -> bool:
-    reader = tf.train.load_checkpoint(prefix)
-    floating = [name for name, kind in reader.get_variable_to_dtype_map().items() if kind.is_floating]
-    return all(bool(np.isfinite(reader.get_tensor(name).astype(np.float64)).all()) for name in floating)
 
 
 def best_predictions(directory: Path) -> Predictions:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from experiments.checkpoints import newest_finite
+from experiments.checkpoint_list import newest_finite
 from experiments.errors import TrainingError
 
 

@@ -20,6 +20,9 @@ CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """What the person asked for, before `enter` takes the variable over."""
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""From a scheduler that ends a job, and from one that is about to."""
+
 
 def enter(main: Callable[[], object], config_name: str) -> None:
     """Runs a Hydra main; HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
@@ -30,7 +33,8 @@ def enter(main: Callable[[], object], config_name: str) -> None:
     # Hydra would print its own report and exit; with this it raises, and the nearest key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # So that a run that a scheduler stops ends as killed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in STOPPING:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         main()
     except EXPLAINED as error:

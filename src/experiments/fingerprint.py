@@ -66,7 +66,7 @@ def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None) -> Fi
         data=_digest(*(digest.encode() for digest in data)),
         epochs=cfg.epochs,
         cpu=cpu_type(),
-        threads=_all_cores() if threads is None else threads,
+        threads=all_cores() if threads is None else threads,
     )
 
 
@@ -88,7 +88,7 @@ def values(cfg: DictConfig) -> dict[str, str]:
     return found
 
 
-def _all_cores() -> int:
+def all_cores() -> int:
     """What TensorFlow takes by itself."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -104,7 +104,7 @@ def _code_files(cfg: DictConfig) -> Iterator[Path]:
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
         for folder in (found and found.submodule_search_locations) or []:
             yield from _sources(Path(folder))
-        if found and found.submodule_search_locations is None and found.origin:
+        if found and found.submodule_search_locations is None and found.has_location and found.origin:
             yield Path(found.origin)
 
 

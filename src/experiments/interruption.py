@@ -1,6 +1,5 @@
 """Signals that ask a run to stop: the step is finished first, so that nothing is lost."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -40,8 +39,7 @@ class Interruption:
             raise SystemExit(128 + self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A second signal ends the process at once: what the journal and the checkpoints hold is on disk."""
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        """A second signal ends the process at once, also within a long operation: what is on disk is whole."""
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
         self.signal = number

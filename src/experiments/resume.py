@@ -81,6 +81,8 @@ def origin(cfg: DictConfig, output_dir: Path) -> Origin:
     folder = _folder(client, run, output_dir)
     recorded = read_config(folder / "config")
     typed = cfg if cfg.resume == LAST else _retyped(cfg, folder)
+    # The time is part of the name by default, and params cannot change.
+    typed.logging.run_name = run.info.run_name
     return Origin(typed, folder, run, recorded)
 
 
@@ -117,7 +119,6 @@ def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     own = Path(run.data.tags.get("output_dir", output_dir))
     first = first_event(own)
     if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
-        _link(own, output_dir)
         return own
     for artifact in client.list_artifacts(run.info.run_id):
         if artifact.path in KEPT:
@@ -141,7 +142,10 @@ def _retyped(cfg: DictConfig, folder: Path) -> DictConfig:
     """What was typed when the run began, and after it what is typed now."""
     if not HydraConfig.initialized():
         return cfg
-    typed = compose("config", [*read_overrides(folder / "config"), *typed_overrides()])
+    before = read_overrides(folder / "config")
+    # What adds or takes away works only once.
+    new = [word for word in typed_overrides() if word not in before or word[0] not in "+~"]
+    typed = compose("config", [*before, *new])
     check(typed)
     return typed
 
@@ -160,6 +164,7 @@ def checked(found: Origin, now: Fingerprint, output_dir: Path) -> Origin:
     if found.fingerprint.get("cpu", now.cpu) != now.cpu:
         logger.warning("Run %s began on %s; its last bits may differ now.", found.run_id, found.fingerprint["cpu"])
         tags["resumed.cpu"] = now.cpu
+    _link(found.output_dir.absolute(), output_dir)
     return replace(found, changed=tags)
 
 

@@ -1,5 +1,6 @@
 """One run, read once from top to bottom."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -154,7 +155,10 @@ def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History
     figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
         inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
-        export.save_model(model, splits.validation.spec, inputs[:4].numpy(), output_dir / "model")
+        folder = output_dir / "model"
+        if folder.exists():  # of a run that goes on
+            shutil.rmtree(folder)
+        export.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from experiments.errors import ConfigError
+from experiments.fingerprint import all_cores
 from experiments.quiet import quiet_start
 
 
@@ -27,11 +28,14 @@ def configure(
 
 
 def _set_threads(threads: int | None) -> None:
-    if threads is None or tf.config.threading.get_intra_op_parallelism_threads() == threads:
+    set_before = tf.config.threading.get_intra_op_parallelism_threads()
+    if threads is None or set_before == threads:
         return
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
+        if set_before == 0 and threads == all_cores():
+            return  # what it has taken by itself
         raise ConfigError(
             f"runtime.threads={threads} comes too late: TensorFlow already runs in this process with another number. "
             "Give every job of one process the same runtime.threads, or start a new process."

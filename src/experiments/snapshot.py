@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.checkpoint_files import write_atomically
 from experiments.data.base import DataSpec
 from experiments.masking import MASK, mask, mask_tree
 
@@ -20,7 +21,8 @@ def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec, overrides: Seq
     OmegaConf.save(OmegaConf.create([mask(override) for override in overrides]), folder / OVERRIDES)
     resolved = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     OmegaConf.save(OmegaConf.create(resolved), folder / CONFIG)
-    (folder / DATA).write_text(json.dumps(asdict(spec), ensure_ascii=False, indent=1), encoding="utf-8")
+    # Last and whole: it says that the others are there.
+    write_atomically(folder / DATA, json.dumps(asdict(spec), ensure_ascii=False, indent=1))
 
 
 def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:

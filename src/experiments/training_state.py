@@ -22,6 +22,8 @@ class TrainingState:
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
         self._metrics = [variable.value for variable in model.metrics_variables]
+        everything = [*whole.variables, *model.optimizer.variables, *model.metrics_variables]
+        self._mirrored = [found for variable in everything if len(found := replicas(variable)) > 1]
         extras = {
             **left_out("variable", whole, whole.variables),
             **left_out("optimizer", model.optimizer, model.optimizer.variables),
@@ -39,11 +41,42 @@ class TrainingState:
 
     def metric_values(self) -> list[np.ndarray]:
         """Copies of what the metrics have counted since they were last reset."""
-        return [variable.numpy() for variable in self._metrics]
+        return values(self._metrics)
 
-    def set_metric_values(self, values: Sequence[np.ndarray]) -> None:
-        for variable, value in zip(self._metrics, values, strict=True):
-            variable.assign(value)
+    def set_metric_values(self, kept: Sequence[np.ndarray]) -> None:
+        assign(self._metrics, kept)
+
+    def replica_values(self) -> list[list[np.ndarray] | None]:
+        """Under a mirrored strategy, of each variable: what the devices have where they differ, else None.
+
+        TensorFlow stores a mean or a sum of it.
+        """
+        found = [[each.numpy() for each in variable] for variable in self._mirrored]
+        return [kept if any(not np.array_equal(kept[0], each) for each in kept[1:]) else None for kept in found]
+
+    def set_replica_values(self, kept: Sequence[Sequence[np.ndarray] | None]) -> None:
+        """On as many devices; on others the means and sums have to do."""
+        for variables, found in zip(self._mirrored, kept, strict=False):
+            if found is not None and len(found) == len(variables):
+                assign(variables, found)
+
+
+def replicas(variable: Any) -> Sequence[tf.Variable]:
+    """One for each device: a mirrored strategy lets metrics and the statistics of batch normalization differ."""
+    stored = variable.value if isinstance(variable, keras.Variable) else variable
+    found: Sequence[tf.Variable] = stored.values if isinstance(stored, tf.distribute.DistributedValues) else [stored]
+    return found
+
+
+def values(variables: Sequence[Any]) -> list[np.ndarray]:
+    """Copies, of each replica by itself."""
+    return [each.numpy() for variable in variables for each in replicas(variable)]
+
+
+def assign(variables: Sequence[Any], kept: Sequence[np.ndarray]) -> None:
+    """Puts back what `values` gave."""
+    for variable, value in zip([each for one in variables for each in replicas(one)], kept, strict=True):
+        variable.assign(value)
 
 
 def weights(model: keras.Model) -> tf.train.Checkpoint:

@@ -42,7 +42,8 @@ class Observers(keras.callbacks.CallbackList):
     ) -> None:
         super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
         self.first_step = 0
-        self.epochs = range(start.epoch, start.epoch if start.stopped else epochs)
+        over = start.stopped and start.step == 0  # else the end of the epoch is still to come
+        self.epochs = range(start.epoch, start.epoch if over else epochs)
         self._start = start
         self._steps = steps
         self._validation = validation

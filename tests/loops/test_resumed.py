@@ -1,0 +1,167 @@
+"""Training that is stopped within an epoch and goes on in a new model ends as if nothing had happened."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments import runtime
+from experiments.checkpoints import Checkpoints
+from experiments.data import Splits, from_arrays
+from experiments.interruption import Interruption
+from experiments.loops import FitLoop, History, Loop, Position, TapeLoop, update_loss
+from experiments.loops.evaluation import build_variables
+from experiments.models.cnn import cnn
+
+EPOCHS = 3
+STEP = "experiments.loops.tape.train_step"
+STOPS = (2, 13)
+"""Steps, of five an epoch: within the first and the last."""
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    generator = np.random.default_rng(0)
+    images, labels = generator.integers(0, 256, (50, 16, 16, 3), np.uint8), generator.integers(0, 3, 50)
+    return from_arrays((images[:37], labels[:37]), (images[37:], labels[37:]), batch_size=8, shuffle=True, seed=5)
+
+
+class Stop(keras.callbacks.Callback):
+    """As a signal in the middle of a step does."""
+
+    def __init__(self, interruption: Interruption, step: int | None) -> None:
+        super().__init__()
+        self._interruption, self._steps = interruption, step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        if self._steps is not None:
+            self._steps -= 1
+            if self._steps == 0:
+                self._interruption.signal = signal.SIGTERM
+
+
+class Trained(NamedTuple):
+    variables: list[np.ndarray]
+    history: History
+
+
+def train(make: Callable[[], keras.Model], loop: Loop, splits: Splits, folder: Path, stop: int | None) -> Trained:
+    keras.utils.set_random_seed(3)
+    model, interruption = make(), Interruption()
+    keeper = Checkpoints(
+        folder, model=model, metric="val_loss", mode="min", max_to_keep=2, name="ckpt", every_epoch=True,
+        every_n_steps=None, every_n_minutes=None, interruption=interruption,
+    )  # fmt: skip
+    build_variables(model, splits.validation)
+    start = keeper.restore()
+    history = loop(model, splits, epochs=EPOCHS, start=start, callbacks=[Stop(interruption, stop), keeper])
+    return Trained([variable.numpy() for variable in (*model.variables, *model.optimizer.variables)], history)
+
+
+def compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=False,
+    )
+    return model
+
+
+def small() -> keras.Model:
+    return cnn([4, 8], 0.3, 0.9, l2=1e-3, input_shape=(16, 16, 3), num_classes=3)
+
+
+def mirrored() -> keras.Model:
+    strategy = runtime.configure(
+        seed=3, precision="float32", deterministic="auto", threads=None, device="auto", strategy="mirrored"
+    )
+    assert strategy.num_replicas_in_sync == 2
+    with strategy.scope():
+        return compiled(small(), keras.optimizers.Adam(0.01, use_ema=True))
+
+
+def bfloat16() -> keras.Model:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    return compiled(small(), keras.optimizers.Adam(0.01))
+
+
+def float16() -> keras.Model:
+    """The loss scale grows every third step, and halves where a gradient overflows."""
+    keras.config.set_dtype_policy("mixed_float16")
+    inner = keras.optimizers.Adam(0.01)
+    scaled = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**14, dynamic_growth_steps=3)
+    return compiled(small(), scaled)
+
+
+class OwnStep(keras.Model):
+    """Counts in a variable of its own, which scales its noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+        self.noise = keras.layers.GaussianNoise(0.1)
+        self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False, name="seen")
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        flat = keras.ops.reshape(keras.ops.cast(inputs, "float32") / 255, (-1, 16 * 16 * 3))
+        return self.dense(self.noise(flat * (1 + self.seen), training=training))
+
+    def train_step(self, batch: Any) -> Any:
+        self.seen.assign_add(0.01)
+        return super().train_step(batch)
+
+
+def own_step() -> keras.Model:
+    return compiled(OwnStep(), keras.optimizers.Adam(0.01))
+
+
+def own_tape_step(model: keras.Model, batch: Any) -> dict[str, tf.Tensor]:
+    x, y = batch
+    with tf.GradientTape() as tape:
+        logits = model(x, training=True)
+        loss = 2 * model.compute_loss(x=x, y=y, y_pred=logits, training=True)
+    model.optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    update_loss(model, loss, tf.shape(x)[0])
+    found: dict[str, tf.Tensor] = model.compute_metrics(x, y, logits)
+    return found
+
+
+FIT, TAPE = FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)
+CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
+    "mirrored fit": (mirrored, FIT),
+    "mirrored tape": (mirrored, TAPE),
+    "bfloat16 fit": (bfloat16, FIT),
+    "float16 fit": (float16, FIT),
+    "float16 tape": (float16, TAPE),
+    "own train_step of a model": (own_step, FIT),
+    "own train_step of the loop": (bfloat16, TapeLoop(own_tape_step, 1, jit_compile=False)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_resumed(tmp_path: Path, splits: Splits, case: str) -> None:
+    make, loop = CASES[case]
+    whole = train(make, loop, splits, tmp_path / "whole", None)
+    for stop in STOPS:
+        folder = tmp_path / str(stop)
+        with pytest.raises(SystemExit):
+            train(make, loop, splits, folder, stop)
+        resumed = train(make, loop, splits, folder, None)
+        assert resumed.history == whole.history
+        for mine, theirs in zip(resumed.variables, whole.variables, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_loss_scale_moves(splits: Splits) -> None:
+    """Else its equality would say nothing."""
+    model = float16()
+    build_variables(model, splits.validation)
+    FIT(model, splits, epochs=1, start=Position(), callbacks=[])
+    assert float(model.optimizer.dynamic_scale.numpy()) != 2.0**14

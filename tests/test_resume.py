@@ -1,0 +1,278 @@
+"""Which run goes on, and what it refuses to go on with."""
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from experiments import resume
+from experiments.data.base import DataSpec
+from experiments.doors import CONF
+from experiments.errors import ConfigError, TrackingError
+from experiments.fingerprint import Fingerprint, fingerprint
+from experiments.liveness import HEARTBEAT_SECONDS, is_alive
+from experiments.run_lock import locked
+from experiments.snapshot import write_snapshot
+from experiments.tracking.journal import Journal
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+
+Compose = Callable[..., DictConfig]
+SPEC = DataSpec((8, 8, 1), "uint8", 2, ("a", "b"), 5, "digest", (2, 3), "drawn")
+THREADS = 2
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+class Runs:
+    """Makes runs as a training leaves them, without training."""
+
+    def __init__(self, composed: Compose, store: str, folder: Path) -> None:
+        self._composed, self._folder = composed, folder
+        self.client = open_store(store)
+        self._words = [f"logging.tracking_uri={store}", f"logging.experiment_name={folder.name}"]
+        self._count = 0
+
+    def cfg(self, *words: str) -> DictConfig:
+        return self._composed(*self._words, *words)
+
+    def begun(self, *words: str, status: str = "KILLED", described: bool = True, **tags: str) -> str:
+        self._count += 1
+        cfg, folder = self.cfg(*words), self._folder / f"run {self._count}"
+        identity = {**resume.identity(folder, now(cfg)), **tags}
+        experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
+        run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
+        journal = Journal(folder)
+        journal.open()
+        journal.append("start", run_id=run_id, tracking_uri="")
+        journal.close()
+        if described:
+            write_snapshot(folder / "config", cfg, SPEC, [*self._words, *words])
+        if status != "RUNNING":
+            self.client.set_terminated(run_id, status)
+        return run_id
+
+    def origin(self, *words: str) -> resume.Origin:
+        output = self._folder / "new"
+        output.mkdir(exist_ok=True)
+        cfg = self.cfg(*words)
+        # As within a command: the words that a run began with are composed again.
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(CONF, version_base="1.3"):
+            return resume.origin(cfg, output)
+
+    def checked(self, *words: str, **changed: Any) -> resume.Origin:
+        """changed: parts of the fingerprint that are others now."""
+        found = self.origin(*words)
+        return resume.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
+
+    def output_dir(self, run_id: str) -> Path:
+        return Path(self.client.get_run(run_id).data.tags["output_dir"])
+
+
+def now(cfg: DictConfig, threads: int | None = THREADS) -> Fingerprint:
+    return fingerprint(cfg, ["digest"], threads)
+
+
+@pytest.fixture
+def runs(composed: Compose, store: str, tmp_path: Path) -> Runs:
+    return Runs(composed, store, tmp_path)
+
+
+def test_no_resume_is_a_new_run(runs: Runs, tmp_path: Path) -> None:
+    runs.begun()
+    assert runs.origin().run_id is None
+    assert runs.origin().output_dir == tmp_path / "new"
+
+
+@pytest.mark.parametrize("which", ["last", "0123456789abcdef"])
+def test_without_a_record_of_runs(composed: Compose, tmp_path: Path, which: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resume.origin(composed("logging=none", f"resume={which}"), tmp_path)
+    assert str(error.value) == f"resume={which} needs a record of runs, which logging=none does not keep."
+
+
+def test_last_begins_a_run_where_none_is(composed: Compose, runs: Runs, tmp_path: Path) -> None:
+    absent = composed(f"logging.tracking_uri=sqlite:///{tmp_path}/absent.db", "resume=last")
+    assert resume.origin(absent, tmp_path).run_id is None
+    assert not (tmp_path / "absent.db").exists()
+    assert runs.origin("resume=last").run_id is None
+
+
+def test_last_is_the_newest_unfinished_run_of_this_config(runs: Runs) -> None:
+    runs.begun(status="FINISHED")
+    older = runs.begun(status="FAILED")
+    assert runs.origin("resume=last").run_id == older
+    newer = runs.begun(status="RUNNING")
+    runs.begun("seed=1")
+    assert runs.origin("resume=last").run_id == newer
+    assert runs.origin("resume=last", "epochs=9", "progress=none", "checkpoint.every_n_steps=3").run_id == newer
+    assert runs.origin("resume=last", "seed=2").run_id is None
+
+
+def test_last_leaves_a_run_to_the_process_that_works_on_it(runs: Runs) -> None:
+    older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
+    with locked(runs.output_dir(newer)):
+        assert runs.origin("resume=last").run_id == older
+    assert runs.origin("resume=last").run_id == newer
+
+
+def test_a_run_that_goes_on_keeps_its_folder_and_name(runs: Runs, tmp_path: Path) -> None:
+    run_id = runs.begun()
+    found = runs.checked("resume=last")
+    assert (found.run_id, found.output_dir) == (run_id, runs.output_dir(run_id))
+    assert found.cfg.logging.run_name == "run-1"
+    assert (tmp_path / "new" / "resumed").resolve() == runs.output_dir(run_id).resolve()
+    assert dict(found.changed) == {}
+
+
+def test_a_run_that_was_not_described_is_so_now(runs: Runs) -> None:
+    runs.begun(described=False)
+    found = runs.checked("resume=last")
+    assert found.run_id is not None
+    assert found.recorded is None
+
+
+def test_an_unknown_run(runs: Runs, store: str) -> None:
+    with pytest.raises(TrackingError) as error:
+        runs.origin("resume=0123456789abcdef")
+    assert str(error.value) == (
+        f"resume=0123456789abcdef is not in {store}: Run with id=0123456789abcdef not found. Name the id of a run "
+        "there, as MLflow's page shows it, or its store by logging.tracking_uri."
+    )
+
+
+def test_a_run_that_is_alive(runs: Runs) -> None:
+    run_id = runs.begun(status="RUNNING", pid="123", host="there")
+    with locked(runs.output_dir(run_id)), pytest.raises(TrackingError) as error:
+        runs.origin(f"resume={run_id}")
+    assert str(error.value) == (
+        f"resume={run_id} is alive: process 123 on there works on it. "
+        "Expected a run that nobody works on. Wait for its end, or stop it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "silent", "status", "alive"),
+    [
+        ("elsewhere", 10, "RUNNING", True),
+        ("elsewhere", HEARTBEAT_SECONDS + 10, "RUNNING", False),
+        ("elsewhere", 10, "KILLED", False),
+        (socket.gethostname(), 10, "RUNNING", False),
+    ],
+)
+def test_who_is_alive_without_a_lock(runs: Runs, host: str, silent: float, status: str, alive: bool) -> None:
+    run_id = runs.begun(status=status, host=host, heartbeat=f"{time.time() - silent:.0f}")
+    assert is_alive(runs.client.get_run(run_id)) == alive
+
+
+def test_a_run_id_alone_composes_what_was_typed(runs: Runs) -> None:
+    run_id = runs.begun("model=mlp", "model.dropout=0.4", "optimizer.learning_rate=0.02", "resume=last", "epochs=7")
+    found = runs.checked(f"resume={run_id}")
+    assert found.cfg.model.dropout == 0.4
+    assert found.cfg.optimizer.learning_rate == 0.02
+    assert (found.cfg.epochs, found.cfg.resume) == (7, run_id)
+    more = runs.checked(f"resume={run_id}", "epochs=9")
+    assert more.cfg.epochs == 9
+
+
+@pytest.mark.parametrize("began", [("model=mlp",), ("+logging.tags.purpose=test",), ("~metrics.accuracy",)])
+def test_words_that_are_typed_again(runs: Runs, began: tuple[str, ...]) -> None:
+    run_id = runs.begun(*began)
+    assert runs.checked(f"resume={run_id}", *began).run_id == run_id
+
+
+def test_another_value_is_refused_by_its_name(runs: Runs) -> None:
+    run_id = runs.begun()
+    with pytest.raises(ConfigError) as error:
+        runs.checked(f"resume={run_id}", "optimizer.learning_rate=0.5", "data.batch_size=4")
+    assert str(error.value) == (
+        f"resume={run_id} would go on differently: data.batch_size was 32, now 4; "
+        "optimizer.learning_rate was 0.001, now 0.5. Expected what the run began with. Change it back, allow it by "
+        "resume_allow=[data.batch_size,optimizer.learning_rate], or begin anew with resume=null."
+    )
+
+
+@pytest.mark.parametrize("part", ["code", "versions", "data"])
+def test_what_is_no_value_is_refused_too(runs: Runs, part: str) -> None:
+    run_id = runs.begun()
+    before = getattr(now(runs.cfg()), part)[:12]
+    with pytest.raises(ConfigError) as error:
+        runs.checked(f"resume={run_id}", **{part: "f" * 64})
+    assert f"would go on differently: {part} was {before}, now ffffffffffff (other {part})." in str(error.value)
+    allowed = runs.checked(f"resume={run_id}", f"resume_allow=[{part}]", **{part: "f" * 64})
+    assert dict(allowed.changed) == {f"resumed.{part}": f"ffffffffffff (other {part})"}
+
+
+def test_what_is_allowed_leaves_a_tag(runs: Runs) -> None:
+    run_id = runs.begun()
+    words = (f"resume={run_id}", "optimizer.learning_rate=0.5", "optimizer.beta_1=0.8")
+    assert dict(runs.checked(*words, "resume_allow=[optimizer]").changed) == {
+        "resumed.optimizer.learning_rate": "0.5",
+        "resumed.optimizer.beta_1": "0.8",
+    }
+    with pytest.raises(ConfigError, match=r"allow it by resume_allow=\[optimizer\.learning_rate\]"):
+        runs.checked(*words, "resume_allow=[optimizer.beta_1]")
+
+
+def test_threads_are_kept(runs: Runs) -> None:
+    run_id = runs.begun()
+    assert runs.origin(f"resume={run_id}").threads == THREADS
+    with pytest.raises(ConfigError, match=r"runtime\.threads was 2, now 1\."):
+        runs.checked(f"resume={run_id}", "runtime.threads=1")
+
+
+def test_last_begins_anew_on_other_data(runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = runs.begun()
+    found = runs.checked("resume=last", data="f" * 64)
+    assert (found.run_id, found.output_dir) == (None, tmp_path / "new")
+    # What is in this folder is uploaded.
+    assert list((tmp_path / "new").iterdir()) == []
+    assert caplog.messages == [f"Run {run_id} began with other data; beginning a new run."]
+
+
+def test_another_processor_is_named(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = runs.begun()
+    before = now(runs.cfg()).cpu
+    found = runs.checked(f"resume={run_id}", cpu="Abacus 9")
+    assert dict(found.changed) == {"resumed.cpu": "Abacus 9"}
+    assert caplog.messages == [f"Run {run_id} began on {before}; its last bits may differ now."]
+
+
+def test_a_run_whose_folder_is_gone_comes_from_the_store(runs: Runs, tmp_path: Path) -> None:
+    """As on another machine, whose own files may be in a folder of that name."""
+    run_id = runs.begun("model=mlp")
+    own = runs.output_dir(run_id)
+    (own / "checkpoints").mkdir()
+    (own / "checkpoints" / "checkpoint").write_text("kept")
+    (own / "figures").mkdir()
+    for folder in ("checkpoints", "config", "figures"):
+        runs.client.log_artifacts(run_id, str(own / folder), folder)
+    (own / "journal.jsonl").write_text(json.dumps({"event": "start", "run_id": "another"}) + "\n")
+    found = runs.origin(f"resume={run_id}")
+    assert found.output_dir == tmp_path / "new"
+    assert {path.name for path in found.output_dir.iterdir()} == {"checkpoints", "config"}
+    assert "mlp" in found.cfg.model._target_
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="experiments.resume")
+
+
+def test_the_identity_of_a_run_names_its_process(tmp_path: Path, composed: Compose) -> None:
+    found = resume.identity(tmp_path, now(composed()))
+    assert found["output_dir"] == str(tmp_path)
+    assert found["host"] == socket.gethostname()
+    assert {"pid", "heartbeat", "fingerprint.config", "fingerprint.code", "fingerprint.data"} <= set(found)
