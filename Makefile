@@ -24,7 +24,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-fast train sweep ui tensorboard bench lock clean
+.PHONY: help install format check test test-kill test-fast train sweep ui tensorboard bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,9 @@ check: $(STAMP) ## lint, format check, strict types
 test: $(STAMP) ## every test (ARGS="-k word" to choose)
 	$(PYTEST) $(ARGS)
 
+test-kill: $(STAMP) ## kill trainings 300 times at least, and compare (ARGS="--seed 7 --kills 1000")
+	$(PY) tests/killing/every_point.py $(ARGS)
+
 test-fast: $(STAMP) ## the tests that take a few seconds at most
 	$(PYTEST) -m "not slow" $(ARGS)
 
@@ -84,7 +87,7 @@ tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (P
 	exec $(PY) -m tensorboard.main --logdir $(BOARD) --port $(or $(PORT),6006)
 
 bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
-	@for name in startup first_step total_time loops tracking; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
+	@for name in startup first_step total_time loops tracking resume; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ones)
 	$(COMPILE) --extra profile --group dev pyproject.toml --output-file requirements.lock $(ARGS)

@@ -1,0 +1,136 @@
+"""Kills trainings at every point where they write, and at random moments, and compares each with a whole one."""
+
+import argparse
+import itertools
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from faults import CALLS, JOURNAL_LINE, Fault
+from jobs import JOBS
+from schedule import Outcome, Schedule, Whole
+
+EACH = "short"
+"""The job that is killed at each of its points."""
+CHAIN = (3, 9)
+"""Kills of one run, at least and at most; fewer where it ends before."""
+FIRST = frozenset({"mlflow.MlflowClient.create_run", "mlflow.MlflowClient.log_inputs"})
+LAST = frozenset(
+    {
+        "experiments.checkpoints.restore_weights",
+        "experiments.figures.draw",
+        "experiments.export.save_model",
+        "mlflow.MlflowClient.log_artifacts",
+        "mlflow.MlflowClient.set_terminated",
+        "shutil.copyfile",
+    }
+)
+"""Calls that a run makes at its beginning alone, and those at its end."""
+SLOW = frozenset({"frozen", "features"})
+"""Jobs that get one turn."""
+SAVE = "tensorflow.train.CheckpointManager.save"
+RECORD = "tensorflow.train.CheckpointManager._record_state"
+SAVE_MILLISECONDS = 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="chooses the kills")
+    parser.add_argument("--kills", type=int, default=300, help="at least so many")
+    parser.add_argument("--jobs", default=",".join(JOBS), help=f"names, with commas; {EACH} is killed at each point")
+    asked = parser.parse_args()
+    generator = random.Random(asked.seed)
+    print(f"seed {asked.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        kills = Kills(Schedule(Path(folder)), generator)
+        jobs = asked.jobs.split(",")
+        if EACH in jobs:
+            kills.at_each_point(EACH)
+        for job in jobs:
+            kills.chain(job)
+        quick = itertools.cycle([job for job in jobs if job not in SLOW] or jobs)
+        while kills.count < asked.kills:
+            kills.chain(next(quick))
+    print(f"{kills.count} kills, {kills.compared} runs compared, {kills.unequal or 'none'} unequal")
+    sys.exit(1 if kills.unequal else 0)
+
+
+class Kills:
+    def __init__(self, schedule: Schedule, generator: random.Random) -> None:
+        self._schedule, self._generator = schedule, generator
+        self._chosen: dict[str, Iterator[Fault]] = {}
+        self.count = self.compared = self.unequal = 0
+
+    def at_each_point(self, job: str) -> None:
+        """Each point of an uninterrupted run, and one of the start after."""
+        points = list(each(self._schedule.whole(job).counts))
+        self._generator.shuffle(points)
+        print(f"{job}: {len(points)} points", flush=True)
+        for point in points:
+            self._run(job, [point, self._next(job) | {"number": 1}])
+
+    def chain(self, job: str) -> None:
+        faults = sorted((self._next(job) for _ in range(self._generator.randint(*CHAIN))), key=_order)
+        for start, fault in enumerate(faults):
+            # A start that goes on has fewer calls before it than the first one.
+            fault["number"] = -(-fault["number"] // (1 if start == 0 else 4 * (start + 1)))
+        self._run(job, faults)
+
+    def _next(self, job: str) -> Fault:
+        if job not in self._chosen:
+            self._chosen[job] = chosen(self._schedule.whole(job), self._generator)
+        return next(self._chosen[job])
+
+    def _run(self, job: str, faults: Sequence[Fault]) -> None:
+        began = time.monotonic()
+        outcome = self._schedule.run(job, faults)
+        self.count += sum(start.status == -9 for start in outcome.starts)
+        self.compared += 1
+        self.unequal += bool(outcome.differences)
+        statuses = [start.status for start in outcome.starts]
+        print(f"{job}: {statuses} {self.count} kills, {time.monotonic() - began:.0f} s", flush=True)
+        report(faults, outcome)
+
+
+def _order(fault: Fault) -> int:
+    call = fault.get("call")
+    return 0 if call in FIRST else 2 if call in LAST else 1
+
+
+def report(faults: Sequence[Fault], outcome: Outcome) -> None:
+    if outcome.differences:
+        print(*(f"    {fault}" for fault in faults), sep="\n")
+        print(*(f"    NOT EQUAL {line}" for line in outcome.differences), sep="\n", flush=True)
+
+
+def each(counts: dict[str, int]) -> Iterator[Fault]:
+    """Before and after every call, and within those that have an inside."""
+    for call in CALLS:
+        for number in range(1, counts.get(call, 0) + 1):
+            for when in whens(call):
+                yield {"call": call, "number": number, "when": when, "milliseconds": SAVE_MILLISECONDS / number}
+
+
+def chosen(whole: Whole, generator: random.Random) -> Iterator[Fault]:
+    """Every kind of point in turn, at a random call of its own, and moments that no call marks; without an end."""
+    kinds = [(call, when) for call in CALLS if whole.counts.get(call) for when in whens(call)]
+    while True:
+        generator.shuffle(kinds)
+        for call, when in kinds:
+            number, milliseconds = generator.randint(1, whole.counts[call]), generator.uniform(0, SAVE_MILLISECONDS)
+            yield {"call": call, "number": number, "when": when, "milliseconds": milliseconds}
+            if generator.random() < 1 / 4:
+                yield {"after": generator.uniform(0, whole.seconds), "number": 1}
+
+
+def whens(call: str) -> tuple[str, ...]:
+    # The end of one line is the beginning of the next.
+    special = {JOURNAL_LINE: ("before", "torn"), SAVE: ("before", "after", "during")}
+    return special.get(call, ("before", "after", "without_index") if call == RECORD else ("before", "after"))
+
+
+if __name__ == "__main__":
+    main()

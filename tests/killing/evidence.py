@@ -1,0 +1,109 @@
+"""All that a run has left and that must not depend on how often it was killed."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from mlflow import MlflowClient
+
+STORE = "mlflow.db"
+Points = dict[str, list[list[float]]]
+"""Name -> [step, value] of each point, by step."""
+
+
+def empty_store(folder: Path) -> None:
+    """A database with its tables, to be copied: making them takes seconds."""
+    MlflowClient(f"sqlite:///{folder}/{STORE}").search_experiments()
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of the runs in the folder's store, read without MLflow."""
+    with closing(sqlite3.connect(folder / STORE)) as connection:
+        return [status for (status,) in connection.execute("select status from runs order by start_time")]
+
+
+def evidence(folder: Path) -> dict[str, Any]:
+    """weights, optimizer and counters: SHA-256 over all variables of the newest checkpoint."""
+    (output,) = (path for path in folder.glob("outputs/*/*") if (path / "journal.jsonl").exists())
+    last = tf.train.latest_checkpoint(str(output / "checkpoints"))
+    best = tf.train.latest_checkpoint(str(output / "checkpoints" / "best"))
+    return {
+        "last checkpoint": Path(last).name,
+        "all variables": digest(last),
+        "best weights": digest(best),
+        "objective": json.loads((output / "checkpoints" / "best" / "best.json").read_text(encoding="utf-8")),
+        "figures": sorted(path.name for path in (output / "figures").iterdir()),
+        "model": (output / "model" / "MLmodel").exists(),
+        "refused by the store": (output / "journal.rejected.jsonl").exists(),
+        "half-written": sorted(
+            path.name for path in output.rglob("*") if path.suffix == ".tmp" or "_temp" in path.name
+        ),
+        "TensorBoard": tensorboard(output / "tensorboard"),
+        **stored(folder),
+    }
+
+
+def digest(prefix: str) -> str:
+    reader, found = tf.train.load_checkpoint(prefix), hashlib.sha256()
+    for name in sorted(reader.get_variable_to_shape_map()):
+        # The object graph lists files, the counter how often was saved.
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and not name.startswith("save_counter"):
+            found.update(name.encode() + np.asarray(reader.get_tensor(name)).tobytes())
+    return found.hexdigest()
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    client = MlflowClient(f"sqlite:///{folder}/{STORE}")
+    found = client.search_runs(["1"])
+    # By themselves the machine's own figures are of its moment.
+    run_id, names = found[0].info.run_id, [name for name in found[0].data.metrics if not name.startswith("system/")]
+    points = {name: client.get_metric_history(run_id, name) for name in names}
+    return {
+        "runs": [run.info.status for run in found],
+        "MLflow": {name: sorted([point.step, point.value] for point in each) for name, each in points.items()},
+        "datasets": len(found[0].inputs.dataset_inputs),
+        "artifacts": sorted(item.path for item in client.list_artifacts(run_id)),
+    }
+
+
+def tensorboard(folder: Path) -> Points:
+    points: Points = {}
+    for file in sorted(folder.rglob("events.out.tfevents.*")):
+        for step, tag, value in _scalars(file):
+            points.setdefault(f"{file.parent.name}/{tag}", []).append([step, value])
+    return {name: sorted(found) for name, found in points.items()}
+
+
+def _scalars(file: Path) -> Iterator[tuple[int, str, float]]:
+    for event in tf.compat.v1.train.summary_iterator(str(file)):
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "scalars" or not value.HasField("metadata"):
+                number = tf.make_ndarray(value.tensor)
+                yield event.step, value.tag, float(number)
+
+
+def differences(whole: dict[str, Any], killed: dict[str, Any]) -> list[str]:
+    """One line for each thing that is not equal."""
+    unequal = [key for key in {**whole, **killed} if whole.get(key) != killed.get(key)]
+    return [f"{key}: {_difference(whole.get(key), killed.get(key))}" for key in unequal]
+
+
+def _difference(one: Any, other: Any) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+        return "; ".join(f"{name} {_points(one.get(name), other.get(name))}" for name in names)
+    return f"{one} != {other}"
+
+
+def _points(one: Any, other: Any) -> str:
+    if not isinstance(one, list) or not isinstance(other, list):
+        return f"{one} != {other}"
+    missing = [point for point in one if point not in other]
+    added = [point for point in other if point not in one]
+    return f"missing {missing[:3]}, new {added[:3]}, {len(one)} against {len(other)} points"

@@ -1,0 +1,179 @@
+"""Ends or signals this process at a chosen point, or counts how often each point is passed."""
+
+import json
+import os
+import pkgutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments.tracking.journal import Journal
+
+JOURNAL_LINE = "journal line"
+CALLS = (
+    JOURNAL_LINE,
+    "os.fsync",
+    "os.truncate",
+    "pathlib.Path.replace",
+    "pathlib.Path.unlink",
+    "numpy.savez",
+    "tensorflow.train.CheckpointManager.save",
+    "tensorflow.train.CheckpointManager._record_state",
+    "tensorflow.train.CheckpointManager._sweep",
+    "experiments.checkpoints.seal",
+    "experiments.checkpoints.remove_unsealed",
+    "experiments.checkpoints.restore_weights",
+    "experiments.checkpoints.Checkpoints.on_train_batch_end",
+    "experiments.checkpoints.Checkpoints.on_test_batch_end",
+    "experiments.checkpoints.Checkpoints.on_epoch_end",
+    "experiments.loops.evaluation.Evaluation.__call__",
+    "experiments.description.write_snapshot",
+    "experiments.figures.draw",
+    "experiments.export.save_model",
+    "mlflow.MlflowClient.create_run",
+    "mlflow.MlflowClient.update_run",
+    "mlflow.MlflowClient.log_batch",
+    "mlflow.MlflowClient.log_inputs",
+    "mlflow.MlflowClient.log_artifacts",
+    "mlflow.MlflowClient.set_terminated",
+    "shutil.copyfile",
+)
+"""Dotted names of what a run calls around everything that it writes, and in between."""
+SIGNALLED = "signalled.json"
+COUNTS = "counts.json"
+Fault = dict[str, Any]
+"""{"after": seconds}, or {"call", "number": n, "when"}: before or after the n-th call, "torn" (half of the journal line
+is written), "without_index" (TensorFlow has written its data file alone), or "during" (`milliseconds` after it began).
+"signal": KILL by default; "times": how often it is sent."""
+
+
+def set_up(fault: Fault | None, count: bool) -> None:
+    if count:
+        _count()
+    elif fault and "after" in fault:
+        _in_a_while(fault["after"], fault)
+    elif fault:
+        _at_call(fault)
+
+
+def _strike(fault: Fault) -> None:
+    """Returns only where the signal is one that the process may answer."""
+    Path(SIGNALLED).write_text(json.dumps(time.time()), encoding="ascii")
+    for _ in range(fault.get("times", 1)):
+        os.kill(os.getpid(), signal.Signals[f"SIG{fault.get('signal', 'KILL')}"])
+
+
+def _die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still here")
+
+
+def _in_a_while(seconds: float, fault: Fault) -> None:
+    def wait() -> None:
+        time.sleep(seconds)
+        _strike(fault)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _at_call(fault: Fault) -> None:
+    calls = 0
+
+    def around(original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != fault["number"]:
+            return original(*arguments, **options)
+        return _struck(fault, original, *arguments, **options)
+
+    _wrap(fault["call"], around)
+
+
+def _struck(fault: Fault, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    match fault["when"]:
+        case "before":
+            _strike(fault)
+        case "torn":
+            original(arguments[0][: len(arguments[0]) // 2])
+            _die()
+        case "without_index":
+            max(Path.cwd().rglob("*.index"), key=lambda path: path.stat().st_mtime_ns).unlink()
+            _die()
+        case "during":
+            _in_a_while(fault["milliseconds"] / 1000, fault)
+    result = original(*arguments, **options)
+    if fault["when"] == "after":
+        _strike(fault)
+    return result
+
+
+def _count() -> None:
+    """Written when the process ends."""
+    counts: Counter[str] = Counter()
+
+    def counted(call: str) -> Callable[..., Any]:
+        def around(original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            counts[call] += 1
+            return original(*arguments, **options)
+
+        return around
+
+    for call in CALLS:
+        _wrap(call, counted(call))
+    leave = os._exit
+
+    def leave_counts(status: int) -> NoReturn:
+        Path(COUNTS).write_text(json.dumps(counts), encoding="ascii")
+        leave(status)
+
+    os._exit = leave_counts
+
+
+def _wrap(call: str, around: Callable[..., Any]) -> None:
+    """Replaces the function by one that calls `around(original, *arguments)`."""
+    if call == JOURNAL_LINE:
+        _wrap_journal(around)
+        return
+    owner_name, _, name = call.rpartition(".")
+    owner = pkgutil.resolve_name(owner_name)
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        return around(original, *arguments, **options)
+
+    setattr(owner, name, wrapped)
+
+
+class _Lines:
+    """The journal's file, whose lines are written at once."""
+
+    def __init__(self, file: BufferedWriter, around: Callable[..., Any]) -> None:
+        self._file, self._around = file, around
+
+    def write(self, line: bytes) -> None:
+        self._around(self._write, line)
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Done with each line."""
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _wrap_journal(around: Callable[..., Any]) -> None:
+    opened = Journal.open
+
+    def open_and_wrap(journal: Journal) -> None:
+        opened(journal)
+        journal._file = _Lines(journal._file, around)  # type: ignore[assignment,arg-type]
+
+    setattr(Journal, "open", open_and_wrap)  # noqa: B010 -- a method, as far as types go

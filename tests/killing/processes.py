@@ -1,0 +1,79 @@
+"""Every training is a fork of one process that has imported TensorFlow and has not used it."""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faults
+
+from experiments.doors import enter
+from experiments.train import main
+
+LOADED_ONCE = (
+    "experiments.report",
+    "experiments.run",
+    "experiments.models.applications",
+    "experiments.models.cnn",
+    "experiments.tracking.mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "tensorboard.summary.v2",
+)
+"""Before any fork, so that no training pays for it."""
+for name in LOADED_ONCE:
+    import_module(name)
+
+
+def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *, count: bool = False) -> int:
+    """The exit status of the training, or minus the number of the signal that ended it."""
+
+    def begin() -> None:
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        faults.set_up(fault, count)
+        sys.argv = ["train.py", *overrides]
+        enter(main, "config")
+
+    return _forked(begin)
+
+
+def in_a_fork(work: Callable[[], Any]) -> Any:
+    """What `work` returns, as JSON takes it; TensorFlow used here would spoil the forks that follow."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        status = _forked(lambda: answer.write_text(json.dumps(work()), encoding="utf-8"))
+        if status != 0:
+            raise RuntimeError(f"reading a run ended with status {status}")
+        return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def _forked(work: Callable[[], Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        _leave(work)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _leave(work: Callable[[], Any]) -> NoReturn:
+    status = 1
+    try:
+        work()
+        status = 0
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
