@@ -53,6 +53,8 @@ class Runs:
         identity = {**resume.identity(folder, now(cfg)), **tags}
         experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
         run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
+        with locked(folder):
+            pass  # the process that worked there is gone, and its lock with it
         journal = Journal(folder)
         journal.open()
         journal.append("start", run_id=run_id, tracking_uri="")
