@@ -1,6 +1,7 @@
 """What is kept of a run's state, and what can be read back."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from experiments.checkpoints import (
 )
 from experiments.data import Splits, from_arrays
 from experiments.errors import ExperimentError, TrackingError
-from experiments.loops import Position, TapeLoop
+from experiments.interruption import Interruption
+from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import Evaluation, build_variables
 from experiments.models.mlp import mlp
-from experiments.training_state import TrainingState
+from experiments.training_state import TrainingState, weights
 
+STEP = "experiments.loops.tape.train_step"
 DEFAULTS: dict[str, Any] = {
     "metric": "val_loss",
     "mode": "min",
@@ -57,7 +60,7 @@ def trained(folder: Path, splits: Splits, epochs: int = 2, **options: Any) -> tu
     steps_per_execution = options.pop("steps_per_execution", 1)
     model = compiled(splits)
     keeper = Checkpoints(folder, model=model, **(DEFAULTS | options))
-    loop = TapeLoop("experiments.loops.tape.train_step", steps_per_execution, jit_compile=False)
+    loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
     loop(model, splits, epochs=epochs, start=Position(), callbacks=[keeper])
     return model, keeper
 
@@ -146,7 +149,7 @@ class Scripted(keras.callbacks.Callback):
 def scripted(folder: Path, splits: Splits, values: list[float], mode: str = "min") -> tuple[Checkpoints, Scripted, Any]:
     model, script = compiled(splits), Scripted(values)
     keeper = Checkpoints(folder, model=model, **(DEFAULTS | {"mode": mode}))
-    loop = TapeLoop("experiments.loops.tape.train_step", 1, jit_compile=False)
+    loop = TapeLoop(STEP, 1, jit_compile=False)
     loop(model, splits, epochs=len(values), start=Position(), callbacks=[script, keeper])
     return keeper, script, model
 
@@ -213,3 +216,61 @@ def test_weights_of_another_model(tmp_path: Path, splits: Splits) -> None:
     trained(tmp_path, splits)
     with pytest.raises(ValueError, match="shape"):
         restore_weights(compiled(splits, hidden=9), find(tmp_path, "latest"))
+
+
+def again(folder: Path, model: keras.Model) -> tuple[Checkpoints, Position]:
+    keeper = Checkpoints(folder, model=model, **DEFAULTS)
+    return keeper, keeper.restore()
+
+
+def test_weights_of_a_later_epoch_are_not_taken_for_the_best(tmp_path: Path, splits: Splits) -> None:
+    """A kill after they were written, and before the checkpoint that knows of them."""
+    model, keeper = trained(tmp_path, splits)
+    assert again(tmp_path, model)[0].best == keeper.best
+    later = tf.train.CheckpointManager(weights(model), str(tmp_path / BEST), 1, checkpoint_name=BEST)
+    later.save(checkpoint_number=99)
+    assert again(tmp_path, model)[0].best is None
+
+
+def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, splits: Splits) -> None:
+    """Else one that is gone or damaged is kept instead of one that is whole."""
+    model, _ = trained(tmp_path, splits, epochs=3)
+    (tmp_path / "ckpt-18.json").unlink()
+    assert again(tmp_path, model)[1].epoch == 2
+    assert find(tmp_path, "latest").endswith("ckpt-12")
+    with pytest.raises(TrackingError, match=r"expected one of 6, 12, latest, best\."):
+        find(tmp_path, "18")
+
+
+class StopAt(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self.model.stop_training = batch == 2
+
+
+@pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
+def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+    """The end of that epoch belongs to what was done, whatever is saved in between."""
+    model = compiled(splits)
+    keeper = Checkpoints(tmp_path, model=model, **(DEFAULTS | {"every_n_steps": 1}))
+    history = loop(model, splits, epochs=3, start=Position(), callbacks=[StopAt(), keeper])
+    found, start = again(tmp_path, model)
+    assert (start.epoch, start.step, start.stopped) == (1, 0, True)
+    assert len(history["val_loss"]) == 1
+    resumed = loop(model, splits, epochs=3, start=start, callbacks=[StopAt(), found])
+    assert resumed == history
+
+
+@pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
+def test_a_signal_in_the_last_validation_of_such_training(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+    model, interruption = compiled(splits), Interruption()
+    keeper = Checkpoints(tmp_path, model=model, interruption=interruption, **DEFAULTS)
+
+    class Signal(StopAt):
+        def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+            interruption.signal = signal.SIGTERM
+
+    with pytest.raises(SystemExit):
+        loop(model, splits, epochs=3, start=Position(), callbacks=[Signal(), keeper])
+    found, start = again(tmp_path, model)
+    assert (start.epoch, start.step, start.stopped) == (0, 6, True)
+    assert len(loop(model, splits, epochs=3, start=start, callbacks=[found])["val_loss"]) == 1

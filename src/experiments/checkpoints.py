@@ -212,9 +212,10 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if best is None:
             return None
-        kept = json.loads((self.directory / BEST / "best.json").read_text(encoding="utf-8"))
         value, epoch = best
-        return Best(value, int(epoch)) if kept["epoch"] == epoch else None
+        # Not best.json, which is written after the weights that it describes.
+        kept = tf.train.latest_checkpoint(str(self.directory / BEST)) or ""
+        return Best(value, int(epoch)) if kept.endswith(f"{BEST}-{epoch + 1}") else None
 
     def _save(self, epoch: int, step: int) -> None:
         """Until the seal is there, the checkpoint before counts."""

@@ -17,7 +17,13 @@ EACH = "short"
 """The job that is killed at each of its points."""
 CHAIN = (3, 9)
 """Kills of one run, at least and at most; fewer where it ends before."""
-FIRST = frozenset({"mlflow.MlflowClient.create_run", "mlflow.MlflowClient.log_inputs"})
+FIRST = frozenset(
+    {
+        "experiments.description.write_snapshot",
+        "mlflow.MlflowClient.create_run",
+        "mlflow.MlflowClient.log_inputs",
+    }
+)
 LAST = frozenset(
     {
         "experiments.checkpoints.restore_weights",
@@ -73,11 +79,10 @@ class Kills:
             self._run(job, [point, self._next(job) | {"number": 1}])
 
     def chain(self, job: str) -> None:
-        faults = sorted((self._next(job) for _ in range(self._generator.randint(*CHAIN))), key=_order)
-        for start, fault in enumerate(faults):
-            # A start that goes on has fewer calls before it than the first one.
-            fault["number"] = -(-fault["number"] // (1 if start == 0 else 4 * (start + 1)))
-        self._run(job, faults)
+        faults = [self._next(job) for _ in range(self._generator.randint(*CHAIN))]
+        first, *others = sorted(faults, key=_order)
+        # A start that goes on has fewer calls before it than the first one.
+        self._run(job, [first, *(fault | {"number": self._generator.randint(1, 3)} for fault in others)])
 
     def _next(self, job: str) -> Fault:
         if job not in self._chosen:
