@@ -120,7 +120,9 @@ Fault = dict[str, Any]
 def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Outcome]]:
     """Starts a job of tests/killing until it is finished, each time with the next of the faults: (job, *faults)."""
     command = [sys.executable, str(KILLING), str(tmp_path_factory.mktemp("kills"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    # MLflow leaves the store of an earlier test of this process in the environment.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         stdin, stdout = server.stdin, server.stdout

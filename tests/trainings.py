@@ -1,6 +1,7 @@
 """Trainings in processes of their own, see kill_server.py, and what they leave compared bit for bit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ class Trainings:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # MLflow leaves the store of an earlier test of this process in the environment.
+            env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
         )
 
     def train(self, folder: Path, *words: str, kill: dict[str, Any] | None = None) -> int:

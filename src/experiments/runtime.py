@@ -28,8 +28,10 @@ def configure(
 
 
 def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return  # without asking: that starts TensorFlow, which tells of the graphics cards that it looks for
     set_before = tf.config.threading.get_intra_op_parallelism_threads()
-    if threads is None or set_before == threads:
+    if set_before == threads:
         return
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
