@@ -41,6 +41,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def store_of_its_own() -> Iterator[None]:
+    """MLflow leaves the store of a run in the environment, where the next test and its processes would find it."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos, MNIST and weights that EXPERIMENTS_REAL_DATA names."""
