@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -274,3 +275,23 @@ def test_a_signal_in_the_last_validation_of_such_training(tmp_path: Path, splits
     found, start = again(tmp_path, model)
     assert (start.epoch, start.step, start.stopped) == (0, 6, True)
     assert len(loop(model, splits, epochs=3, start=start, callbacks=[found])["val_loss"]) == 1
+
+
+def test_writing_takes_its_share_of_the_time(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of 50 s and a checkpoint of 2 s, by this clock: the first, those that 1 % has time for, and the last."""
+    now = [0]
+
+    class Epoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+            now[0] += 50
+
+    def saved(prefix: str) -> None:
+        now[0] += 2
+
+    monkeypatch.setattr("experiments.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
+    model = compiled(splits)
+    options = DEFAULTS | {"every_epoch": "auto", "max_to_keep": 99}
+    keeper = Checkpoints(tmp_path, model=model, saved=saved, **options)
+    loop = TapeLoop(STEP, 1, jit_compile=False)
+    loop(model, splits, epochs=14, start=Position(), callbacks=[Epoch(), keeper])
+    assert names(tmp_path) == sorted(f"ckpt-{6 * epoch}" for epoch in (1, 8, 12, 14))

@@ -97,7 +97,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._counted: list[np.ndarray] = []
         self._predictions: Predictions | None = None
         self._unwritten: Unwritten | None = None
-        self._seconds = 0.0
+        self._seconds = self._spent = 0.0
 
     @cached_property
     def _state(self) -> TrainingState:
@@ -141,7 +141,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._restored:
             self._restore_observers(self._restored)
         self._watch: Watch | None = Watch(self._observers)
-        self._saved_at = time.monotonic()
+        self._training_since = self._saved_at = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._epoch = epoch
@@ -174,12 +174,14 @@ class Checkpoints(keras.callbacks.Callback):
         self._predictions = predictions
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        began = time.monotonic()
         for name, value in (logs or {}).items():
             self._history.setdefault(name, []).append(float(value))
         value = (logs or {})[self._metric]
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
             self._unwritten = Unwritten(self.best, values(self._whole.variables), self._predictions)
+        self._spent += time.monotonic() - began
         if self._ends_in_checkpoint(epoch) or self._interruption.signal is not None:
             self._save(epoch + 1, 0)
         self._interruption.end()
@@ -187,8 +189,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _ends_in_checkpoint(self, epoch: int) -> bool:
         if self._every_epoch is True or self._trained.stop_training or epoch + 1 == self.params["epochs"]:
             return True
-        elapsed = time.monotonic() - self._saved_at
-        return self._every_epoch == "auto" and self._seconds <= OVERHEAD * elapsed
+        elapsed = time.monotonic() - self._training_since
+        return self._every_epoch == "auto" and (self._seconds == 0 or self._spent + self._seconds <= OVERHEAD * elapsed)
 
     def _is_due(self, step: int) -> bool:
         if passes(self._begun, step, self._every_n_steps):
@@ -236,6 +238,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._tell_forgetful()
         self._saved_at = time.monotonic()
         self._seconds = self._saved_at - began
+        self._spent += self._seconds
 
     def _described(self, epoch: int, step: int) -> State:
         return {
