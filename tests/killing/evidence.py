@@ -30,7 +30,9 @@ def statuses(folder: Path) -> list[str]:
 
 def evidence(folder: Path) -> dict[str, Any]:
     """weights, optimizer and counters: SHA-256 over all variables of the newest checkpoint."""
-    (output,) = (path for path in folder.glob("outputs/*/*") if (path / "journal.jsonl").exists())
+    # An empty journal is of a start that was killed before there was a run.
+    (journal,) = (path for path in folder.glob("outputs/*/*/journal.jsonl") if path.stat().st_size > 0)
+    output = journal.parent
     last = tf.train.latest_checkpoint(str(output / "checkpoints"))
     best = tf.train.latest_checkpoint(str(output / "checkpoints" / "best"))
     return {
