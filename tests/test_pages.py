@@ -7,14 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
 import pytest
-from omegaconf import DictConfig
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
@@ -86,10 +85,9 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig]) -> Shown:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """A run of a process of its own: a profile holds the graphs of all that its process has trained."""
     from mlflow import MlflowClient
-
-    from experiments.run import run
 
     folder = tmp_path_factory.mktemp("a checkout")
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
@@ -97,8 +95,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., Dict
     (folder / ".venv").mkdir()
     (folder / ".venv" / ".locked").touch()
     (folder / ".venv" / ".installed").write_text(f"{folder}\n")
-    output = folder / "outputs" / "first"
-    output.mkdir(parents=True)
     store = f"sqlite:///{folder / 'mlflow.db'}"
     words = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
     own = (
@@ -106,11 +102,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., Dict
         "tensorboard.histogram_every_n_epochs=1",
         "logging.system_metrics_interval=1",
     )
-    result = run(composed(*words, *own, f"logging.tracking_uri={store}"), output)
-    assert result.run_id is not None
-    assert result.page is not None
-    value = MlflowClient(store).get_run(result.run_id).data.metrics["val_accuracy"]
-    return Shown(folder, result.run_id, result.page, value)
+    subprocess.run(
+        [sys.executable, "-m", "experiments.train", *words, *own, "hydra.run.dir=outputs/first"],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+        check=True,
+        capture_output=True,
+    )
+    (run,) = MlflowClient(store).search_runs(["1"])
+    page = f"#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning"
+    return Shown(folder, run.info.run_id, page, run.data.metrics["val_accuracy"])
 
 
 @contextmanager
