@@ -208,9 +208,14 @@ def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
 def test_a_folder_that_has_moved(tmp_path: Path, splits: Splits) -> None:
     """As when it was downloaded from the tracking store."""
     trained(tmp_path / "here", splits)
-    (tmp_path / "here").rename(tmp_path / "there")
-    restore_weights(compiled(splits), find(tmp_path / "there", "latest"))
-    restore_weights(compiled(splits), find(tmp_path / "there", "best"))
+    before, after = compiled(splits), compiled(splits)
+    for which in ("latest", BEST):
+        restore_weights(before, find(tmp_path / "here", which))
+        (tmp_path / "here").rename(tmp_path / "there")
+        restore_weights(after, find(tmp_path / "there", which))
+        (tmp_path / "there").rename(tmp_path / "here")
+        for mine, theirs in zip(before.get_weights(), after.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_weights_of_another_model(tmp_path: Path, splits: Splits) -> None:
