@@ -75,7 +75,7 @@ def training(output_dir: Path, *overrides: str) -> Training:
     def train(turns: Turns) -> None:
         turns.settle = settle
         with tracker:
-            callbacks = [*observers(cfg, splits, tracker, output_dir), turns]
+            callbacks = [*observers(cfg, splits, tracker, output_dir).values(), turns]
             build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
 
     return train
