@@ -30,6 +30,8 @@ class Turns(keras.callbacks.Callback):
         self.settle: Callable[[], None] = lambda: None
         """Waits, untimed, until nothing of this side goes on in the background."""
         self.seconds: list[float] = []
+        self.processor_seconds: list[float] = []
+        """Of this process, whose other training rests meanwhile: without what servers on this machine take from it."""
         self.step_seconds: list[float] = []
         """Of each turn: all of it, and its steps alone (but the first of each epoch)."""
 
@@ -38,7 +40,7 @@ class Turns(keras.callbacks.Callback):
             if not self._mine.acquire(timeout=LONGEST_TURN):
                 raise TimeoutError("the other training has stopped")
             self.step_seconds.append(0)
-            self._began = time.perf_counter()
+            self._began, self._used = time.perf_counter(), time.process_time()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         if batch == 0:
@@ -50,6 +52,7 @@ class Turns(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         if (epoch + 1) % self._epochs == 0:
             self.seconds.append(time.perf_counter() - self._began)
+            self.processor_seconds.append(time.process_time() - self._used)
             self.settle()
             self._others.release()
 
