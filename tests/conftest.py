@@ -1,17 +1,15 @@
 """Fixtures shared by every test."""
 
-import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 from experiments.config import register
 from experiments.doors import CONF
 
-KILLING = Path(__file__).parent / "killing" / "server.py"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
@@ -96,52 +93,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture(scope="session")
-def trainings() -> "Iterator[Trainings]":
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Trainings]":
     from tests.trainings import Trainings  # TensorFlow, which most tests do without
 
-    trainings = Trainings()
+    trainings = Trainings(tmp_path_factory.mktemp("trainings"))
     yield trainings
     trainings.close()
-
-
-class Start(NamedTuple):
-    """One start of a training. status: of its process; runs: their states in the store; seconds: from fault to end."""
-
-    status: int
-    runs: list[str]
-    seconds: float | None
-
-
-class Outcome(NamedTuple):
-    """differences: from an uninterrupted run, a line each."""
-
-    starts: list[Start]
-    differences: list[str]
-
-
-Fault = dict[str, Any]
-"""As tests/killing/faults.py describes it."""
-
-
-@pytest.fixture(scope="session")
-def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Outcome]]:
-    """Starts a job of tests/killing until it is finished, each time with the next of the faults: (job, *faults)."""
-    command = [sys.executable, str(KILLING), str(tmp_path_factory.mktemp("kills"))]
-    # MLflow leaves the store of an earlier test of this process in the environment.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        stdin, stdout = server.stdin, server.stdout
-
-        def ask(job: str, *faults: Fault) -> Outcome:
-            stdin.write(json.dumps({"job": job, "faults": faults}) + "\n")
-            stdin.flush()
-            answer = json.loads(stdout.readline())
-            return Outcome([Start(*start) for start in answer["starts"]], answer["differences"])
-
-        yield ask
-        stdin.close()
 
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 30)}

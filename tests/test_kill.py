@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from tests.trainings import Fault, Trainings
 
 pytestmark = pytest.mark.slow
 
-Fault = dict[str, Any]
 STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
 VALIDATION = "experiments.checkpoints.Checkpoints.on_test_batch_end"
 SAVE = "tensorflow.train.CheckpointManager.save"
@@ -49,10 +49,10 @@ CHAINS: dict[str, tuple[str, list[Fault]]] = {
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_a_killed_run_ends_as_if_nothing_had_happened(disturbed: Any, chain: str) -> None:
+def test_a_killed_run_ends_as_if_nothing_had_happened(trainings: Trainings, chain: str) -> None:
     """Weights, optimizer, best weights, every metric in MLflow and TensorBoard, figures: equal, in one finished run."""
     job, faults = CHAINS[chain]
-    starts, differences = disturbed(job, *faults)
+    starts, differences = trainings.disturbed(job, *faults)
     assert differences == []
     assert [start.status for start in starts] == [-9] * len(faults) + [0]
     assert starts[-1].runs == ["FINISHED"]

@@ -18,7 +18,7 @@ WORDS = [
     *("logging.system_metrics=true", "logging.system_metrics_interval=1", "logging.experiment_name=lost"),
     "hydra.run.dir=outputs",
 ]
-SECOND_UPLOAD = {"call": "experiments.uploads.stage", "number": 2, "done": True}
+SECOND_UPLOAD = {"call": "experiments.uploads.stage", "number": 2, "when": "after"}
 """The second is staged when the store has taken the first."""
 
 
@@ -64,7 +64,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: str, tmp_path: Path) -> None:
     address = f"logging.tracking_uri='{store}'"
     lost, other = tmp_path / "machine 1", tmp_path / "machine 2"
-    assert trainings.train(lost, *WORDS, address, kill=SECOND_UPLOAD) == -9, output(lost)
+    assert trainings.train(lost, *WORDS, address, fault=SECOND_UPLOAD) == -9, output(lost)
     shutil.rmtree(lost)
     client = MlflowClient(store)
     run = only_run(client)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trainings import Fault, Trainings
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +21,7 @@ STATUS = {"TERM": 143, "INT": 130, "USR1": 138}
 """128 and the signal's number."""
 
 
-def at(call: str, number: int, sent: str, **more: Any) -> dict[str, Any]:
+def at(call: str, number: int, sent: str, **more: Any) -> Fault:
     return {"call": call, "number": number, "when": "before", "signal": sent, **more}
 
 
@@ -34,18 +35,19 @@ def at(call: str, number: int, sent: str, **more: Any) -> dict[str, Any]:
         ("frozen", [at(STEP, 1, "TERM")]),
     ],
 )
-def test_a_signal_loses_nothing(disturbed: Any, job: str, faults: list[dict[str, Any]]) -> None:
-    starts, differences = disturbed(job, *faults)
+def test_a_signal_loses_nothing(trainings: Trainings, job: str, faults: list[Fault]) -> None:
+    starts, differences = trainings.disturbed(job, *faults)
     assert differences == []
     assert [start.status for start in starts] == [*(STATUS[fault["signal"]] for fault in faults), 0]
     assert [start.runs for start in starts] == [["KILLED"]] * len(faults) + [["FINISHED"]]
-    assert max(start.seconds for start in starts[:-1]) < LONGEST_SECONDS
+    assert all(start.seconds is not None and start.seconds < LONGEST_SECONDS for start in starts[:-1])
 
 
-def test_a_second_signal_ends_at_once(disturbed: Any) -> None:
-    starts, differences = disturbed("fit", at(STEP, 3, "TERM", times=2))
+def test_a_second_signal_ends_at_once(trainings: Trainings) -> None:
+    starts, differences = trainings.disturbed("fit", at(STEP, 3, "TERM", times=2))
     assert differences == []
     assert [start.status for start in starts] == [-signal.SIGTERM, 0]
+    assert starts[0].seconds is not None
     assert starts[0].seconds < 1
 
 

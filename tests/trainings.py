@@ -1,22 +1,41 @@
-"""Trainings in processes of their own, see kill_server.py, and what they leave compared bit for bit."""
+"""Trainings in processes of their own, forks of tests/killing/server.py, and what they leave compared bit for bit."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+Fault = dict[str, Any]
+"""As tests/killing/faults.py describes it."""
+SERVER = Path(__file__).parent / "killing" / "server.py"
+
+
+class Start(NamedTuple):
+    """One start of a training. status: of its process; runs: their states in the store; seconds: from fault to end."""
+
+    status: int
+    runs: list[str]
+    seconds: float | None
+
+
+class Outcome(NamedTuple):
+    """differences: from an uninterrupted run, a line each."""
+
+    starts: list[Start]
+    differences: list[str]
+
 
 class Trainings:
-    """To be closed when all are done."""
+    """To be closed when all are done. folder: for the jobs of tests/killing."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("kill_server.py"))],
+            [sys.executable, str(SERVER), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -24,15 +43,22 @@ class Trainings:
             env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
         )
 
-    def train(self, folder: Path, *words: str, kill: dict[str, Any] | None = None) -> int:
+    def train(self, folder: Path, *words: str, fault: Fault | None = None) -> int:
         """The exit status; -9 where it was killed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return int(self._ask({"folder": str(folder), "overrides": words, "fault": fault}))
+
+    def disturbed(self, job: str, *faults: Fault) -> Outcome:
+        """Starts a job of tests/killing until it is finished, each time with the next of the faults."""
+        answer = self._ask({"job": job, "faults": faults})
+        return Outcome([Start(*start) for start in answer["starts"]], answer["differences"])
+
+    def _ask(self, wanted: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        wanted = {"folder": str(folder), "overrides": words, "kill": kill}
         self._process.stdin.write(json.dumps(wanted) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         self._process.communicate()

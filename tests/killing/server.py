@@ -1,12 +1,25 @@
-"""Reads {"job", "faults"} a line, and answers each with how the run got to its end, and what is not equal."""
+"""Reads a line for each training, or for each run that is to be disturbed, and answers with a line.
+
+{"folder", "overrides", "fault"}: the exit status; {"job", "faults"}: how the run got to its end, and what is not equal.
+"""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from processes import train
 from schedule import Schedule
 
 schedule = Schedule(Path(sys.argv[1]))
+
+
+def answer(wanted: dict[str, Any]) -> Any:
+    if "job" not in wanted:
+        return train(Path(wanted["folder"]), wanted["overrides"], wanted["fault"])
+    outcome = schedule.run(**wanted)
+    return {"starts": outcome.starts, "differences": outcome.differences}
+
+
 for line in sys.stdin:
-    outcome = schedule.run(**json.loads(line))
-    print(json.dumps({"starts": outcome.starts, "differences": outcome.differences}), flush=True)
+    print(json.dumps(answer(json.loads(line))), flush=True)
