@@ -8,9 +8,11 @@ LOCKED := .venv/.locked
 INTERRUPTED := .venv/.installing
 SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
-PIP := $(PY) -m pip install --disable-pip-version-check --no-build-isolation
+INSTALL := -m pip install --disable-pip-version-check --no-build-isolation
+PIP := $(PY) $(INSTALL)
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 BOARD := build/tensorboard
+LAUNCHERS := build/launchers
 # A process a core, four at most, as each holds a TensorFlow; a file's tests stay together and share what they made.
 PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 SWEEP := data=digits model=mlp,cnn epochs=2
@@ -24,7 +26,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-kill test-fast train sweep ui tensorboard bench lock clean
+.PHONY: help install format check test test-kill test-launchers test-fast train sweep ui tensorboard bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -63,13 +65,21 @@ test: $(STAMP) ## every test (ARGS="-k word" to choose)
 test-kill: $(STAMP) ## kill trainings 300 times at least, and compare (ARGS="--seed 7 --kills 1000")
 	$(PY) tests/killing/every_point.py $(ARGS)
 
+# Ray wants older versions of what the others share.
+test-launchers: $(STAMP) ## one sweep through joblib, Ray and submitit each, in an environment of their own
+	$(PY) -m venv $(LAUNCHERS)
+	$(LAUNCHERS)/bin/python $(INSTALL) --require-hashes -r requirements-build.lock
+	$(LAUNCHERS)/bin/python $(INSTALL) --require-hashes -r requirements-launchers.lock
+	$(LAUNCHERS)/bin/python $(INSTALL) --no-deps --editable .
+	$(LAUNCHERS)/bin/python -m pytest tests/sweeps/test_launchers.py $(ARGS)
+
 test-fast: $(STAMP) ## the tests that take a few seconds at most
 	$(PYTEST) -m "not slow" $(ARGS)
 
 train: $(STAMP) ## the main job on drawn cats and dogs (ARGS="epochs=1 loop=tape")
 	$(PY) -m experiments.train experiment=cats_dogs_synthetic $(ARGS)
 
-sweep: $(STAMP) ## one run for each combination (ARGS="data=digits model=mlp,cnn")
+sweep: $(STAMP) ## one run for each combination (ARGS="data=digits model=mlp,cnn"; sweep.preview=true shows the plan first)
 	$(PY) -m experiments.train -m $(or $(ARGS),$(SWEEP))
 
 ui: $(STAMP) ## the MLflow page over this folder's runs (PORT=5000; MLFLOW_TRACKING_URI is honoured)
@@ -90,7 +100,8 @@ bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
 	@for name in startup first_step total_time loops tracking resume; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ones)
-	$(COMPILE) --extra profile --group dev pyproject.toml --output-file requirements.lock $(ARGS)
+	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)
+	$(COMPILE) --extra joblib --extra ray --extra slurm --group dev pyproject.toml --output-file requirements-launchers.lock $(ARGS)
 	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
 
 clean: ## remove caches and build output; results, stores, data and .venv stay

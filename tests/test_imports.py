@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 DOORS = {"train", "evaluate", "predict", "inspect", "compare", "reproduce", "doctor", "__main__"}
-ABOVE_RUN = DOORS | {"doors", "report"}
+ABOVE_RUN = DOORS | {"doors", "report", "sweeps"}
 LEAVES = {"data", "models", "losses", "metrics", "schedules", "loops", "tracking"}
 LEAVES |= {"callbacks", "checkpoints", "export", "figures", "progress", "runtime", "serving"}
 ABOVE_LEAVES = ABOVE_RUN | {"config", "build", "run"}

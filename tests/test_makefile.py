@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = "help install format check test test-kill test-fast train sweep ui tensorboard bench lock clean"
+TARGETS = (
+    "help install format check test test-kill test-launchers test-fast train sweep ui tensorboard bench lock clean"
+)
 RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
 
 

@@ -27,7 +27,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
         if math.isfinite(loss) and loss <= self._max_loss:
             return
         step = self._epoch * self.params["steps"] + batch + 1
-        expected = "a finite number" if self._max_loss == math.inf else f"at most monitor.max_loss={self._max_loss:g}"
+        expected = f"at most monitor.max_loss={self._max_loss:g}" if math.isfinite(loss) else "a finite number"
         raise TrainingError(
             f"the loss is {loss:g} at step {step} (epoch {self._epoch + 1}, batch {batch + 1}): expected {expected}. "
             f"The last good checkpoint is {newest_finite(self._checkpoints) or 'none: it came too early'}. "

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import hydra
@@ -35,12 +36,14 @@ def main(cfg: DictConfig) -> None:
 def _runs(cfg: DictConfig) -> None:
     """Dead runs and all that they left; with `sync` undelivered journals alone, which are sent without `fix` too."""
     from experiments.repair.overview import findings, show
+    from experiments.sweeps.rebuilding import damaged_queues
 
     folders = output_folders(cfg.folders)
     if cfg.sync:
         found = undelivered_journals(folders, cfg.logging.tracking_uri)
     else:
-        found = _with_packs(findings(folders, cfg.logging.tracking_uri), cfg)
+        runs = chain(findings(folders, cfg.logging.tracking_uri), damaged_queues(cfg.folders))
+        found = _with_packs(runs, cfg)
     noun = "output folder" if len(folders) == 1 else "output folders"
     looked = f"{len(folders)} {noun} below {', '.join(cfg.folders)}"
     show(found, cfg.format, fix=cfg.fix or cfg.sync, looked=looked)

@@ -26,6 +26,10 @@ class TrainingError(ExperimentError):
     """A training that cannot go on."""
 
 
+class StoppedRun(ExperimentError):  # noqa: N818 - an end that was wanted, no mistake
+    """A run that was ended on purpose before its last epoch; its record says KILLED, and why."""
+
+
 class TrackingError(ExperimentError):
     """A tracking store that cannot be reached or does not hold what was asked for."""
 

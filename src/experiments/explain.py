@@ -22,6 +22,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
 _TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
 
+_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+"""Launchers of jobs, and what brings them."""
 _EXPECTED_BY_REASON = {
     "to Integer": "a whole number",
     "to Float": "a number",
@@ -73,6 +75,8 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
 
 def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
     group, _, option = config.rpartition("/")
+    if group == "hydra/launcher" and option in _EXTRAS:
+        return f"{group}={option} is not installed: expected its plugin. pip install 'experiments[{_EXTRAS[option]}]'"
     if not options:
         with initialize_config_dir(conf, version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()

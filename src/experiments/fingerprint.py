@@ -23,6 +23,7 @@ NEUTRAL = (
     "checkpoint",
     "tensorboard",
     "logging",
+    "sweep",
     "monitor.max_loss",
     "runtime.threads",
     # The digest says what these lead to.
@@ -74,9 +75,14 @@ def comparable(cfg: DictConfig) -> dict[str, str]:
     """The parts that are known before any data is read."""
     return {
         "config": _digest(json.dumps(values(cfg), sort_keys=True).encode()),
-        "code": _digest(*(content for path in _code_files(cfg) for content in (path.name.encode(), path.read_bytes()))),
+        "code": code_digest(cfg),
         "versions": _digest(*(f"{package} {version(package)}".encode() for package in PACKAGES)),
     }
+
+
+def code_digest(cfg: DictConfig) -> str:
+    """Of this package and of the modules that targets of `cfg` name."""
+    return _digest(*(content for path in _code_files(cfg) for content in (path.name.encode(), path.read_bytes())))
 
 
 def values(cfg: DictConfig) -> dict[str, str]:
@@ -100,7 +106,7 @@ def _is_neutral(key: str) -> bool:
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
     """This package and the modules of a person's own parts, found without importing them."""
     yield from _sources(Path(__file__).parent)
-    for name in sorted({target.partition(".")[0] for target in _targets(OmegaConf.to_container(cfg, resolve=True))}):
+    for name in sorted({target.partition(".")[0] for target in _targets(OmegaConf.to_container(cfg))}):
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
         for folder in (found and found.submodule_search_locations) or []:
             yield from _sources(Path(folder))

@@ -1,5 +1,6 @@
 """Whether a process works on a run, as far as can be seen from this machine."""
 
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -15,12 +16,18 @@ HEARTBEAT_SECONDS = 300
 """A run on another machine that was silent for so long is taken for dead."""
 
 
+def signs_of_life(output_dir: Path) -> dict[str, str]:
+    """Tags by which a run says which process works on it, and where."""
+    process = {"host": socket.gethostname(), "pid": str(os.getpid()), "heartbeat": f"{time.time():.0f}"}
+    return {**process, "output_dir": str(output_dir.absolute())}
+
+
 def is_alive(run: "Run") -> bool:
     return is_worked_on(run.info.status, run.data.tags)
 
 
 def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
-    """tags: those by which a run says where it is: host, pid, output_dir and heartbeat."""
+    """tags: `signs_of_life`."""
     folder = Path(tags["output_dir"]) if "output_dir" in tags else None
     if folder is not None and is_locked(folder):
         return True

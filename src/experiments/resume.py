@@ -1,9 +1,6 @@
 """What a run goes on from: nothing, or the run that `resume` names, in its own folder and with its own bits."""
 
 import logging
-import os
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +15,7 @@ from omegaconf import DictConfig
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
 from experiments.fingerprint import PREFIX, Fingerprint, comparable, values
-from experiments.liveness import is_alive
+from experiments.liveness import is_alive, signs_of_life
 from experiments.loops.base import Position
 from experiments.run_store import existing_run, existing_store
 from experiments.schedules import LearningRate
@@ -80,7 +77,7 @@ def origin(cfg: DictConfig, output_dir: Path) -> Origin:
     logger.info("Going on with run %s (%s).", run.info.run_name, run.info.run_id)
     folder = _folder(client, run, output_dir)
     recorded = read_config(folder / "config")
-    typed = cfg if cfg.resume == LAST else _retyped(cfg, folder)
+    typed = _retyped(folder) if _is_typed(cfg.resume) else cfg
     # The time is part of the name by default, and params cannot change.
     typed.logging.run_name = run.info.run_name
     return Origin(typed, folder, run, recorded)
@@ -110,8 +107,7 @@ def _named(client: MlflowClient, run_id: str) -> Run:
 
 def identity(output_dir: Path, found: Fingerprint) -> dict[str, str]:
     """Tags by which a run and the process that works on it are found again."""
-    process = {"host": socket.gethostname(), "pid": str(os.getpid()), "heartbeat": f"{time.time():.0f}"}
-    return {**found.tags(), **process, "output_dir": str(output_dir.absolute())}
+    return {**found.tags(), **signs_of_life(output_dir)}
 
 
 def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
@@ -138,10 +134,13 @@ def typed_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def _retyped(cfg: DictConfig, folder: Path) -> DictConfig:
+def _is_typed(run_id: str) -> bool:
+    """Not where other code composed the config and knows what it does."""
+    return f"resume={run_id}" in typed_overrides() and run_id != LAST
+
+
+def _retyped(folder: Path) -> DictConfig:
     """What was typed when the run began, and after it what is typed now."""
-    if not HydraConfig.initialized():
-        return cfg
     before = read_overrides(folder / "config")
     # What adds or takes away works only once.
     new = [word for word in typed_overrides() if word not in before or word[0] not in "+~"]

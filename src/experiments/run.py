@@ -1,7 +1,7 @@
 """One run, read once from top to bottom."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ from experiments.data import Splits, named_errors
 from experiments.description import describe
 from experiments.disk import named_disk_errors
 from experiments.divergence import StopWhenDiverged
-from experiments.fingerprint import Fingerprint, fingerprint
+from experiments.fingerprint import fingerprint
 from experiments.interruption import Interruption
 from experiments.loops import History
-from experiments.loops.evaluation import Evaluation
+from experiments.loops.evaluation import evaluation_of
 from experiments.progress import Size, progress
 from experiments.recording import recording
 from experiments.resume import Origin
@@ -35,23 +35,34 @@ CHECKPOINTS = "checkpoints"
 
 
 class Result(NamedTuple):
-    """objective: the best monitored value; metrics: of the best weights on the test split, where there is one."""
+    """objective: the best monitored value; at_best: all metrics of that epoch.
+
+    metrics: of the best weights on the test split, where there is one.
+    """
 
     run_id: str | None
     monitored: str
     objective: float
+    at_best: dict[str, float]
     metrics: dict[str, float]
     output_dir: Path
     page: str | None
     """Where the MLflow page shows the run, below the page's address."""
 
 
-def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
+def run(
+    cfg: DictConfig,
+    output_dir: Path,
+    show: Show = silent,
+    *,
+    extra: Mapping[str, keras.callbacks.Callback] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Result:
     """Trains what `cfg` composes, from the beginning or from where the run that `cfg.resume` names was stopped.
 
     Everything is built before the tracker opens, so an error leaves no junk run.
 
-    show: told what begins.
+    show: told what begins; extra: more callbacks, by name; tags: of the run from its first moment.
     """
     origin = resume.origin(cfg, output_dir)
     built = assemble(origin.cfg, origin.threads, show)
@@ -59,10 +70,16 @@ def run(cfg: DictConfig, output_dir: Path, show: Show = silent) -> Result:
     origin = resume.checked(origin, now, output_dir)
     with locked(origin.output_dir):
         remove_stale(origin.output_dir)
-        return _train(origin, now, built, show)
+        return _train(origin, built, {**resume.identity(origin.output_dir, now), **(tags or {})}, extra or {}, show)
 
 
-def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result:
+def _train(
+    origin: Origin,
+    built: Built,
+    identity: Mapping[str, str],
+    extra: Mapping[str, keras.callbacks.Callback],
+    show: Show,
+) -> Result:
     cfg, output_dir = origin.cfg, origin.output_dir
     splits, model, part = built
     loop = build(cfg.loop)
@@ -71,10 +88,10 @@ def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result
         run_name=cfg.logging.run_name,
         output_dir=output_dir,
         run_id=origin.run_id,
-        identity=resume.identity(output_dir, now),
+        identity=identity,
     )
     interruption = Interruption()
-    watching = {**observers(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks)}
+    watching = {**observers(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
     uploads = CheckpointUploads(tracker, output_dir, every_n_minutes=cfg.checkpoint.upload_every_n_minutes)
     keeper = _keeper(cfg, built, output_dir, watching, interruption, uploads)
     start = keeper.restore()
@@ -98,7 +115,8 @@ def _train(origin: Origin, now: Fingerprint, built: Built, show: Show) -> Result
         metrics = _tested(part, history, tracker)
         _leave(cfg, model, splits, history, output_dir)
         show("delivering the run")
-    return Result(tracker.run_id, cfg.monitor.metric, best.value, metrics, output_dir, tracker.page)
+    at_best = {name: values[best.epoch] for name, values in history.items()}
+    return Result(tracker.run_id, cfg.monitor.metric, best.value, at_best, metrics, output_dir, tracker.page)
 
 
 def _keeper(
@@ -143,7 +161,7 @@ def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, 
     """Metrics of the best weights on the test split, where there is one."""
     if part.splits.test is None:
         return {}
-    tested, _ = Evaluation(part.model)(part.splits.test)
+    tested, _ = evaluation_of(part.model)(part.splits.test)
     metrics = {f"test_{name}": value for name, value in tested.items()}
     tracker.log_metrics(metrics, step=len(history["loss"]))
     return metrics
@@ -151,8 +169,9 @@ def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, 
 
 def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
     """Figures and the model of the best weights."""
-    predictions = checkpoints.best_predictions(output_dir / CHECKPOINTS)
-    figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
+    if cfg.logging.log_figures:
+        predictions = checkpoints.best_predictions(output_dir / CHECKPOINTS)
+        figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
         inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
         folder = output_dir / "model"

@@ -79,7 +79,7 @@ def test_a_refusal_is_one_line(tmp_path: Path, serve: Callable[[bytes], Any]) ->
     url = serve(CONTENT).url + "s"
     with pytest.raises(DataError) as raised:
         fetch(url, tmp_path / "file")
-    assert str(raised.value).startswith(f"{url} cannot be downloaded: 404 Client Error: Not Found")
+    assert str(raised.value).startswith(f"{url} cannot be downloaded: 404 Not Found")
     assert str(raised.value).endswith(OFFLINE)
 
 

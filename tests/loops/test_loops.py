@@ -11,7 +11,7 @@ import tensorflow as tf
 from experiments.data import Splits, from_arrays
 from experiments.errors import ConfigError
 from experiments.loops import FitLoop, Loop, Position, TapeLoop
-from experiments.loops.evaluation import Evaluation, Predictions, build_variables
+from experiments.loops.evaluation import Predictions, build_variables, evaluation_of
 from experiments.loops.tape import Batch, train_step
 from experiments.models.mlp import mlp
 
@@ -221,10 +221,23 @@ def test_a_step_that_is_no_function() -> None:
 
 def test_evaluation_is_what_keras_computes(splits: Splits) -> None:
     model = compiled(splits)
-    metrics, predictions = Evaluation(model)(splits.validation)
+    metrics, predictions = evaluation_of(model)(splits.validation)
     expected = model.evaluate(splits.validation.epoch(0), return_dict=True, verbose=0)
     assert metrics == pytest.approx(expected, rel=1e-6)
     assert predictions.outputs.shape == (9, 3)
+
+
+def test_an_evaluation_is_traced_once_for_a_compiled_model(splits: Splits) -> None:
+    model = compiled(splits)
+    first = evaluation_of(model)
+    metrics, _ = first(splits.validation)
+    assert evaluation_of(model) is first
+    model.compile(loss=model.loss, metrics=["sparse_categorical_crossentropy"])
+    build_variables(model, splits.validation)
+    assert evaluation_of(model) is not first
+    again, _ = evaluation_of(model)(splits.validation)
+    assert set(metrics) == {"loss", "accuracy"}
+    assert set(again) == {"loss", "sparse_categorical_crossentropy"}
 
 
 def test_building_variables_names_the_metrics_and_leaves_them_empty(splits: Splits) -> None:

@@ -35,6 +35,25 @@ class TensorBoard:
 
 
 @dataclass
+class Sweep:
+    sampler: Any = MISSING
+    n_trials: int = at_least(1)
+    zip: list[list[str]] = MISSING
+    exclude: list[dict[str, Any]] = MISSING
+    repeats: int = at_least(1)
+    workers: int = at_least(1)
+    preview: bool = MISSING
+    resume: str | None = MISSING
+    reuse: bool = MISSING
+    pruner: Any = MISSING
+    max_retries: int = at_least(0)
+    max_failures: int | None = at_least(1)
+    job_timeout: float | None = above(0)
+    objectives: Any = MISSING
+    storage: str | None = MISSING
+
+
+@dataclass
 class Runtime:
     precision: str = one_of("float32", "mixed_bfloat16", "mixed_float16")
     deterministic: bool | str = auto_or_bool()
@@ -95,6 +114,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     tensorboard: TensorBoard = field(default_factory=TensorBoard)
     runtime: Runtime = field(default_factory=Runtime)
+    sweep: Sweep = field(default_factory=Sweep)
     data: Any = MISSING
     model: Any = MISSING
     optimizer: Any = MISSING

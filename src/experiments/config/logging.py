@@ -31,6 +31,7 @@ class Mlflow:
     run_name: str | None = MISSING
     every_n_steps: int = at_least(1)
     log_model: bool = MISSING
+    log_figures: bool = MISSING
     tags: dict[str, str] = MISSING
     flush_timeout: float = at_least(0)
     delivery_interval: float = above(0)
@@ -46,6 +47,7 @@ class Nothing:
     run_name: str | None = MISSING
     every_n_steps: int = at_least(1)
     log_model: bool = MISSING
+    log_figures: bool = MISSING
     tags: dict[str, str] = MISSING
     tracker: NullTracker = field(default_factory=NullTracker)
 

@@ -2,16 +2,18 @@
 
 import hashlib
 import logging
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-
-import requests
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from experiments.data.progress import progress
 from experiments.errors import DataError
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 14  # all that is lost when a connection breaks
-_TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
+_TIMEOUT = 30  # seconds to connect, and between two chunks
 
 
 def download(url: str, file: Path, *, sha256: str, offline: str) -> None:
@@ -39,9 +41,9 @@ def _finish(url: str, part: Path, offline: str) -> bool:
     before = _size(part)
     try:
         _receive(url, part)
-    except requests.HTTPError as error:
-        raise DataError(f"{url} cannot be downloaded: {error}. {offline}") from error
-    except requests.RequestException as error:
+    except HTTPError as error:
+        raise DataError(f"{url} cannot be downloaded: {error.code} {error.reason}. {offline}") from error
+    except (HTTPException, OSError) as error:
         if _size(part) > before:
             return False
         raise DataError(f"{url} cannot be downloaded: {_reason(error)}. {offline}") from error
@@ -50,20 +52,28 @@ def _finish(url: str, part: Path, offline: str) -> bool:
 
 def _receive(url: str, part: Path) -> None:
     begun = _size(part)
-    headers = {"Range": f"bytes={begun}-"} if begun else {}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is left to fetch; the digest tells whether it is right
-        response.raise_for_status()
-        resumed = response.status_code == requests.codes.partial_content
-        length = response.headers.get("Content-Length")
-        offset = begun if resumed else 0
-        total = None if length is None else offset + int(length)
-        with part.open("ab" if resumed else "wb") as file, progress(f"Downloading {part.stem}", total) as advance:
-            advance(offset)
-            for chunk in response.iter_content(_CHUNK):
-                file.write(chunk)
-                advance(len(chunk))
+    wanted = Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        with urlopen(wanted, timeout=_TIMEOUT) as response:
+            _write(response, part, begun if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
+    except HTTPError as error:
+        error.close()  # it is the answer too, with its connection
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        # Nothing is left to fetch; the digest tells whether it is right.
+
+
+def _write(response: HTTPResponse, part: Path, offset: int) -> None:
+    """Appends from `offset`. Raises ConnectionError where less arrives than was announced."""
+    length = response.headers.get("Content-Length")
+    total = None if length is None else offset + int(length)
+    with part.open("ab" if offset else "wb") as file, progress(f"Downloading {part.stem}", total) as advance:
+        advance(offset)
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            advance(len(chunk))
+    if total is not None and _size(part) < total:
+        raise ConnectionError(f"the connection broke off after {_size(part)} of {total} bytes")
 
 
 def _size(file: Path) -> int:
@@ -75,6 +85,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _reason(error: requests.RequestException) -> str:
-    kinds = {requests.Timeout: "the server does not answer", requests.ConnectionError: "the server is not reachable"}
-    return next((words for kind, words in kinds.items() if isinstance(error, kind)), str(error))
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    kinds = {TimeoutError: "the server does not answer", ConnectionRefusedError: "the server is not reachable"}
+    return next((words for kind, words in kinds.items() if isinstance(cause, kind)), str(cause))

@@ -7,7 +7,7 @@ import keras
 
 from experiments.data.base import Split
 from experiments.loops.base import History, Position
-from experiments.loops.evaluation import Evaluation, Predictions
+from experiments.loops.evaluation import Predictions, evaluation_of
 
 Logs = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ class Observers(keras.callbacks.CallbackList):
         self._start = start
         self._steps = steps
         self._validation = validation
-        self._evaluation = Evaluation(model)
+        self._evaluation = evaluation_of(model)
         self._training = False
 
     @property

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from experiments.errors import TrackingError
+from experiments.errors import StoppedRun, TrackingError
 from experiments.masking import mask
 from experiments.tracking.heartbeat import Heartbeat
 from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
@@ -109,7 +109,8 @@ class MlflowTracker:
                 thread.stop()
         status = _status(error)
         written = self._write_end(error, status)
-        self._finish_delivery(at_most=KILLED_SECONDS if status == "KILLED" else None)
+        interrupted = error is not None and not isinstance(error, Exception)
+        self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
         if not written and self._sink is not None:
             self._sink.end(status)
 
@@ -221,7 +222,9 @@ class MlflowTracker:
     def _write_end(self, error: BaseException | None, status: str) -> bool:
         """False on a full disk, told but not raised: that would hide what ended the run."""
         try:
-            if isinstance(error, Exception):
+            if isinstance(error, StoppedRun):
+                self.set_tags({"stopped": str(error)})
+            elif isinstance(error, Exception):
                 self._record_failure(error)
             self._journal.append("end", status=status)
             self._journal.close()
@@ -266,7 +269,7 @@ def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
 def _status(error: BaseException | None) -> str:
     if error is None:
         return "FINISHED"
-    return "FAILED" if isinstance(error, Exception) else "KILLED"
+    return "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedRun) else "KILLED"
 
 
 def _dataset_fields(spec: "DataSpec", context: str) -> dict[str, object]:

@@ -1,0 +1,82 @@
+"""Sweeps of tiny jobs: what a job costs beside its training, and the whole beside one process of plain Keras a job."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from measurement import DIGITS, HERE, run
+
+JOBS, TIMED_ALONE = 24, 4
+SECONDS_BOUND, SPEED_BOUND, WORKERS_BOUND = 0.5, 10, 1.5
+TINY = [*DIGITS, "epochs=1", "progress=none", "logging.log_model=false", "logging.log_figures=false"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        show_overhead(folder)
+        two = swept(folder, "sweep.workers=2", "hydra/launcher=joblib", "runtime.threads=1")
+        one = swept(folder, "sweep.workers=1", "hydra/launcher=joblib", "runtime.threads=1")
+        print(f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND})")
+        alone = [run([sys.executable, str(HERE / "bare_digits.py"), str(seed)], folder) for seed in range(TIMED_ALONE)]
+        plain = JOBS * sum(alone) / TIMED_ALONE
+        print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, from {TIMED_ALONE} of them")
+        print(f"sweeps: {JOBS} jobs in {two:.0f} s, {plain / two:.1f} times as fast (bound {SPEED_BOUND})")
+
+
+def swept(folder: Path, *words: str) -> float:
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        seeds = ",".join(map(str, range(JOBS)))
+        return run([sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *words], Path(own))
+
+
+def show_overhead(folder: Path) -> None:
+    """Seconds of a job in a warm process with all that a run keeps, and of building, tracing and training alone."""
+    from turns import start
+
+    start()
+    jobs = median_seconds(lambda seed: in_sweep(folder, seed))
+    alone = median_seconds(trained)
+    print(f"  a job in a warm worker: {jobs:.2f} s, of which building, tracing and training are {alone:.2f} s")
+    print(f"sweeps: overhead of a job {jobs - alone:.2f} s (bound {SECONDS_BOUND} s)")
+
+
+def median_seconds(job: Callable[[int], None]) -> float:
+    taken = []
+    for seed in range(JOBS // 2):
+        began = time.perf_counter()
+        job(seed)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]
+
+
+def in_sweep(folder: Path, seed: int) -> None:
+    from turns import composed
+
+    from experiments.run import run as run_once
+    from experiments.sweeps.task import forgotten_at_the_end
+
+    cfg = composed(*TINY, f"seed={seed}", f"logging.tracking_uri=sqlite:///{folder}/mlflow.db", "logging.run_name=job")
+    with forgotten_at_the_end():
+        run_once(cfg, Path(tempfile.mkdtemp(dir=folder)))
+
+
+def trained(seed: int) -> None:
+    from turns import composed
+
+    from experiments.assembly import assemble
+    from experiments.build import build
+    from experiments.loops import Position
+    from experiments.stages import silent
+    from experiments.sweeps.task import forgotten_at_the_end
+
+    cfg = composed(*TINY, f"seed={seed}", "logging=none")
+    with forgotten_at_the_end():
+        built = assemble(cfg, None, silent)
+        build(cfg.loop)(*built.part, epochs=1, start=Position(), callbacks=[])
+
+
+if __name__ == "__main__":
+    main()

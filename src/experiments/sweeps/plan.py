@@ -1,0 +1,190 @@
+"""The plan of a sweep: what varies, and every config as it was composed when the sweep began."""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from experiments.config import check
+from experiments.errors import ConfigError
+from experiments.explain import EXPLAINED
+from experiments.explain import words as explained
+from experiments.fingerprint import code_digest
+from experiments.sweeps.space import Cell, Dimension, dimensions, excluder, fixed, grid, words
+
+PLAN = "plan.pkl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """typed: all words; fixed: those that all jobs share.
+
+    composing: keys that choose what is composed; bases: configs by such words.
+
+    Editing `conf/` changes no job: values are put into configs that were composed when the sweep began.
+    code: the digest of what they name, which may change all the same; objectives: metric -> "min" or "max".
+    """
+
+    typed: tuple[str, ...]
+    space: tuple[Dimension, ...]
+    fixed: tuple[str, ...]
+    composing: frozenset[str]
+    settings: DictConfig
+    logging: DictConfig
+    monitor: DictConfig
+    objectives: Mapping[str, str]
+    code: str
+    bases: Mapping[tuple[str, ...], DictConfig] = field(repr=False)
+
+    def cells(self) -> list[Cell]:
+        """Of a grid; a sampler makes its own."""
+        return [cell for cell in grid(self.space) if not self.excludes(cell)]
+
+    def jobs(self) -> list[tuple[Cell, int]]:
+        """(cell, repeat) of every job of a grid, in order."""
+        return [(cell, repeat) for cell in self.cells() for repeat in range(self.settings.repeats)]
+
+    def lines(self) -> list[str]:
+        """The plan for people: what is shared, and what varies."""
+        shared = f"all jobs: {' '.join(self.fixed)}"
+        if self.settings.sampler == "grid":
+            return [shared, *(f"#{number} {' '.join(self.words(*job))}" for number, job in enumerate(self.jobs()))]
+        return [shared, *(f"{dimension.name}: {dimension.interval or dimension.labels}" for dimension in self.space)]
+
+    def excludes(self, cell: Cell) -> bool:
+        return excluder(self.settings.exclude)(words(self.space, cell))
+
+    def words(self, cell: Cell, repeat: int = 0) -> list[str]:
+        """What would be typed to run the job alone, without what all jobs share."""
+        return [*words(self.space, cell), *([f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else [])]
+
+    def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
+        """Of one job, with its `hydra` node."""
+        typed = self.words(cell, repeat)
+        cfg = self.bases[tuple(word for word in typed if _key(word) in self.composing)].copy()
+        for word in typed:
+            if _key(word) not in self.composing:
+                OmegaConf.update(cfg, _key(word), _value(word), merge=True)
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.overrides.task = [*self.fixed, *typed]
+        return cfg
+
+    def _seed(self, repeat: int) -> int:
+        first = next(iter(self.bases.values())).seed
+        return int(first) + repeat
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{PLAN}.tmp"
+        temporary.write_bytes(pickle.dumps(self))
+        temporary.replace(folder / PLAN)
+
+
+def load_plan(folder: Path) -> Plan:
+    plan: Plan = pickle.loads((folder / PLAN).read_bytes())
+    return plan
+
+
+def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig, loader: ConfigLoader) -> Plan:
+    """Composes and checks every job that can be known now, so that a typo in the last one is found at once.
+
+    arguments: as typed; where a key is there twice the last counts. Raises ConfigError that names the job.
+    """
+    overrides = list(
+        {o.key_or_group: o for o in OverridesParser.create(loader).parse_overrides(list(arguments))}.values()
+    )
+    space = tuple(dimensions(overrides, settings.zip))
+    shared = tuple(fixed(overrides))
+    keys = {_key(word) for dimension in space for choice in dimension.choices for word in choice}
+    composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
+    bases = {words: _composed(loader, master, [*shared, *words]) for words in _base_words(space, composing)}
+    objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
+    plan = Plan(
+        tuple(arguments),
+        space,
+        shared,
+        composing,
+        settings,
+        master.logging,
+        master.monitor,
+        objectives,
+        _code(bases),
+        bases,
+    )
+    _check(plan)
+    return plan
+
+
+def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
+    """metric -> min or max; empty where none are named."""
+    settings = settings or {}
+    wrong = {metric: way for metric, way in settings.items() if way not in ("min", "max")}
+    if wrong:
+        metric, way = next(iter(wrong.items()))
+        raise ConfigError(f"sweep.objectives.{metric}={way}: expected min or max. Change it.")
+    return dict(settings)
+
+
+def _code(bases: Mapping[tuple[str, ...], DictConfig]) -> str:
+    return " ".join(sorted({code_digest(_without_hydra(cfg)) for cfg in bases.values()}))
+
+
+def code_has_changed(plan: Plan) -> bool:
+    """Since the sweep was planned: jobs that are left would not be like those that are done."""
+    return plan.code != _code(plan.bases)
+
+
+def _base_words(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    """The words that choose what is composed, in every combination."""
+    parts = [
+        [tuple(word for word in choice if _key(word) in composing) for choice in dimension.choices] or [()]
+        for dimension in space
+    ]
+    for combination in product(*(dict.fromkeys(part) for part in parts)):
+        yield tuple(word for part in combination for word in part)
+
+
+def _composed(loader: ConfigLoader, master: DictConfig, words: list[str]) -> DictConfig:
+    try:
+        return loader.load_sweep_config(master, words)
+    except EXPLAINED as error:
+        raise ConfigError(f"the job {' '.join(words)} cannot be composed: {explained(error)}") from error
+
+
+def _check(plan: Plan) -> None:
+    if plan.settings.sampler == "grid":
+        configs = [(plan.words(cell), plan.config(cell)) for cell in plan.cells()]
+    else:
+        configs = [(list(words), cfg.copy()) for words, cfg in plan.bases.items()]
+    if not configs:
+        raise ConfigError("sweep.exclude leaves no job: expected one at least. Loosen its rules.")
+    before = HydraConfig.instance().cfg
+    for typed, cfg in configs:
+        HydraConfig.instance().set_config(cfg)
+        try:
+            check(_without_hydra(cfg))
+        except ConfigError as error:
+            raise ConfigError(f"the job {' '.join(typed)} cannot run: {error}") from error
+        finally:
+            HydraConfig.instance().cfg = before
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    found = cfg.copy()
+    with open_dict(found):
+        del found["hydra"]
+    return found
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def _value(word: str) -> object:
+    return OverridesParser.create().parse_override(word).value()

@@ -1,0 +1,151 @@
+"""What a sweep has found: a table, the best job, statistics over repeats, figures, and what failed."""
+
+import csv
+import logging
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from optuna import visualization
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from scipy import stats  # scikit-learn brings it
+
+from experiments.sweeps.parent import Parent
+from experiments.sweeps.plan import Plan
+from experiments.sweeps.study import Queue
+
+FOLDER = "summary"
+CONFIDENCE = 0.95
+LAST_LINES = 20
+HIDDEN = ("epochs", "repeat", "run_id", "error")
+"""Columns of the file that a terminal has no room for."""
+logger = logging.getLogger(__name__)
+
+
+def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
+    """Writes and shows the summary; returns the number of failed jobs."""
+    output = folder / FOLDER
+    output.mkdir(exist_ok=True)
+    jobs = dict(sorted(queue.jobs().items()))
+    names = list(plan.objectives)
+    rows = [_row(number, trial, names) for number, trial in jobs.items()]
+    _write_csv(output / "jobs.csv", rows)
+    if plan.settings.repeats > 1:
+        _write_csv(output / "cells.csv", list(_cells(plan, jobs)))
+    best = _best(jobs, queue)
+    if best is not None:
+        _draw(queue, output, names)
+    failed = [row for row in rows if row["state"] == "FAIL"]
+    _write_failures(output / "failures.txt", failed, folder)
+    _show(rows, names, best)
+    if best is not None:
+        print(f"\nbest     #{best} {' '.join(plan.words(jobs[best].params, jobs[best].user_attrs['repeat']))}")
+    print(f"summary  {output}")
+    values = {} if best is None else {"best": jobs[best].values[0]}
+    parent.log(output, values, {} if best is None else {"best job": f"#{best} run {jobs[best].user_attrs['run_id']}"})
+    return len(failed)
+
+
+def _row(number: int, trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
+    values = dict(zip(names, trial.values or [math.nan] * len(names), strict=True))
+    seconds = trial.duration.total_seconds() if trial.duration else math.nan
+    kept = {key: trial.user_attrs.get(key, "") for key in ("repeat", "run_id", "error")}
+    if trial.state == TrialState.FAIL and not kept["error"]:
+        kept["error"] = "its process was killed"
+    taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
+    return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["job"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_failures(path: Path, failed: list[dict[str, Any]], folder: Path) -> None:
+    """What went wrong in each, and the last lines of its log."""
+    path.unlink(missing_ok=True)  # of an earlier start
+    for row in failed:
+        log = folder / str(row["job"]) / "train.log"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join([f"#{row['job']} failed: {row['error']}", *lines[-LAST_LINES:], "", ""]))
+
+
+def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]:
+    """Mean, standard deviation and t-interval of each cell's repeats; incomplete where not all are finished."""
+    grouped: dict[tuple[Any, ...], list[FrozenTrial]] = {}
+    for trial in jobs.values():
+        grouped.setdefault(tuple(trial.params.items()), []).append(trial)
+    for params, trials in grouped.items():
+        values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        mean = statistics.fmean(values) if values else math.nan
+        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * deviation / math.sqrt(len(values)) if values else 0
+        complete = "yes" if len(values) == plan.settings.repeats else f"no, {len(values)} of {plan.settings.repeats}"
+        yield {
+            **dict(params),
+            "mean": mean,
+            "standard deviation": deviation,
+            "low": mean - half,
+            "high": mean + half,
+            "complete": complete,
+        }
+
+
+def _best(jobs: dict[int, FrozenTrial], queue: Queue) -> int | None:
+    """By the first objective."""
+    sign = 1 if queue.study.directions[0].name == "MAXIMIZE" else -1
+    done = {number: trial for number, trial in jobs.items() if trial.state == TrialState.COMPLETE}
+    return max(done, key=lambda number: sign * done[number].values[0], default=None)
+
+
+def _draw(queue: Queue, output: Path, names: list[str]) -> None:
+    """Of the first objective."""
+    drawn: dict[str, Callable[..., Any]] = {
+        "history": visualization.matplotlib.plot_optimization_history,
+        "parallel_coordinates": visualization.matplotlib.plot_parallel_coordinate,
+        "slice": visualization.matplotlib.plot_slice,
+        "importance": visualization.matplotlib.plot_param_importances,
+    }
+    for name, draw in drawn.items():
+        try:
+            with warnings.catch_warnings():
+                # Of few jobs, or of equal values: the figure shows as much.
+                warnings.simplefilter("ignore")
+                draw(queue.study, target=lambda trial: trial.values[0], target_name=names[0])
+        except (ValueError, RuntimeError) as reason:
+            logger.info("No figure of %s: %s", name, reason)
+            continue
+        pyplot.gcf().savefig(output / f"{name}.png", bbox_inches="tight")
+        pyplot.close("all")
+
+
+def _show(rows: list[dict[str, Any]], names: list[str], best: int | None) -> None:
+    columns = [name for name in (rows[0] if rows else {}) if name not in HIDDEN]
+    table = Table(*(_short(name, columns) for name in columns))
+    for row in rows:
+        cells = [f"{row[name]:.4f}" if name in names else f"{row[name]}" for name in columns]
+        table.add_row(*cells, style="bold" if row["job"] == best else None)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row["error"]:
+            console.print(f"#{row['job']} failed: {row['error']}", highlight=False, soft_wrap=True)
+
+
+def _short(name: str, names: list[str]) -> str:
+    """The last part of a key, where no other one ends like it."""
+    last = name.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name

@@ -1,0 +1,107 @@
+"""One sweep, read once from top to bottom."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict, read_write
+
+from experiments.errors import ConfigError, ExperimentError
+from experiments.run_lock import locked
+from experiments.sweeps.parent import Parent
+from experiments.sweeps.plan import Plan, code_has_changed, make_plan
+from experiments.sweeps.preview import show_plan
+from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
+from experiments.sweeps.study import Queue, check_sampler
+from experiments.sweeps.study_file import drop_torn_line, require_whole
+from experiments.sweeps.summary import summarize
+from experiments.sweeps.worker import Worker, nobody_else
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> None:
+    """Plans, queues and runs the jobs, then sums them up. Raises ExperimentError at the end where jobs failed.
+
+    config: composed without what varies.
+    """
+    _check_launcher(config)
+    folder, plan = _planned(arguments, config, context)
+    if config.sweep.preview:
+        show_plan(plan, Queue(folder, plan).jobs() if config.sweep.resume else {})
+        return
+    with locked(folder), Parent(plan, folder) as parent:
+        queue = _filled(folder, plan)
+        _work(Worker(folder, context, parent.run_id), queue, config)
+        failures = summarize(queue, plan, folder, parent)
+    if failures:
+        jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
+        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and try {them} again by sweep.resume=last.")
+
+
+def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> tuple[Path, Plan]:
+    if config.sweep.resume is None:
+        folder = new_sweep(config)
+        plan = make_plan(arguments, config.sweep, config, context.config_loader)
+        check_sampler(plan)
+        return folder, plan
+    folder = stopped_sweep(config, config.sweep.resume)
+    plan = resumed_plan(folder, arguments)
+    require_whole(folder)
+    if code_has_changed(plan):
+        logger.warning("The code has changed since this sweep began: the jobs that are left run with the new one.")
+    return folder, plan
+
+
+def _filled(folder: Path, plan: Plan) -> Queue:
+    with nobody_else(folder):
+        plan.save(folder)
+        drop_torn_line(folder)
+        queue = Queue(folder, plan)
+        queue.fill()
+    return queue
+
+
+def _work(worker: Worker, queue: Queue, config: DictConfig) -> None:
+    """Lets workers empty the queue. Where one was killed, its jobs run again at the end, alone: the others go on."""
+    count = config.sweep.workers
+    while True:
+        try:
+            _launch(worker, config, count)
+        except ExperimentError:
+            raise
+        except Exception as error:
+            if not queue.put_aside():
+                raise
+            logger.warning("A worker was killed (%s): its jobs are tried again.", str(error).partition(".")[0])
+        else:
+            if not queue.queue_one_put_aside():
+                return
+            count = 1
+
+
+def _launch(worker: Worker, config: DictConfig, count: int) -> None:
+    """Asks the launcher for processes; each takes jobs until none is left."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(worker.folder), "workers/${hydra.job.num}"
+        # The launcher would tell of its workers as of jobs.
+        config.hydra.hydra_logging.root.level = "WARNING"
+        if "n_jobs" in config.hydra.launcher:
+            # With one, joblib would run it in this process, which has to outlive its workers.
+            config.hydra.launcher.n_jobs = max(2, count)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.context, task_function=worker, config=config
+    )
+    for returned in launcher.launch([[] for _ in range(count)], initial_job_idx=0):
+        _ = returned.return_value  # raises what ended the worker itself
+
+
+def _check_launcher(config: DictConfig) -> None:
+    if config.sweep.workers > 1 and config.hydra.launcher._target_.endswith("BasicLauncher"):
+        raise ConfigError(
+            f"sweep.workers={config.sweep.workers} needs a launcher of several processes: expected "
+            "hydra/launcher=joblib, ray or submitit, received basic. Add hydra/launcher=joblib "
+            "(pip install 'experiments[joblib]')."
+        )

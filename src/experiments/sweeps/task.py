@@ -1,0 +1,125 @@
+"""The training of one job of a sweep, as Hydra's `run_job` calls it."""
+
+import faulthandler
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.errors import ConfigError, ExperimentError, StoppedRun, near
+from experiments.explain import EXPLAINED, words
+
+if TYPE_CHECKING:
+    from experiments.run import Result
+    from experiments.sweeps.study import Job
+
+SWEEP, JOB, REPEAT, CELL = "sweep", "sweep.job", "sweep.repeat", "sweep.cell"
+"""Tags of a job's run: the first two find it again, all of them make a lost queue anew."""
+GRACE_SECONDS = 60
+logger = logging.getLogger(__name__)
+
+
+class JobTimeoutError(ExperimentError):
+    """A job that took longer than `sweep.job_timeout`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """folder: of the sweep; parent: its run's id, where there is one; timeout: in seconds; reuse: of equal runs."""
+
+    job: "Job"
+    folder: Path
+    parent: str | None
+    timeout: float | None
+    objectives: list[str]
+    reuse: bool
+
+    def __call__(self, cfg: DictConfig) -> list[float]:
+        try:
+            with _at_most(self.timeout), forgotten_at_the_end():
+                result = self._train(cfg)
+        except StoppedRun:
+            raise
+        except EXPLAINED as error:
+            logger.error("error: %s", words(error))
+            raise
+        except Exception:
+            logger.exception("This job failed")
+            raise
+        self.job.trial.set_user_attr("run_id", result.run_id)
+        return self._values(result)
+
+    def _values(self, result: "Result") -> list[float]:
+        """Of the objectives, at the best epoch by the monitor."""
+        for name in self.objectives:
+            if name not in result.at_best:
+                raise ConfigError(f"sweep.objectives.{name} is not a metric of this run. {near(name, result.at_best)}")
+        return [result.at_best[name] for name in self.objectives]
+
+    def _train(self, cfg: DictConfig) -> "Result":
+        from experiments.loading import loading
+        from experiments.quiet import quiet_start
+
+        with quiet_start(), loading():
+            from experiments.run import run
+            from experiments.sweeps import earlier
+            from experiments.sweeps.pruning import watching
+        tags, output_dir = self._tags(), Path(HydraConfig.get().runtime.output_dir)
+        begun = earlier.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
+        reused = begun if begun is not None and begun.info.status == "FINISHED" else None
+        if reused is None and self.reuse:
+            reused = earlier.of_this_config(cfg)
+        if reused is not None:
+            logger.info("taken from run %s, which is the same", reused.info.run_id)
+            return earlier.result(reused, cfg, output_dir)
+        cfg.resume = None if begun is None else begun.info.run_id
+        return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags)
+
+    def _tags(self) -> Mapping[str, str]:
+        parent = {} if self.parent is None else {"mlflow.parentRunId": self.parent}
+        job = self.job
+        place = {JOB: str(job.number), REPEAT: str(job.repeat), CELL: json.dumps(job.cell)}
+        return {**parent, SWEEP: self.folder.name, **place}
+
+
+@contextmanager
+def forgotten_at_the_end() -> Iterator[None]:
+    """So that memory does not grow from job to job."""
+    try:
+        yield
+    finally:
+        if "tensorflow" in sys.modules:
+            from experiments.sweeps.forgetting import forget_job
+
+            forget_job()
+
+
+@contextmanager
+def _at_most(seconds: float | None) -> Iterator[None]:
+    """Raises JobTimeoutError in a block that takes longer."""
+    if seconds is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise JobTimeoutError(f"the job took longer than sweep.job_timeout={seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # What hangs outside of Python hears no exception: then the process ends, and says where it was.
+    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

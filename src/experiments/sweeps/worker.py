@@ -1,0 +1,133 @@
+"""One process of a sweep: takes a job from the queue, runs it, and takes the next, until nothing waits."""
+
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict, read_write
+
+from experiments.errors import ExperimentError, StoppedRun
+from experiments.explain import words
+from experiments.sweeps.task import Task
+
+if TYPE_CHECKING:
+    from experiments.sweeps.plan import Plan
+    from experiments.sweeps.study import Job, Queue
+
+WORKERS = "workers.lock"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What the launcher runs in each process. folder: of the sweep; parent: its run's id, where there is one."""
+
+    folder: Path
+    context: HydraContext
+    parent: str | None
+
+    def __call__(self, cfg: DictConfig) -> int:
+        """Returns the number of jobs it ran."""
+        del cfg  # of the worker itself: each job has its own
+        # The log of a job on a full disk: the job's own error says so.
+        logging.raiseExceptions = False
+        with (self.folder / WORKERS).open("a") as lock:
+            # Held until the process ends, however it does.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            return self._work()
+
+    def _work(self) -> int:
+        from experiments.sweeps.plan import load_plan
+        from experiments.sweeps.study import Queue
+
+        plan = load_plan(self.folder)
+        _take_gpu(HydraConfig.get().job.num)
+        queue = Queue(self.folder, plan)
+        count = 0
+        while not _too_many_failures(queue, plan) and (job := queue.take()) is not None:
+            self._run(job, plan, queue)
+            count += 1
+        return count
+
+    def _run(self, job: "Job", plan: "Plan", queue: "Queue") -> None:
+        cfg = self._config(job, plan)
+        label = f"#{job.number} {' '.join(plan.words(job.cell, job.repeat))}"
+        _say(label)
+        began = time.monotonic()
+        done: JobReturn = run_job(
+            hydra_context=self.context,
+            task_function=Task(
+                job,
+                self.folder,
+                self.parent,
+                timeout=plan.settings.job_timeout,
+                objectives=list(plan.objectives),
+                reuse=plan.settings.reuse,
+            ),
+            config=cfg,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        seconds = time.monotonic() - began
+        error = done._return_value if isinstance(done._return_value, Exception) else None
+        if error is None:
+            queue.finished(job, done.return_value)
+            _say(f"{label}: {', '.join(f'{value:.4f}' for value in done.return_value)} ({seconds:.0f} s)")
+        elif isinstance(error, StoppedRun):
+            queue.pruned(job)
+            _say(f"{label}: {error} ({seconds:.0f} s)")
+        else:
+            queue.failed(job, words(error) or type(error).__name__)
+            _say(f"{label} failed: {words(error) or type(error).__name__}")
+
+    def _config(self, job: "Job", plan: "Plan") -> DictConfig:
+        cfg = plan.config(job.cell, job.repeat)
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(self.folder), str(job.number)
+            cfg.hydra.job.id = cfg.hydra.job.num = job.number
+        # The graph of one job stands for all: recording it takes longer than a tiny job.
+        cfg.tensorboard.graph = cfg.tensorboard.graph and job.number == 0
+        if plan.settings.workers > 1:
+            cfg.progress = "none"
+            if cfg.runtime.threads is None:
+                cfg.runtime.threads = max(1, len(os.sched_getaffinity(0)) // plan.settings.workers)
+        return cfg
+
+
+def _say(line: str) -> None:
+    """To the terminal alone: the log file that is open belongs to one job."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def nobody_else(folder: Path) -> Iterator[None]:
+    """Raises ExperimentError where workers of an earlier start still run."""
+    with (folder / WORKERS).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExperimentError(
+                f"processes of the sweep in {folder} still work: expected that they had ended. Wait, or stop them."
+            ) from error
+        yield
+
+
+def _take_gpu(worker: int) -> None:
+    """Each worker its own where there are several, unless the person has chosen; before TensorFlow looks."""
+    gpus = sorted(path.name for path in Path("/proc/driver/nvidia/gpus").glob("*"))
+    if len(gpus) > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(worker % len(gpus))
+
+
+def _too_many_failures(queue: "Queue", plan: "Plan") -> bool:
+    bound: Any = plan.settings.max_failures
+    return bound is not None and queue.failures() >= bound

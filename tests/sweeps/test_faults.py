@@ -1,0 +1,187 @@
+"""What can happen to a sweep: killed as a whole or in part, a job that hangs or takes all memory, a full disk."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tests.trainings import Trainings, assert_same_bits, output
+
+pytestmark = pytest.mark.slow
+TINY = [
+    *("-m", "data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=3", "progress=none"),
+    *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=1", "logging.log_model=false"),
+    *("logging.log_figures=false", "tensorboard.graph=false", "logging.system_metrics=false", "hydra.sweep.dir=swept"),
+]
+ON = ["-m", "sweep.resume=last", "hydra.sweep.dir=swept"]
+STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
+OWN = """
+import os
+import signal
+import time
+from pathlib import Path
+
+import keras
+
+
+class Trouble(keras.callbacks.Callback):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.kind == "killed" or (self.kind == "once" and not Path("once.mark").exists()):
+            Path("once.mark").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "memory":
+            bytearray(1 << 50)
+        if self.kind == "hangs":
+            time.sleep(600)
+"""
+TROUBLE = "+callbacks.trouble._target_=own.Trouble"
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "swept" / "summary" / "jobs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def statuses(folder: Path) -> dict[str, list[str]]:
+    """Number of a job -> of its runs; of the sweep itself under an empty one."""
+    found: dict[str, list[str]] = {}
+    for run in MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"]):
+        found.setdefault(run.data.tags.get("sweep.job", ""), []).append(run.info.status)
+    return found
+
+
+FINISHED = {number: ["FINISHED"] for number in ("", "0", "1", "2")}
+
+
+@pytest.fixture(scope="module")
+def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert trainings.train(folder, *TINY, "seed=1,2,3") == 0, output(folder)
+    return folder / "swept"
+
+
+def test_a_sweep_that_is_killed_goes_on_within_its_job(trainings: Trainings, whole: Path, tmp_path: Path) -> None:
+    fault = {"call": STEP, "number": 30, "when": "before"}
+    assert trainings.train(tmp_path, *TINY, "seed=1,2,3", fault=fault) == -9
+    assert statuses(tmp_path) == {
+        "": ["RUNNING"],
+        "0": ["FINISHED"],
+        "1": ["RUNNING"],
+    }
+    assert trainings.train(tmp_path, *ON) == 0, output(tmp_path)
+    assert statuses(tmp_path) == FINISHED
+    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE"] * 3
+    for number in "012":
+        mine, theirs = (folder / number / "checkpoints" for folder in (tmp_path / "swept", whole))
+        assert_same_bits(mine, theirs)
+
+
+def test_the_doctor_ends_the_run_of_a_sweep_that_was_killed(trainings: Trainings, tmp_path: Path) -> None:
+    assert trainings.train(tmp_path, *TINY, "seed=1,2", fault={"call": STEP, "number": 3, "when": "before"}) == -9
+    command = [sys.executable, "-m", "experiments.doctor", "fix=true", "folders=[swept]"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"]}
+
+
+def test_a_job_that_hangs_or_takes_all_memory_spoils_no_other(trainings: Trainings, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    words = [TROUBLE, "+callbacks.trouble.kind=hangs,memory,none", "sweep.job_timeout=10"]
+    assert trainings.train(tmp_path, *TINY, *words) == 1, output(tmp_path)
+    hangs, memory, none = rows(tmp_path)
+    assert (hangs["state"], hangs["error"]) == ("FAIL", "the job took longer than sweep.job_timeout=10 s")
+    assert memory["state"] == "FAIL"
+    assert "MemoryError" in memory["error"]
+    assert none["state"] == "COMPLETE"
+
+
+def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
+    """As the kernel does where memory is short: one job's process always, another's once."""
+    (tmp_path / "own.py").write_text(OWN)
+    words = [TROUBLE, "+callbacks.trouble.kind=once,killed,none", "sweep.workers=2", "hydra/launcher=joblib"]
+    command = [sys.executable, "-m", "experiments.train", *TINY, *words, "sweep.max_retries=0"]
+    own = {**environment(), "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=own)
+    assert done.returncode == 1, done.stderr
+    assert "A worker was killed" in done.stdout
+    found = {row["+callbacks.trouble.kind"]: (row["state"], row["error"]) for row in rows(tmp_path)}
+    assert found == {
+        "once": ("COMPLETE", ""),
+        "killed": ("FAIL", "its process was killed"),
+        "none": ("COMPLETE", ""),
+    }
+    assert {number: len(each) for number, each in statuses(tmp_path).items()} == dict.fromkeys(FINISHED, 1)
+
+
+def environment() -> dict[str, str]:
+    """MLflow leaves the store of an earlier test of this process in it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Half a megabyte, as the output folder of the second job."""
+    folder = tmp_path / "swept" / "1"
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system of its own: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_full_in_one_job(trainings: Trainings, full_disk: Path, whole: Path) -> None:
+    folder = full_disk.parents[1]
+    assert trainings.train(folder, *TINY, "checkpoint.max_to_keep=99", "seed=1,2,3") == 1
+    found = rows(folder)
+    assert [row["state"] for row in found] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "No space left on device" in found[1]["error"]
+    subprocess.run(["mount", "-o", "remount,size=300m", full_disk], check=True)
+    assert trainings.train(folder, *ON) == 0, output(folder)
+    assert [row["state"] for row in rows(folder)] == ["COMPLETE"] * 3
+    assert_same_bits(full_disk / "checkpoints", whole / "1" / "checkpoints")
+
+
+def test_two_sweeps_that_begin_together_on_one_store(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.train", *TINY[:-1], "seed=1,2"]
+    own = environment()
+    both = [
+        subprocess.Popen([*command, f"hydra.sweep.dir={name}"], cwd=tmp_path, env=own, stderr=subprocess.PIPE)
+        for name in ("one", "other")
+    ]
+    for process in both:
+        _, said = process.communicate()
+        assert process.returncode == 0, said.decode()
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert sorted(run.data.tags["sweep"] for run in found) == ["one"] * 3 + ["other"] * 3
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_a_damaged_queue_is_made_anew(trainings: Trainings, tmp_path: Path) -> None:
+    fault = {"call": STEP, "number": 35, "when": "before"}
+    assert trainings.train(tmp_path, *TINY, "seed=1,2,3", "optimizer.learning_rate=0.01", fault=fault) == -9
+    study = tmp_path / "swept" / "study.journal"
+    lines = study.read_bytes().splitlines(keepends=True)
+    study.write_bytes(b"".join([*lines[:3], lines[3][:5] + b"\n", *lines[4:]]))
+    assert trainings.train(tmp_path, *ON) == 1
+    said = output(tmp_path).splitlines()[-1]
+    assert said == (
+        f"error: the queue {study} is damaged: expected an event in line 4, received something else. Make it anew from "
+        f"the runs in the store: python -m experiments.doctor fix=true folders=['{study.parent}']"
+    )
+    command = said.partition("python ")[2].replace("'", "").split()
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "made anew from 2 runs in the store" in " ".join(done.stdout.split())
+    assert trainings.train(tmp_path, *ON) == 0, output(tmp_path)
+    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE"] * 3
+    assert statuses(tmp_path) == FINISHED

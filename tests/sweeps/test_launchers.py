@@ -1,0 +1,67 @@
+"""The same sweep through each launcher of several processes, stopped by a failing job and gone on with."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.slow
+TINY = [
+    *("-m", "data=digits", "data.limit=100", "model=mlp", "epochs=1", "progress=none", "hydra.sweep.dir=swept"),
+    *("logging.log_model=false", "logging.log_figures=false", "tensorboard.graph=false"),
+    *("logging.system_metrics=false", "+callbacks.once._target_=own.FailOnce", "+callbacks.once.mark=a,b"),
+]
+OWN = """
+from pathlib import Path
+
+import keras
+
+
+class FailOnce(keras.callbacks.Callback):
+    def __init__(self, mark):
+        super().__init__()
+        self.mark = Path(mark)
+
+    def on_train_begin(self, logs=None):
+        if self.mark.name == "b" and not self.mark.exists():
+            self.mark.touch()
+            raise RuntimeError("this once")
+"""
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "submitit_local"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_sweep_that_failed_goes_on(launcher: str, tmp_path: Path) -> None:
+    package, option = LAUNCHERS[launcher]
+    pytest.importorskip(package)
+    (tmp_path / "own.py").write_text(OWN)
+    # Workers start in folders of their own.
+    words = [f"+callbacks.once.mark={tmp_path}/a,{tmp_path}/b" if "mark" in word else word for word in TINY]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    own["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    def train(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "experiments.train", *more, f"hydra/launcher={option}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=own)
+
+    first = train(*words, "sweep.workers=2")
+    assert first.returncode == 1, first.stderr
+    assert states(tmp_path) == ["COMPLETE", "FAIL"]
+    second = train("-m", "sweep.resume=last", "hydra.sweep.dir=swept", "sweep.workers=1")
+    assert second.returncode == 0, second.stderr
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE"]
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert [run.info.status for run in found] == ["FINISHED"] * 3
+
+
+def states(folder: Path) -> list[str]:
+    with (folder / "swept" / "summary" / "jobs.csv").open() as file:
+        return [row["state"] for row in csv.DictReader(file)]

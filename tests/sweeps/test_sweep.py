@@ -1,0 +1,224 @@
+"""Sweeps as a person starts them, in this process."""
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from experiments.doors import enter
+from experiments.train import main
+
+pytestmark = pytest.mark.slow
+TINY = ("data=digits", "data.limit=200", "model=mlp", "epochs=1", "progress=none", "logging.log_model=false")
+Sweep = Callable[..., str | int | None]
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
+    """Calls the command in an empty folder; gives what it exits with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def call(*words: str) -> str | int | None:
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *TINY, *words])
+        GlobalHydra.instance().clear()
+        try:
+            enter(main, "config")
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return call
+
+
+def folder(root: Path) -> Path:
+    (found,) = root.glob("multirun/*/*")
+    return found
+
+
+def rows(root: Path, name: str = "jobs") -> list[dict[str, str]]:
+    with (folder(root) / "summary" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def runs(root: Path) -> tuple[Run, list[Run]]:
+    """The sweep's run and those of its jobs."""
+    found = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
+    (parent,) = [run for run in found if "sweep.job" not in run.data.tags]
+    jobs = [run for run in found if "sweep.job" in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {parent.info.run_id}
+    return parent, sorted(jobs, key=lambda run: int(run.data.tags["sweep.job"]))
+
+
+def test_a_grid_is_run_summed_up_and_grouped(sweep: Sweep, tmp_path: Path) -> None:
+    assert (
+        sweep(
+            "optimizer.learning_rate=1e-3,1e-2", "seed=0,1", "sweep.exclude=[{seed: 1, optimizer.learning_rate: 0.01}]"
+        )
+        is None
+    )
+    found = rows(tmp_path)
+    assert [(row["optimizer.learning_rate"], row["seed"], row["state"]) for row in found] == [
+        ("0.001", "0", "COMPLETE"),
+        ("0.001", "1", "COMPLETE"),
+        ("0.01", "0", "COMPLETE"),
+    ]
+    parent, jobs = runs(tmp_path)
+    assert [job.info.run_id for job in jobs] == [row["run_id"] for row in found]
+    assert {run.info.status for run in (parent, *jobs)} == {"FINISHED"}
+    best = max(found, key=lambda row: float(row["val_accuracy"]))
+    assert parent.data.metrics["best"] == float(best["val_accuracy"])
+    assert [job.data.params["optimizer.learning_rate"] for job in jobs] == ["0.001", "0.001", "0.01"]
+    assert {path.name for path in (folder(tmp_path) / "summary").iterdir()} >= {"jobs.csv", "history.png", "slice.png"}
+    assert (folder(tmp_path) / "0" / ".hydra" / "overrides.yaml").read_text().splitlines()[-2:] == [
+        "- optimizer.learning_rate=0.001",
+        "- seed=0",
+    ]
+
+
+def test_a_typo_in_one_job_is_found_before_the_first_begins(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("model=mlp,cnn", "optimizer.learning_rate=0.1,-1") == (
+        "error: the job model=mlp optimizer.learning_rate=-1 cannot run: optimizer.learning_rate=-1.0 is out of range: "
+        "expected a number above 0. Change optimizer.learning_rate."
+    )
+    assert not list(tmp_path.glob("**/*.db"))
+
+
+def test_a_preview_runs_nothing(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("seed=0,1,2", "sweep.preview=true") is None
+    assert "3 jobs. Nothing was run: leave out sweep.preview." in capsys.readouterr().out
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_failed_job_spoils_no_other_and_is_tried_again(
+    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = sweep("optimizer.learning_rate=1e30,1e-3")
+    assert ended == (
+        f"error: 1 job failed: see the logs below {folder(tmp_path)}, and try it again by sweep.resume=last."
+    )
+    _, (failed, done) = runs(tmp_path)
+    assert (failed.info.status, done.info.status) == ("FAILED", "FINISHED")
+    assert [row["state"] for row in rows(tmp_path)] == ["FAIL", "COMPLETE"]
+    assert "the loss is nan at step" in rows(tmp_path)[0]["error"]
+    assert "the loss is nan at step" in (folder(tmp_path) / "0" / "train.log").read_text()
+    assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
+    assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
+    assert len(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])) == 3
+
+
+def test_repeats_have_statistics_of_their_own(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("optimizer.learning_rate=1e-3,1e-2", "sweep.repeats=2") is None
+    found = rows(tmp_path, "cells")
+    assert [row["complete"] for row in found] == ["yes", "yes"]
+    values = [float(row["val_accuracy"]) for row in rows(tmp_path)]
+    assert [float(row["mean"]) for row in found] == pytest.approx([sum(values[:2]) / 2, sum(values[2:]) / 2])
+    _, jobs = runs(tmp_path)
+    assert [job.data.params["seed"] for job in jobs] == ["0", "1", "0", "1"]
+
+
+def test_a_sampler_draws_its_cells_and_prunes(sweep: Sweep, tmp_path: Path) -> None:
+    words = ["optimizer.learning_rate=tag(log,interval(1e-6,1e-1))", "sweep.sampler=tpe", "sweep.n_trials=7"]
+    assert sweep(*words, "sweep.pruner=median", "epochs=2") is None
+    found = rows(tmp_path)
+    assert len({row["optimizer.learning_rate"] for row in found}) == 7
+    _, jobs = runs(tmp_path)
+    for row, job in zip(found, jobs, strict=True):
+        assert job.info.status == {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}[row["state"]]
+        assert ("stopped" in job.data.tags) == (row["state"] == "PRUNED")
+        assert "val_accuracy" in job.data.metrics
+
+
+def test_the_same_work_is_not_done_twice(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=0,1") is None
+    first = folder(tmp_path)
+    first.rename(tmp_path / "earlier")
+    assert sweep("seed=0,1,2", "sweep.reuse=true") is None
+    found = rows(tmp_path)
+    with (tmp_path / "earlier" / "summary" / "jobs.csv").open() as file:
+        before = list(csv.DictReader(file))
+    assert [row["run_id"] for row in found[:2]] == [row["run_id"] for row in before]
+    assert [row["val_accuracy"] for row in found[:2]] == [row["val_accuracy"] for row in before]
+
+
+def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
+    assert sweep("seed=0,1", "sweep.workers=2") == (
+        "error: sweep.workers=2 needs a launcher of several processes: expected hydra/launcher=joblib, ray or "
+        "submitit, received basic. Add hydra/launcher=joblib (pip install 'experiments[joblib]')."
+    )
+
+
+def test_what_is_planned_cannot_be_changed(sweep: Sweep) -> None:
+    assert sweep("seed=0,1") is None
+    assert sweep("sweep.resume=last", "epochs=9") == (
+        "error: epochs=9 comes too late: the jobs of a sweep are planned when it begins. Expected beside sweep.resume "
+        "what was typed then, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
+        "max_failures, job_timeout of sweep. Leave it out, or begin a new sweep."
+    )
+
+
+def test_a_folder_holds_one_sweep(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=0,1", "hydra.sweep.dir=swept") is None
+    assert sweep("seed=0,1,2", "hydra.sweep.dir=swept") == (
+        f"error: {tmp_path}/swept holds a sweep already: expected a new folder. "
+        "Go on with it by sweep.resume=last, or set hydra.sweep.dir to another one."
+    )
+    assert sweep("sweep.resume=last", "hydra.sweep.dir=swept") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ["sweep.sampler=tp"],
+            "sweep.sampler=tp is unknown: expected one of grid, random, tpe, or one of optuna's as "
+            "'sweep.sampler={_target_: optuna...}'. Did you mean 'tpe'?",
+        ),
+        (
+            ["sweep.pruner=nothing"],
+            "sweep.pruner=nothing is unknown: expected one of none, median, hyperband, asha, or one of optuna's as "
+            "'sweep.pruner={_target_: optuna...}'.",
+        ),
+        (
+            ["sweep.objectives={val_loss: minimum}"],
+            "sweep.objectives.val_loss=minimum: expected min or max. Change it.",
+        ),
+        (
+            ["sweep.sampler={_target_: optuna.samplers.CmaEsSampler}", "optimizer.learning_rate=interval(0.1,0.2)"],
+            "sweep.sampler={'_target_': 'optuna.samplers.CmaEsSampler'} cannot be used: No module named "
+            "'cmaes'. Change it, or install what it needs.",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_runs(
+    sweep: Sweep, tmp_path: Path, words: list[str], error: str
+) -> None:
+    assert sweep("seed=0,1", *words) == f"error: {error}"
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_sampler_draws_no_cell_twice(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=0,1,2", "sweep.sampler=tpe", "sweep.n_trials=9") is None
+    assert sorted(row["seed"] for row in rows(tmp_path)) == ["0", "1", "2"]
+
+
+def test_several_objectives(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=0,1", "sweep.objectives={val_accuracy: max, val_loss: min}", "sweep.sampler=random") is None
+    assert all(float(row["val_loss"]) > 0 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows(tmp_path))
+
+
+def test_keys_that_vary_together(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.01", "sweep.zip=[[seed,optimizer.learning_rate]]") is None
+    assert [row["seed,optimizer.learning_rate"] for row in rows(tmp_path)] == ["0, 0.1", "1, 0.01"]
+
+
+def test_what_is_no_sweep_cannot_go_on(sweep: Sweep) -> None:
+    assert sweep("sweep.resume=last") == (
+        "error: sweep.resume=last is no sweep: expected last or one of: none, as there is no sweep. "
+        "Name one of these, the path of its folder, or leave sweep.resume out."
+    )
