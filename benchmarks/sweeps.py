@@ -9,7 +9,7 @@ from pathlib import Path
 from measurement import DIGITS, HERE, run
 
 JOBS, TIMED_ALONE = 24, 4
-SECONDS_BOUND, SPEED_BOUND, WORKERS_BOUND = 0.5, 10, 1.5
+SECONDS_BOUND, SPEED_BOUND, WORKERS_BOUND, IDLE_BOUND = 0.5, 10, 1.5, 0.1
 TINY = [*DIGITS, "epochs=1", "progress=none", "logging.log_model=false", "logging.log_figures=false"]
 
 
@@ -24,12 +24,29 @@ def main() -> None:
         plain = JOBS * sum(alone) / TIMED_ALONE
         print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, from {TIMED_ALONE} of them")
         print(f"sweeps: {JOBS} jobs in {two:.0f} s, {plain / two:.1f} times as fast (bound {SPEED_BOUND})")
+        show_idle(folder)
 
 
 def swept(folder: Path, *words: str) -> float:
     with tempfile.TemporaryDirectory(dir=folder) as own:
         seeds = ",".join(map(str, range(JOBS)))
         return run([sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *words], Path(own))
+
+
+def show_idle(folder: Path) -> None:
+    """The share of two workers' time, from the first job's start to the last one's end, in which they had none."""
+    from optuna import load_study
+
+    from experiments.sweeps.study_file import storage
+
+    own = folder / "unequal"
+    words = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", "hydra/launcher=joblib", f"hydra.sweep.dir={own}"]
+    run([sys.executable, "-m", "experiments.train", "-m", *TINY, *words, "runtime.threads=1"], folder)
+    trials = load_study(study_name=None, storage=storage(None, own)).trials
+    starts, ends = zip(*((trial.datetime_start, trial.datetime_complete) for trial in trials), strict=True)
+    busy = sum((end - start).total_seconds() for start, end in zip(starts, ends, strict=True))
+    idle = 1 - busy / (2 * (max(ends) - min(starts)).total_seconds())
+    print(f"sweeps: {idle:.1%} of two workers' time idle in {len(trials)} unequal jobs (bound {IDLE_BOUND:.0%})")
 
 
 def show_overhead(folder: Path) -> None:

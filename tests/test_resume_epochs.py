@@ -52,6 +52,15 @@ def test_more_epochs_under_another_schedule(found: Found) -> None:
     refuse_epochs(found("FINISHED", "epochs=8", "resume_allow=[epochs]"), Position(5), STEPS, cosine)
 
 
+def test_one_step_of_thousands_under_another_rate(found: Found) -> None:
+    def piecewise(epochs: int) -> LearningRate:
+        return keras.optimizers.schedules.PiecewiseConstantDecay([4321 + epochs], [0.1, 0.01])
+
+    refuse_epochs(found("KILLED", "epochs=6"), Position(4), 1081, piecewise)
+    with pytest.raises(ConfigError, match="the 4328 steps that are done would have had other learning rates"):
+        refuse_epochs(found("KILLED", "epochs=6"), Position(4, 4), 1081, piecewise)
+
+
 @pytest.mark.parametrize(
     ("words", "start", "status", "told"),
     [

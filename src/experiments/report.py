@@ -4,10 +4,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from experiments.masking import mask
 from experiments.run import Result
-
-LOCAL_PAGE = "http://127.0.0.1:5000"
+from experiments.tracking.addresses import where_to_look
 
 
 def report(result: Result, tracking_uri: str | None) -> None:
@@ -31,18 +29,11 @@ def next_commands(result: Result, tracking_uri: str | None) -> dict[str, str]:
     activate = _near(Path(sys.prefix) / "bin" / "activate")
     commands = {"activate": f"source {shlex.quote(str(activate))}"} if in_environment else {}
     if tracking_uri is not None:
-        commands["MLflow"] = _mlflow(tracking_uri, result.page)
+        commands["MLflow"] = where_to_look(tracking_uri, result.page)
     commands["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(_near(result.output_dir / 'tensorboard')))}"
     if result.run_id is not None:
         commands["evaluate"] = f"python -m experiments.evaluate run_id={result.run_id}"
     return commands
-
-
-def _mlflow(tracking_uri: str, page: str | None) -> str:
-    """A server is there already; the embedded store is shown by a command first."""
-    if tracking_uri.startswith("http"):
-        return f"{mask(tracking_uri).rstrip('/')}/{page}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}\n{LOCAL_PAGE}/{page}"
 
 
 def _near(path: Path) -> Path:

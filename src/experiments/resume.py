@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
+import tensorflow as tf
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
@@ -25,7 +25,6 @@ from experiments.tracking.journal import first_event
 
 LAST = "last"
 KEPT = ("config", "checkpoints", "tensorboard")
-SAMPLES = 1000
 logger = logging.getLogger(__name__)
 
 
@@ -220,5 +219,10 @@ def _same(before: LearningRate, after: LearningRate, done: int) -> bool:
     """Whether both give the first `done` steps the same rates."""
     if not callable(before) or not callable(after) or done == 0:
         return callable(before) == callable(after) or done == 0
-    steps = np.unique(np.linspace(0, done - 1, SAMPLES).astype(int))
-    return all(float(before(step)) == float(after(step)) for step in steps)
+    return bool(tf.reduce_all(_rates(before, done) == _rates(after, done)))
+
+
+@tf.function
+def _rates(schedule: Callable[[tf.Tensor], tf.Tensor], steps: int) -> tf.Tensor:
+    """[steps], one by one: not every schedule takes many steps at once."""
+    return tf.map_fn(lambda step: tf.cast(schedule(step), tf.float32), tf.range(steps), fn_output_signature=tf.float32)

@@ -31,3 +31,16 @@ def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
             f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
             "there, as MLflow's page shows it, or its store by logging.tracking_uri."
         ) from error
+
+
+def at_best(run: Run, client: MlflowClient, metric: str, mode: str) -> dict[str, float]:
+    """The metrics of the epoch that was best by `metric`."""
+    sign = 1 if mode == "max" else -1
+    best = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: (sign * point.value, -point.step))
+    points = [
+        point
+        for name in run.data.metrics
+        if "/" not in name
+        for point in client.get_metric_history(run.info.run_id, name)
+    ]
+    return {point.key: point.value for point in points if point.step == best.step}

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
 TINY = [
-    *("-m", "data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=3", "progress=none"),
-    *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=1", "logging.log_model=false"),
+    *("-m", "data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=2", "progress=none"),
+    *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=3", "logging.log_model=false"),
     *("logging.log_figures=false", "tensorboard.graph=false", "logging.system_metrics=false", "hydra.sweep.dir=swept"),
 ]
 ON = ["-m", "sweep.resume=last", "hydra.sweep.dir=swept"]
@@ -69,7 +70,7 @@ def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_a_sweep_that_is_killed_goes_on_within_its_job(trainings: Trainings, whole: Path, tmp_path: Path) -> None:
-    fault = {"call": STEP, "number": 30, "when": "before"}
+    fault = {"call": STEP, "number": 19, "when": "before"}
     assert trainings.train(tmp_path, *TINY, "seed=1,2,3", fault=fault) == -9
     assert statuses(tmp_path) == {
         "": ["RUNNING"],
@@ -162,12 +163,12 @@ def test_two_sweeps_that_begin_together_on_one_store(tmp_path: Path) -> None:
         _, said = process.communicate()
         assert process.returncode == 0, said.decode()
     found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
-    assert sorted(run.data.tags["sweep"] for run in found) == ["one"] * 3 + ["other"] * 3
+    assert sorted(Counter(run.data.tags["sweep"] for run in found).values()) == [3, 3]
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
 def test_a_damaged_queue_is_made_anew(trainings: Trainings, tmp_path: Path) -> None:
-    fault = {"call": STEP, "number": 35, "when": "before"}
+    fault = {"call": STEP, "number": 20, "when": "before"}
     assert trainings.train(tmp_path, *TINY, "seed=1,2,3", "optimizer.learning_rate=0.01", fault=fault) == -9
     study = tmp_path / "swept" / "study.journal"
     lines = study.read_bytes().splitlines(keepends=True)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
@@ -11,7 +10,7 @@ from experiments.build import build, build_each
 from experiments.data import Splits
 from experiments.fingerprint import PREFIX, fingerprint
 from experiments.run import Result
-from experiments.run_store import existing_store
+from experiments.run_store import at_best, existing_store
 from experiments.tracking.addresses import has_store
 
 SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads")
@@ -36,19 +35,6 @@ def result(run: Run, cfg: DictConfig, output_dir: Path) -> Result:
     best = at_best(run, client, cfg.monitor.metric, cfg.monitor.mode)
     tested = {name: value for name, value in run.data.metrics.items() if name.startswith("test_")}
     return Result(run.info.run_id, cfg.monitor.metric, best[cfg.monitor.metric], best, tested, output_dir, None)
-
-
-def at_best(run: Run, client: MlflowClient, metric: str, mode: str) -> dict[str, float]:
-    """The metrics of the epoch that was best by `metric`."""
-    sign = 1 if mode == "max" else -1
-    best = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: (sign * point.value, -point.step))
-    points = [
-        point
-        for name in run.data.metrics
-        if "/" not in name
-        for point in client.get_metric_history(run.info.run_id, name)
-    ]
-    return {point.key: point.value for point in points if point.step == best.step}
 
 
 def _newest(cfg: DictConfig, tags: Mapping[str, str], status: str | None = None) -> Run | None:

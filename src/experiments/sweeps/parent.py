@@ -12,7 +12,10 @@ from experiments.liveness import signs_of_life
 from experiments.masking import mask
 from experiments.params import flatten
 from experiments.sweeps.plan import Plan
+from experiments.sweeps.task import SWEEP
+from experiments.tracking.addresses import where_to_look
 from experiments.tracking.heartbeat import Heartbeat
+from experiments.tracking.mlflow import page_of
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
 RUN_ID = "parent_run"
@@ -55,6 +58,13 @@ class Parent:
             status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
             self._client.set_terminated(self.run_id, status)
 
+    @property
+    def page(self) -> str | None:
+        """What to type and open to see it; None where nothing is tracked."""
+        if self._client is None or self.run_id is None:
+            return None
+        return where_to_look(self._logging.tracking_uri, page_of(self._client.get_run(self.run_id)))
+
     def log(self, folder: Path, values: dict[str, float], texts: dict[str, str]) -> None:
         """The summary: files, metrics and tags."""
         if self._client is None or self.run_id is None:
@@ -74,10 +84,10 @@ class Parent:
 
     def _created(self, client: MlflowClient) -> str:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)
-        tags = {"sweep": self._folder.name, "sweep.space": ", ".join(part.name for part in self._plan.space)}
+        tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
         run = client.create_run(experiment, run_name=f"sweep-{self._folder.name}", tags=tags)
         for key, value in flatten(self._plan.settings).items():
-            client.log_param(run.info.run_id, f"sweep.{key}", value)
+            client.log_param(run.info.run_id, f"sweep.{key}", mask(str(value)))
         client.log_text(run.info.run_id, "\n".join(self._plan.lines()), "plan.txt")
         (self._folder / RUN_ID).write_text(run.info.run_id)
         return str(run.info.run_id)

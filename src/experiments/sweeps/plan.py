@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from uuid import uuid4
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -41,6 +42,8 @@ class Plan:
     objectives: Mapping[str, str]
     code: str
     bases: Mapping[tuple[str, ...], DictConfig] = field(repr=False)
+    id: str = field(default_factory=lambda: uuid4().hex[:12])
+    """No other sweep has it, wherever its folder is: its queue and its runs are found by it."""
 
     def cells(self) -> list[Cell]:
         """Of a grid; a sampler makes its own."""

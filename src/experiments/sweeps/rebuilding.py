@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.repair.findings import Finding
 from experiments.run_lock import is_locked, locked
-from experiments.run_store import existing_store
-from experiments.sweeps.earlier import at_best
+from experiments.run_store import at_best, existing_store
 from experiments.sweeps.plan import Plan, load_plan
 from experiments.sweeps.stopped import sweeps
 from experiments.sweeps.study import Begun, Queue
@@ -42,7 +41,7 @@ def rebuild(folder: Path) -> str:
     with locked(folder), nobody_else(folder):
         plan = load_plan(folder)
         client = existing_store(plan.logging.tracking_uri)
-        runs = _runs(client, plan, folder)
+        runs = _runs(client, plan)
         (folder / STUDY).replace(folder / f"{STUDY}.damaged")
         queue = Queue(folder, plan)
         ended = {job: (run, state) for job, run in runs.items() if (state := _state(run)) is not None}
@@ -51,10 +50,10 @@ def rebuild(folder: Path) -> str:
     return f"made anew from {len(runs)} runs in the store; {STUDY}.damaged is the old one"
 
 
-def _runs(client: MlflowClient, plan: Plan, folder: Path) -> dict[int, Run]:
+def _runs(client: MlflowClient, plan: Plan) -> dict[int, Run]:
     """Number of a job -> its newest run."""
     experiment = client.get_experiment_by_name(plan.logging.experiment_name)
-    found = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP}` = '{folder.name}'", max_results=50_000)
+    found = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP}` = '{plan.id}'", max_results=50_000)
     return {int(run.data.tags[JOB]): run for run in reversed(found) if JOB in run.data.tags}
 
 

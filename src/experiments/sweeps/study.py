@@ -60,7 +60,7 @@ class Queue:
         self.distributions = {dimension.name: _distribution(dimension) for dimension in plan.space}
         self.study = optuna.create_study(
             storage=storage(plan.settings.storage, folder),
-            study_name=folder.name,
+            study_name=plan.id,
             sampler=sampler(plan.settings.sampler),
             pruner=pruner(plan.settings.pruner),
             directions=[DIRECTIONS[direction] for direction in plan.objectives.values()],

@@ -1,35 +1,26 @@
 """What a sweep has found: a table, the best job, statistics over repeats, figures, and what failed."""
 
 import csv
-import logging
 import math
 import statistics
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot
-from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 from scipy import stats  # scikit-learn brings it
 
+from experiments.sweeps.figures import draw_figures
 from experiments.sweeps.parent import Parent
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.study import Queue
+from experiments.tables import write
 
 FOLDER = "summary"
 CONFIDENCE = 0.95
 LAST_LINES = 20
 HIDDEN = ("epochs", "repeat", "run_id", "error")
 """Columns of the file that a terminal has no room for."""
-logger = logging.getLogger(__name__)
 
 
 def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
@@ -39,20 +30,20 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     jobs = dict(sorted(queue.jobs().items()))
     names = list(plan.objectives)
     rows = [_row(number, trial, names) for number, trial in jobs.items()]
-    _write_csv(output / "jobs.csv", rows)
-    if plan.settings.repeats > 1:
-        _write_csv(output / "cells.csv", list(_cells(plan, jobs)))
+    cells = list(_cells(plan, jobs)) if plan.settings.repeats > 1 else []
     best = _best(jobs, queue)
     if best is not None:
-        _draw(queue, output, names)
+        draw_figures(queue.study, output, names[0])
     failed = [row for row in rows if row["state"] == "FAIL"]
+    _write(output, rows, cells)
     _write_failures(output / "failures.txt", failed, folder)
-    _show(rows, names, best)
-    if best is not None:
-        print(f"\nbest     #{best} {' '.join(plan.words(jobs[best].params, jobs[best].user_attrs['repeat']))}")
-    print(f"summary  {output}")
     values = {} if best is None else {"best": jobs[best].values[0]}
     parent.log(output, values, {} if best is None else {"best job": f"#{best} run {jobs[best].user_attrs['run_id']}"})
+    _tell(rows, cells, output, parent.page)
+    if best is not None:
+        print(
+            f"best     #{best} {' '.join(plan.words(jobs[best].params, jobs[best].user_attrs['repeat']))}", flush=True
+        )
     return len(failed)
 
 
@@ -64,6 +55,12 @@ def _row(number: int, trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         kept["error"] = "its process was killed"
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
     return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
+
+
+def _write(output: Path, rows: list[dict[str, Any]], cells: list[dict[str, Any]]) -> None:
+    _write_csv(output / "jobs.csv", rows)
+    if cells:
+        _write_csv(output / "cells.csv", cells)
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -111,38 +108,21 @@ def _best(jobs: dict[int, FrozenTrial], queue: Queue) -> int | None:
     return max(done, key=lambda number: sign * done[number].values[0], default=None)
 
 
-def _draw(queue: Queue, output: Path, names: list[str]) -> None:
-    """Of the first objective."""
-    drawn: dict[str, Callable[..., Any]] = {
-        "history": visualization.matplotlib.plot_optimization_history,
-        "parallel_coordinates": visualization.matplotlib.plot_parallel_coordinate,
-        "slice": visualization.matplotlib.plot_slice,
-        "importance": visualization.matplotlib.plot_param_importances,
-    }
-    for name, draw in drawn.items():
-        try:
-            with warnings.catch_warnings():
-                # Of few jobs, or of equal values: the figure shows as much.
-                warnings.simplefilter("ignore")
-                draw(queue.study, target=lambda trial: trial.values[0], target_name=names[0])
-        except (ValueError, RuntimeError) as reason:
-            logger.info("No figure of %s: %s", name, reason)
-            continue
-        pyplot.gcf().savefig(output / f"{name}.png", bbox_inches="tight")
-        pyplot.close("all")
-
-
-def _show(rows: list[dict[str, Any]], names: list[str], best: int | None) -> None:
-    columns = [name for name in (rows[0] if rows else {}) if name not in HIDDEN]
-    table = Table(*(_short(name, columns) for name in columns))
-    for row in rows:
-        cells = [f"{row[name]:.4f}" if name in names else f"{row[name]}" for name in columns]
-        table.add_row(*cells, style="bold" if row["job"] == best else None)
-    console = Console()
-    console.print(table)
+def _tell(rows: list[dict[str, Any]], cells: list[dict[str, Any]], output: Path, page: str | None) -> None:
+    for table in (rows, cells):
+        _show(table)
     for row in rows:
         if row["error"]:
-            console.print(f"#{row['job']} failed: {row['error']}", highlight=False, soft_wrap=True)
+            print(f"#{row['job']} failed: {row['error']}")
+    print(f"summary  {output}")
+    if page is not None:
+        print("MLflow   " + page.replace("\n", "\n         "))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    shown = [{name: value for name, value in row.items() if name not in HIDDEN} for row in rows]
+    if shown:
+        write([{_short(name, list(row)): value for name, value in row.items()} for row in shown], "table")
 
 
 def _short(name: str, names: list[str]) -> str:

@@ -34,10 +34,10 @@ class JobTimeoutError(ExperimentError):
 
 @dataclass(frozen=True)
 class Task:
-    """folder: of the sweep; parent: its run's id, where there is one; timeout: in seconds; reuse: of equal runs."""
+    """sweep: its id; parent: its run's id, where there is one; timeout: in seconds; reuse: of equal runs."""
 
     job: "Job"
-    folder: Path
+    sweep: str
     parent: str | None
     timeout: float | None
     objectives: list[str]
@@ -88,7 +88,7 @@ class Task:
         parent = {} if self.parent is None else {"mlflow.parentRunId": self.parent}
         job = self.job
         place = {JOB: str(job.number), REPEAT: str(job.repeat), CELL: json.dumps(job.cell)}
-        return {**parent, SWEEP: self.folder.name, **place}
+        return {**parent, SWEEP: self.sweep, **place}
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Worker:
             hydra_context=self.context,
             task_function=Task(
                 job,
-                self.folder,
+                plan.id,
                 self.parent,
                 timeout=plan.settings.job_timeout,
                 objectives=list(plan.objectives),

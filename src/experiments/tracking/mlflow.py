@@ -95,7 +95,7 @@ class MlflowTracker:
         client = open_store(self._tracking_uri)
         run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
         self._run_id = str(run.info.run_id)
-        self._page = f"#/experiments/{run.info.experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
+        self._page = page_of(run)
         self._journal.append("start", run_id=self._run_id, tracking_uri=mask(client.tracking_uri))
         self.set_tags(self._identity)
         self._start_threads(client, run)
@@ -264,6 +264,11 @@ def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
     """Metric -> the last point that the store has, for a run whose journal is on another machine."""
     histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
     return {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
+
+
+def page_of(run: Run) -> str:
+    """Where the MLflow page shows it, below the page's address."""
+    return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
 
 
 def _status(error: BaseException | None) -> str:
