@@ -20,5 +20,5 @@ for filters in (32, 64, 128):
     model.add(keras.layers.MaxPooling2D(padding="same"))
 for layer in (keras.layers.GlobalAveragePooling2D(), keras.layers.Dropout(0.2), keras.layers.Dense(10)):
     model.add(layer)
-model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 model.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=1, verbose=2)

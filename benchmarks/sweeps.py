@@ -73,9 +73,18 @@ def in_sweep(folder: Path, seed: int) -> None:
     from turns import composed
 
     from experiments.run import run as run_once
+    from experiments.sweeps.forgetting import keep_imports
     from experiments.sweeps.task import forgotten_at_the_end
 
-    cfg = composed(*TINY, f"seed={seed}", f"logging.tracking_uri=sqlite:///{folder}/mlflow.db", "logging.run_name=job")
+    keep_imports()
+    # As a worker does it but for the first job: see worker.py.
+    cfg = composed(
+        *TINY,
+        "tensorboard.graph=false",
+        f"seed={seed}",
+        f"logging.tracking_uri=sqlite:///{folder}/mlflow.db",
+        "logging.run_name=job",
+    )
     with forgotten_at_the_end():
         run_once(cfg, Path(tempfile.mkdtemp(dir=folder)))
 

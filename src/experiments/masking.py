@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -65,6 +66,7 @@ _ORDINARY_VALUE = re.compile(
 )
 
 
+@lru_cache(maxsize=10_000)
 def is_secret_name(name: str) -> bool:
     """Whether a key, option or variable of this name holds a secret: `api_key` and `HF_TOKEN`, not `max_tokens`."""
     return name not in _ORDINARY_NAMES and _SECRET_NAME.search(name) is not None

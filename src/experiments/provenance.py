@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@cache
 def _environment() -> str:
     # Each look at `metadata` reads and parses a file.
     packages = [found.metadata for found in distributions()]

@@ -72,7 +72,9 @@ class Task:
         with quiet_start(), loading():
             from experiments.run import run
             from experiments.sweeps import earlier
+            from experiments.sweeps.forgetting import keep_imports
             from experiments.sweeps.pruning import watching
+        keep_imports()
         tags, output_dir = self._tags(), Path(HydraConfig.get().runtime.output_dir)
         begun = earlier.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
