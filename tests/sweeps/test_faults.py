@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +87,12 @@ def test_a_sweep_that_is_killed_goes_on_within_its_job(trainings: Trainings, who
         assert_same_bits(mine, theirs)
 
 
+def test_a_job_gives_the_weights_of_a_run_of_its_own(trainings: Trainings, whole: Path, tmp_path: Path) -> None:
+    alone = [word for word in TINY if word not in ("-m", "hydra.sweep.dir=swept")]
+    assert trainings.train(tmp_path, *alone, "seed=3", "hydra.run.dir=alone") == 0, output(tmp_path)
+    assert_same_bits(tmp_path / "alone" / "checkpoints", whole / "2" / "checkpoints")
+
+
 def test_the_doctor_ends_the_run_of_a_sweep_that_was_killed(trainings: Trainings, tmp_path: Path) -> None:
     assert trainings.train(tmp_path, *TINY, "seed=1,2", fault={"call": STEP, "number": 3, "when": "before"}) == -9
     command = [sys.executable, "-m", "experiments.doctor", "fix=true", "folders=[swept]"]
@@ -120,6 +128,17 @@ def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
         "none": ("COMPLETE", ""),
     }
     assert {number: len(each) for number, each in statuses(tmp_path).items()} == dict.fromkeys(FINISHED, 1)
+
+
+def test_a_signal_reaches_the_workers(tmp_path: Path) -> None:
+    words = ["seed=1,2", "epochs=500", "sweep.workers=2", "hydra/launcher=joblib"]
+    command = [sys.executable, "-m", "experiments.train", *TINY, *words]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True) as sweep:
+        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.poll() is None:
+            time.sleep(0.2)
+        sweep.send_signal(signal.SIGTERM)
+    assert sweep.returncode == 143
+    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"], "1": ["KILLED"]}
 
 
 def environment() -> dict[str, str]:

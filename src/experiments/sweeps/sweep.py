@@ -14,10 +14,11 @@ from experiments.sweeps.parent import Parent
 from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.preview import show_plan
 from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
+from experiments.sweeps.stopping import passed_on
 from experiments.sweeps.study import Queue, check_sampler
 from experiments.sweeps.study_file import drop_torn_line, require_whole
 from experiments.sweeps.summary import summarize
-from experiments.sweeps.worker import Worker, nobody_else
+from experiments.sweeps.worker import WORKERS, Worker, nobody_else
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         return
     with locked(folder), Parent(plan, folder) as parent:
         queue = _filled(folder, plan)
-        _work(Worker(folder, context, parent.run_id), queue, config)
+        with passed_on(folder / WORKERS):
+            _work(Worker(folder, context, parent.run_id), queue, config)
         failures = summarize(queue, plan, folder, parent)
     if failures:
         jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")

@@ -1,0 +1,73 @@
+"""A signal to a sweep reaches its workers: each finishes its step, and closes its run as a single run does."""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from experiments.interruption import SIGNALS
+
+PATIENCE_SECONDS = 15.0
+NOTICE_SECONDS = 1.0
+"""In which a worker notices a signal that was sent to the whole process group; it takes a second one for an order."""
+
+
+@contextmanager
+def passed_on(lock: Path) -> Iterator[None]:
+    """Within, a signal ends this process when its workers have ended their jobs, or after PATIENCE_SECONDS.
+
+    lock: which workers hold while they work. A second signal ends this process at once.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        workers = psutil.Process().children(recursive=True)
+        if workers:
+            time.sleep(NOTICE_SECONDS)
+            _signal([worker for worker in workers if _catches(worker, number)], number)
+            _wait_for(lock)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal(workers: list[psutil.Process], number: int) -> None:
+    for worker in workers:
+        try:
+            os.kill(worker.pid, number)
+        except ProcessLookupError:  # has ended meanwhile
+            continue
+
+
+def _catches(process: psutil.Process, number: int) -> bool:
+    """Whether it has a handler for the signal: a run that was told to stop has none any more."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:  # no such process, or no such file system
+        return False
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _wait_for(lock: Path) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    with lock.open("a") as file:
+        while time.monotonic() < ends:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return
