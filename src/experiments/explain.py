@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from experiments.errors import close_to, listed, near
 
@@ -52,6 +52,14 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     if refused and error.__cause__ is not None:
         return _wrong_type(refused[1], refused[2], words(error.__cause__))
     return words(error)
+
+
+def explain_value(error: Exception, word: str, conf: str, config_name: str) -> str:
+    """The same for a value that is put into a config that is there already: `word` is KEY=VALUE."""
+    key, _, value = word.partition("=")
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(key, conf, config_name)
+    return _wrong_type(key, value, words(error))
 
 
 def unwritable_output(error: Exception) -> OSError | None:

@@ -211,6 +211,49 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["modle=mlp,cnn"], "'modle' is not a key of this config. Did you mean 'model'?"),
+        (
+            ["optimizer.learning_rat=1,2"],
+            "'optimizer.learning_rat' is not a key of this config. Did you mean 'optimizer.learning_rate'?",
+        ),
+        (["seed=1,a"], "seed=a: expected a whole number, received 'a'. Change seed."),
+        (
+            ["seed=1,2", "sweep.n_trials=0"],
+            "sweep.n_trials=0 is out of range: expected 1 or more. Change sweep.n_trials.",
+        ),
+        (
+            ["seed=1,2", "sweep.job_timeout=-1"],
+            "sweep.job_timeout=-1.0 is out of range: expected a number above 0. Change sweep.job_timeout.",
+        ),
+        (
+            ["seed=1,2", "sweep.exclude=[{sed: 1}]"],
+            "sweep.exclude=[{'sed': 1}] names sed, which does not vary: expected seed. Did you mean 'seed'?",
+        ),
+        (
+            ["seed=1,2", "sweep.exclude=[{seed: 1},{seed: 2}]"],
+            "sweep.exclude leaves no job: expected one at least. Loosen its rules.",
+        ),
+        (
+            ["seed=1,2", "sweep.repeats=2"],
+            "sweep.repeats=2 chooses the seeds of each cell: expected one value of seed, the first. "
+            "Leave out the others, or sweep.repeats.",
+        ),
+        (
+            ["seed=interval(1,9)"],
+            "seed=interval(...) has no grid: expected choices or a range. "
+            "List values, or set sweep.sampler=random or tpe and sweep.n_trials.",
+        ),
+        (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
+    ],
+)
+def test_mistakes_are_one_line(sweep: Sweep, tmp_path: Path, words: list[str], error: str) -> None:
+    assert sweep(*words) == f"error: {error}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_sampler_draws_no_cell_twice(sweep: Sweep, tmp_path: Path) -> None:
     assert sweep("seed=0,1,2", "sweep.sampler=tpe", "sweep.n_trials=9") is None
     assert sorted(row["seed"] for row in rows(tmp_path)) == ["0", "1", "2"]

@@ -11,11 +11,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import check
-from experiments.errors import ConfigError
-from experiments.explain import EXPLAINED
-from experiments.explain import words as explained
+from experiments.config import check, check_values
+from experiments.doors import CONF
+from experiments.errors import ConfigError, close_to
+from experiments.explain import EXPLAINED, explain, explain_value
 from experiments.fingerprint import code_digest
 from experiments.sweeps.space import Cell, Dimension, dimensions, excluder, fixed, grid, words
 
@@ -73,7 +74,7 @@ class Plan:
         cfg = self.bases[tuple(word for word in typed if _key(word) in self.composing)].copy()
         for word in typed:
             if _key(word) not in self.composing:
-                OmegaConf.update(cfg, _key(word), _value(word), merge=True)
+                _put(cfg, word)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.overrides.task = [*self.fixed, *typed]
         return cfg
@@ -102,7 +103,9 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     overrides = list(
         {o.key_or_group: o for o in OverridesParser.create(loader).parse_overrides(list(arguments))}.values()
     )
+    check_values(OmegaConf.create({"sweep": settings}))
     space = tuple(dimensions(overrides, settings.zip))
+    _check_names(space, settings)
     shared = tuple(fixed(overrides))
     keys = {_key(word) for dimension in space for choice in dimension.choices for word in choice}
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
@@ -122,6 +125,24 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     )
     _check(plan)
     return plan
+
+
+def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
+    """Raises ConfigError for rules that could never hold, and for seeds that two would choose."""
+    keys = {
+        _key(word).lstrip("+") for part in space for choice in part.choices or ((f"{part.name}=",),) for word in choice
+    }
+    for rule in settings.exclude:
+        for key in set(map(str, rule)) - keys:
+            raise ConfigError(
+                f"sweep.exclude={settings.exclude} names {key}, which does not vary: expected "
+                f"{' or '.join(sorted(keys))}. {close_to(key, keys)}".strip()
+            )
+    if settings.repeats > 1 and "seed" in keys:
+        raise ConfigError(
+            f"sweep.repeats={settings.repeats} chooses the seeds of each cell: expected one value of seed, the first. "
+            "Leave out the others, or sweep.repeats."
+        )
 
 
 def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
@@ -157,7 +178,14 @@ def _composed(loader: ConfigLoader, master: DictConfig, words: list[str]) -> Dic
     try:
         return loader.load_sweep_config(master, words)
     except EXPLAINED as error:
-        raise ConfigError(f"the job {' '.join(words)} cannot be composed: {explained(error)}") from error
+        raise ConfigError(f"the job {' '.join(words)} cannot be composed: {explain(error, CONF, 'config')}") from error
+
+
+def _put(cfg: DictConfig, word: str) -> None:
+    try:
+        OmegaConf.update(cfg, _key(word), _value(word), merge=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error, word, CONF, "config")) from error
 
 
 def _check(plan: Plan) -> None:

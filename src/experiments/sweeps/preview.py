@@ -23,7 +23,10 @@ def show_plan(plan: Plan, done: dict[int, FrozenTrial]) -> None:
         for number, (cell, repeat) in enumerate(jobs):
             table.add_row(str(number), " ".join(plan.words(cell, repeat)), _state(done.get(number)))
         console.print(table)
-        console.print(f"{len(jobs)} jobs{_time_left(plan, done, len(jobs))}. Nothing was run: leave out sweep.preview.")
+        noun = "job" if len(jobs) == 1 else "jobs"
+        console.print(
+            f"{len(jobs)} {noun}{_time_left(plan, done, len(jobs))}. Nothing was run: leave out sweep.preview."
+        )
 
 
 def _state(trial: FrozenTrial | None) -> str:

@@ -39,11 +39,16 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     _write_failures(output / "failures.txt", failed, folder)
     values = {} if best is None else {"best": jobs[best].values[0]}
     parent.log(output, values, {} if best is None else {"best job": f"#{best} run {jobs[best].user_attrs['run_id']}"})
-    _tell(rows, cells, output, parent.page)
+    for table in (rows, cells):
+        _show(table, names)
+    for row in failed:
+        print(f"#{row['job']} failed: {row['error']}")
     if best is not None:
-        print(
-            f"best     #{best} {' '.join(plan.words(jobs[best].params, jobs[best].user_attrs['repeat']))}", flush=True
-        )
+        typed = plan.words(jobs[best].params, jobs[best].user_attrs["repeat"])
+        print(f"best     #{best} {' '.join(typed)}")
+    print(f"summary  {output}", flush=True)
+    if parent.page is not None:
+        print("MLflow   " + parent.page.replace("\n", "\n         "), flush=True)
     return len(failed)
 
 
@@ -108,21 +113,18 @@ def _best(jobs: dict[int, FrozenTrial], queue: Queue) -> int | None:
     return max(done, key=lambda number: sign * done[number].values[0], default=None)
 
 
-def _tell(rows: list[dict[str, Any]], cells: list[dict[str, Any]], output: Path, page: str | None) -> None:
-    for table in (rows, cells):
-        _show(table)
-    for row in rows:
-        if row["error"]:
-            print(f"#{row['job']} failed: {row['error']}")
-    print(f"summary  {output}")
-    if page is not None:
-        print("MLflow   " + page.replace("\n", "\n         "))
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
     shown = [{name: value for name, value in row.items() if name not in HIDDEN} for row in rows]
     if shown:
-        write([{_short(name, list(row)): value for name, value in row.items()} for row in shown], "table")
+        columns = list(shown[0])
+        write([{_short(name, columns): _text(row[name], name in names) for name in columns} for row in shown], "table")
+
+
+def _text(value: Any, is_objective: bool) -> Any:
+    """What was found with four decimals, other numbers as they would be typed."""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) and not is_objective else value
 
 
 def _short(name: str, names: list[str]) -> str:
