@@ -17,8 +17,11 @@ TINY += ["logging.log_model=false", "logging.log_figures=false"]
 def main(jobs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed=range({jobs})"]
+        quiet = subprocess.DEVNULL
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as sweep:
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=quiet, stderr=subprocess.PIPE, text=True
+        ) as sweep:
             assert sweep.stderr is not None
             watched = psutil.Process(sweep.pid)
             taken = [watched.memory_info().rss / 1e6 for line in sweep.stderr if re.match(r"#\d+ .*: \d", line)]

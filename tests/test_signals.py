@@ -28,8 +28,8 @@ def at(call: str, number: int, sent: str, **more: Any) -> Fault:
 @pytest.mark.parametrize(
     ("job", "faults"),
     [
-        ("fit", [at(STEP, 3, "TERM"), at(VALIDATION, 2, "INT"), at(VALIDATION, 1, "TERM"), at(EPOCH, 1, "USR1")]),
-        ("tape", [at(STEP, 1, "USR1"), at(EPOCH, 1, "TERM"), at(VALIDATION, 2, "USR1"), at(STEP, 2, "INT")]),
+        ("fit", [at(STEP, 3, "TERM"), at(VALIDATION, 2, "INT"), at(EPOCH, 1, "USR1")]),
+        ("tape", [at(EPOCH, 1, "TERM"), at(VALIDATION, 2, "USR1"), at(STEP, 2, "INT")]),
         # Without a signal neither would be saved before the end of the epoch.
         ("defaults", [at(STEP, 2, "TERM"), at("experiments.figures.draw", 1, "INT")]),
         ("frozen", [at(STEP, 1, "TERM")]),

@@ -129,7 +129,7 @@ def test_a_network_that_changes_its_mind_all_the_time(server: MlflowServer, prox
     assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP, Fault.FAIL, Fault.HANG, Fault.CUT_ANSWER], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [Fault.DROP, Fault.HANG], ids=lambda fault: fault.name)
 def test_a_store_that_is_away_until_after_the_end(
     server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,7 +175,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.CUT_ANSWER, Fault.FAIL, Fault.DELAY], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.CUT_ANSWER], ids=lambda fault: fault.name)
 def test_a_stopped_run_ends_in_time_while_the_store_hangs(
     server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
 ) -> None:
