@@ -30,6 +30,14 @@ def _tags(folder: Path, kind: str) -> list[str]:
     return list(events.Tags()[kind])
 
 
+def test_what_others_leave_out_is_recorded(tmp_path: Path) -> None:
+    """As Keras's callback does between its steps, and for good where an error ends the training."""
+    with recording(RecordingTracker(), tmp_path), tf.summary.record_if(False):
+        log_image("mine/filter 1", np.zeros((4, 6, 3), np.uint8), 7)
+        log_scalar("mine/angle", 0.5, 3)
+    assert sorted(_tags(tmp_path, "tensors")) == ["mine/angle", "mine/filter 1"]
+
+
 def test_a_scalar_reaches_both(tmp_path: Path) -> None:
     tracker = RecordingTracker()
     with recording(tracker, tmp_path):

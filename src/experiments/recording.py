@@ -32,14 +32,15 @@ class Recorder:
     def scalar(self, name: str, value: float, step: int) -> None:
         import tensorflow as tf
 
-        with self._tensorboard().as_default():
+        # Also between the steps that Keras's own callback records, and after one that an error has left half done.
+        with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.scalar(name, value, step=step)
         self._tracker.log_metrics({name: value}, step=step)
 
     def image(self, name: str, pixels: Pixels, step: int) -> None:
         import tensorflow as tf
 
-        with self._tensorboard().as_default():
+        with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.image(name, pixels[np.newaxis], step=step)
         path = self._output_dir / "figures" / f"{name}_{step}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
