@@ -63,7 +63,7 @@ test: $(STAMP) ## every test (ARGS="-k word" to choose)
 	$(PYTEST) $(ARGS)
 
 test-kill: $(STAMP) ## kill trainings 300 times at least, and compare (ARGS="--seed 7 --kills 1000")
-	$(PY) tests/killing/every_point.py $(ARGS)
+	$(PY) -m tests.killing.every_point $(ARGS)
 
 # Ray wants older versions of what the others share.
 test-launchers: $(STAMP) ## one sweep through joblib, Ray and submitit each, in an environment of their own

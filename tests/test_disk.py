@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from tests.disks import mounted, tmpfs
 from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
@@ -19,14 +20,7 @@ WORDS = [
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Three megabytes, as the output folder of a run."""
-    folder = tmp_path / "work" / "outputs"
-    folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no file system of its own: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    yield from mounted(tmp_path / "work" / "outputs", *tmpfs("3m"))
 
 
 def test_a_disk_that_is_full(trainings: Trainings, disk: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.trainings import Fault, Trainings
+from tests.killing.faults import Fault
+from tests.trainings import Trainings
 
 pytestmark = pytest.mark.slow
 

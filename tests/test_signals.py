@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.trainings import Fault, Trainings
+from tests.killing.faults import Fault
+from tests.trainings import Trainings
 
 pytestmark = pytest.mark.slow
 

@@ -5,29 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tests.killing.faults import Fault
+from tests.killing.outcome import Outcome, Start
 
-Fault = dict[str, Any]
-"""As tests/killing/faults.py describes it."""
-SERVER = Path(__file__).parent / "killing" / "server.py"
-
-
-class Start(NamedTuple):
-    """One start of a training. status: of its process; runs: their states in the store; seconds: from fault to end."""
-
-    status: int
-    runs: list[str]
-    seconds: float | None
-
-
-class Outcome(NamedTuple):
-    """differences: from an uninterrupted run, a line each."""
-
-    starts: list[Start]
-    differences: list[str]
+ROOT = Path(__file__).parents[1]
 
 
 class Trainings:
@@ -35,7 +20,8 @@ class Trainings:
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(folder)],
+            [sys.executable, "-m", "tests.killing.server", str(folder)],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

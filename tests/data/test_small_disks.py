@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.disks import mounted, tmpfs
 
 from experiments.cache_folder import entries, packs_folder
 from experiments.data import Splits, image_folder, named_errors
@@ -20,22 +20,9 @@ FOLDERS = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
 DISK = 100 * 2**20  # bytes: more than a pack leaves to others
 
 
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    folder.mkdir()
-    try:
-        done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
-        reason = done.stderr.strip()
-    except FileNotFoundError as error:
-        reason = str(error)
-    if reason:
-        pytest.skip(f"this machine lets nobody mount a file system here: {reason}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    yield from mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs")
+    yield from mounted(tmp_path / "disk", *tmpfs(str(DISK)))
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from faults import CALLS, JOURNAL_LINE, Fault
-from jobs import JOBS
-from schedule import Outcome, Schedule, Whole
+from tests.killing.faults import CALLS, JOURNAL_LINE, Fault
+from tests.killing.jobs import JOBS
+from tests.killing.outcome import Outcome
+from tests.killing.schedule import Schedule, Whole
 
 EACH = "short"
 """The job that is killed at each of its points."""

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-import faults
+from tests.killing import faults
 
 from experiments.doors import enter
 from experiments.train import main

@@ -8,28 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evidence import STORE, differences, empty_store, evidence, statuses
-from faults import COUNTS, SIGNALLED, Fault
-from jobs import COMMON, JOBS, draw
-from processes import in_a_fork, train
+from tests.killing.evidence import STORE, differences, empty_store, evidence, statuses
+from tests.killing.faults import COUNTS, SIGNALLED, Fault
+from tests.killing.jobs import COMMON, JOBS, draw
+from tests.killing.outcome import Outcome, Start
+from tests.killing.processes import in_a_fork, train
 
 MOST_STARTS = 3
 """Without a fault: the first of them finishes."""
-
-
-class Start(NamedTuple):
-    """status: of the process; runs: statuses in the store afterwards; seconds: from the fault to the end."""
-
-    status: int
-    runs: list[str]
-    seconds: float | None
-
-
-class Outcome(NamedTuple):
-    """differences: from the uninterrupted run, a line each."""
-
-    starts: list[Start]
-    differences: list[str]
 
 
 class Whole(NamedTuple):

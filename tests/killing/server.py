@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from processes import train
-from schedule import Schedule
+from tests.killing.processes import train
+from tests.killing.schedule import Schedule
 
 schedule = Schedule(Path(sys.argv[1]))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from tests.disks import mounted, tmpfs
 from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
@@ -149,14 +150,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """Half a megabyte, as the output folder of the second job."""
-    folder = tmp_path / "swept" / "1"
-    folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no file system of its own: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    yield from mounted(tmp_path / "swept" / "1", *tmpfs("512k"))
 
 
 def test_a_disk_that_is_full_in_one_job(trainings: Trainings, full_disk: Path, whole: Path) -> None:
