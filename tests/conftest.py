@@ -10,6 +10,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -145,6 +146,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..
     assert run_id is not None
     shutil.rmtree(output)
     return FinishedRun(run_id, store, photos)
+
+
+@pytest.fixture
+def damaged_best(finished_run: FinishedRun) -> Iterator[str]:
+    """The name of a file of the run's best weights, one bit of which is turned over in the store."""
+    from mlflow import MlflowClient
+
+    artifacts = urlsplit(MlflowClient(finished_run.store).get_run(finished_run.run_id).info.artifact_uri).path
+    (file,) = Path(artifacts, "checkpoints", "best").glob("best-*.data-*")
+    before = file.read_bytes()
+    file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    yield file.name
+    file.write_bytes(before)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
+from tests.small_training import damage
 
 from experiments.checkpoint_files import newest_whole, remove_unsealed, seal, unseal, write_atomically
 from experiments.errors import ExperimentError
@@ -28,13 +29,6 @@ def written(folder: Path, number: int, state: dict[str, Any] | None = None) -> P
         prefix.with_name(prefix.name + ending).write_bytes(f"{ending} of {number}".encode())
     seal(str(prefix), {"step": number} if state is None else state)
     return prefix
-
-
-def damage(path: Path) -> None:
-    """Turns one bit over."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def test_the_newest_counts(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What is kept of a run's state, and what can be read back."""
 
-import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,64 +9,31 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from experiments.checkpoints import (
-    BEST,
-    Checkpoints,
-    best_predictions,
-    find,
-    restore_weights,
+from tests.small_training import (
+    DEFAULTS,
+    STEP,
+    again,
+    assert_equal,
+    compiled,
+    damage,
+    names,
+    scripted,
+    small_splits,
+    trained,
 )
-from experiments.data import Splits, from_arrays
-from experiments.errors import ExperimentError, TrackingError
+
+from experiments.checkpoint_names import BEST
+from experiments.checkpoints import Checkpoints, find
+from experiments.data import Splits
+from experiments.errors import TrackingError
 from experiments.interruption import Interruption
 from experiments.loops import FitLoop, Loop, Position, TapeLoop
-from experiments.loops.evaluation import Evaluation, build_variables
-from experiments.models.mlp import mlp
-from experiments.training_state import TrainingState, weights
-
-STEP = "experiments.loops.tape.train_step"
-DEFAULTS: dict[str, Any] = {
-    "metric": "val_loss",
-    "mode": "min",
-    "max_to_keep": 3,
-    "name": "ckpt",
-    "every_epoch": True,
-    "every_n_steps": None,
-    "every_n_minutes": None,
-}
+from experiments.training_state import TrainingState, restore_weights
 
 
-@pytest.fixture(scope="module")
-def splits() -> Splits:
-    """Six steps an epoch."""
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
-    return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
-
-
-def compiled(splits: Splits, hidden: int = 8) -> keras.Model:
-    model = mlp([hidden], 0.2, input_shape=(6, 6, 1), num_classes=3)
-    model.compile(
-        optimizer=keras.optimizers.Adam(0.01, use_ema=True),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )
-    build_variables(model, splits.validation)
-    return model
-
-
-def trained(folder: Path, splits: Splits, epochs: int = 2, **options: Any) -> tuple[keras.Model, Checkpoints]:
-    steps_per_execution = options.pop("steps_per_execution", 1)
-    model = compiled(splits)
-    keeper = Checkpoints(folder, model=model, **(DEFAULTS | options))
-    loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
-    loop(model, splits, epochs=epochs, start=Position(), callbacks=[keeper])
-    return model, keeper
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.index"))
+@pytest.fixture(scope="module", name="splits")
+def six_steps() -> Splits:
+    return small_splits()
 
 
 @pytest.mark.parametrize(
@@ -118,11 +84,6 @@ def test_the_training_state_is_complete(tmp_path: Path, splits: Splits) -> None:
     assert_equal(fresh.metrics_variables, model.metrics_variables)
 
 
-def assert_equal(mine: list[Any], theirs: list[Any]) -> None:
-    for one, other in zip(mine, theirs, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
     trained(tmp_path, splits, every_n_steps=4, max_to_keep=99)
     positions = {}
@@ -133,62 +94,6 @@ def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
     assert positions == {4: (0, 4), 6: (1, 0), 10: (1, 4), 12: (2, 0)}
 
 
-class Scripted(keras.callbacks.Callback):
-    """Says what the validation loss was, before the keeper hears of it."""
-
-    def __init__(self, values: list[float]) -> None:
-        super().__init__()
-        self._values = values
-        self.weights: list[Any] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        assert logs is not None
-        logs["val_loss"] = self._values[epoch]
-        self.weights.append(self.model.get_weights())
-
-
-def scripted(folder: Path, splits: Splits, values: list[float], mode: str = "min") -> tuple[Checkpoints, Scripted, Any]:
-    model, script = compiled(splits), Scripted(values)
-    keeper = Checkpoints(folder, model=model, **(DEFAULTS | {"mode": mode}))
-    loop = TapeLoop(STEP, 1, jit_compile=False)
-    loop(model, splits, epochs=len(values), start=Position(), callbacks=[script, keeper])
-    return keeper, script, model
-
-
-@pytest.mark.parametrize(("mode", "value", "epoch"), [("min", 0.1, 1), ("max", 0.4, 0)])
-def test_the_best_epoch_by_the_monitor(tmp_path: Path, splits: Splits, mode: str, value: float, epoch: int) -> None:
-    keeper, script, model = scripted(tmp_path, splits, [0.4, 0.1, 0.1], mode)
-    assert keeper.restore_best(model) == (value, epoch)
-    assert_equal(model.get_weights(), script.weights[epoch])
-    kept = json.loads((tmp_path / BEST / "best.json").read_text())
-    assert kept == {"metric": "val_loss", "value": value, "epoch": epoch}
-    assert names(tmp_path / BEST) == [f"best-{epoch + 1}"]
-
-
-def test_the_best_ignores_what_is_not_a_number(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [float("nan"), 3.0, float("-inf")])
-    assert keeper.restore_best(model) == (3.0, 1)
-
-
-def test_no_best_at_all(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [float("nan")])
-    with pytest.raises(ExperimentError) as error:
-        keeper.restore_best(model)
-    assert str(error.value) == (
-        "val_loss was never a finite number, so there is no best epoch. "
-        "Lower optimizer.learning_rate or set optimizer.global_clipnorm=1."
-    )
-
-
-def test_the_predictions_of_the_best_epoch_are_kept(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [0.1, 0.5])
-    keeper.restore_best(model)
-    _, expected = Evaluation(model)(splits.validation)
-    kept = best_predictions(tmp_path)
-    np.testing.assert_array_equal(kept.labels, expected.labels)
-    np.testing.assert_array_equal(kept.outputs, expected.outputs)
-
-
 def test_finding_a_checkpoint(tmp_path: Path, splits: Splits) -> None:
     trained(tmp_path, splits)
     assert [Path(find(tmp_path, which)).name for which in ("6", "latest", "best")][:2] == ["ckpt-6", "ckpt-12"]
@@ -196,8 +101,23 @@ def test_finding_a_checkpoint(tmp_path: Path, splits: Splits) -> None:
     with pytest.raises(TrackingError) as error:
         find(tmp_path, "7")
     assert str(error.value) == (
-        f"checkpoint=7 is not in {tmp_path}: expected one of 6, 12, latest, best. Choose one of these."
+        f"checkpoint=7 is not one of {tmp_path}: expected one of 6, 12, latest, best. Choose one of these."
     )
+
+
+@pytest.mark.parametrize(("which", "other"), [("best", "latest"), ("latest", "best"), ("6", "best")])
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001", ".npz"])
+def test_a_checkpoint_that_is_damaged(tmp_path: Path, splits: Splits, which: str, other: str, ending: str) -> None:
+    trained(tmp_path, splits)
+    prefix = Path(find(tmp_path, which))
+    damage(prefix.with_name(prefix.name + ending))
+    with pytest.raises(TrackingError) as error:
+        find(tmp_path, which, owner="run 0123")
+    assert str(error.value) == (
+        f"checkpoint={which} of run 0123 is damaged: {prefix.name}{ending} is not what was written. Expected the files "
+        f"as they were written. Choose another one, such as checkpoint={other}."
+    )
+    assert find(tmp_path, other)
 
 
 def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
@@ -222,20 +142,6 @@ def test_weights_of_another_model(tmp_path: Path, splits: Splits) -> None:
     trained(tmp_path, splits)
     with pytest.raises(ValueError, match="shape"):
         restore_weights(compiled(splits, hidden=9), find(tmp_path, "latest"))
-
-
-def again(folder: Path, model: keras.Model) -> tuple[Checkpoints, Position]:
-    keeper = Checkpoints(folder, model=model, **DEFAULTS)
-    return keeper, keeper.restore()
-
-
-def test_weights_of_a_later_epoch_are_not_taken_for_the_best(tmp_path: Path, splits: Splits) -> None:
-    """A kill after they were written, and before the checkpoint that knows of them."""
-    model, keeper = trained(tmp_path, splits)
-    assert again(tmp_path, model)[0].best == keeper.best
-    later = tf.train.CheckpointManager(weights(model), str(tmp_path / BEST), 1, checkpoint_name=BEST)
-    later.save(checkpoint_number=99)
-    assert again(tmp_path, model)[0].best is None
 
 
 def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, splits: Splits) -> None:

@@ -123,6 +123,19 @@ def test_unknown_checkpoint(refusal: Callable[..., str], finished_run: FinishedR
     )
 
 
+def test_damaged_best_weights(
+    refusal: Callable[..., str],
+    evaluate: Callable[..., dict[str, object]],
+    finished_run: FinishedRun,
+    damaged_best: str,
+) -> None:
+    assert refusal("checkpoint=best") == (
+        f"error: checkpoint=best of run {finished_run.run_id} is damaged: {damaged_best} is not what was written. "
+        "Expected the files as they were written. Choose another one, such as checkpoint=latest."
+    )
+    assert evaluate("checkpoint=latest")["accuracy"] == 1.0
+
+
 def test_a_split_that_does_not_exist(refusal: Callable[..., str]) -> None:
     assert refusal("split=test") == (
         "error: split=test does not exist in this data. Set split=validation or split=train."

@@ -130,6 +130,12 @@ def stock_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def test_damaged_best_weights(refusal: Callable[..., str], red_photo: Path, damaged_best: str) -> None:
+    said = refusal(red_photo)
+    assert "checkpoint=best of run" in said
+    assert f"is damaged: {damaged_best} is not what was written." in said
+
+
 def test_a_stock_network_has_its_1000_classes(
     predict: Callable[..., str], red_photo: Path, stock_weights: Path
 ) -> None:

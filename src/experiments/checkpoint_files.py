@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,18 +57,40 @@ def unseal(path: Path) -> None:
     path.with_name(path.name + SEAL).unlink(missing_ok=True)
 
 
-def newest_whole(directory: Path) -> Sealed | None:
-    """The newest checkpoint that is whole; a damaged newer one is named in a warning."""
+def newest_whole(directory: Path, missing: Callable[[State], str | None] = lambda _: None) -> Sealed | None:
+    """The newest checkpoint that is whole; a damaged newer one is named in a warning.
+
+    missing: says of a checkpoint's state what is damaged elsewhere that it cannot do without.
+    """
     damaged: list[str] = []
     for number, path in sorted(seals(directory), reverse=True):
-        problem = _problem(path)
+        prefix = path.with_suffix("")
+        problem = damage(prefix) or missing(state := read_state(prefix))
         if problem is None:
-            found = Sealed(str(path.with_suffix("")), _state(path))
             _warn(damaged, f"checkpoint {number}, the one before")
-            return found
-        damaged.append(f"{path.with_suffix('')} ({problem})")
+            return Sealed(str(prefix), state)
+        damaged.append(f"{prefix} ({problem})")
     _warn(damaged, "the beginning, as none is whole")
     return None
+
+
+def damage(prefix: Path) -> str | None:
+    """What is wrong with the checkpoint of this path prefix; None where it is whole."""
+    path = prefix.with_name(prefix.name + SEAL)
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if wrong is None else f"{wrong} is not what was written"
+
+
+def read_state(prefix: Path) -> State:
+    """What was sealed with the checkpoint."""
+    content = json.loads(prefix.with_name(prefix.name + SEAL).read_text(encoding="utf-8"))
+    with np.load(prefix.with_name(prefix.name + ARRAYS)) as arrays:
+        state: State = unpack(content["state"], arrays)
+    return state
 
 
 def remove_unsealed(directory: Path, name: str) -> None:
@@ -81,23 +103,6 @@ def _files(path: Path) -> list[Path]:
     """What belongs to the checkpoint, the seal apart."""
     found = path.parent.glob(f"{path.name}.*")
     return sorted(each for each in found if each.suffix not in (SEAL, TEMPORARY))
-
-
-def _problem(path: Path) -> str | None:
-    """What is wrong with the sealed checkpoint; None where it is whole."""
-    try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
-    except (OSError, ValueError, KeyError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None if wrong is None else f"{wrong} is not what was written"
-
-
-def _state(path: Path) -> State:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    with np.load(path.with_suffix(ARRAYS)) as arrays:
-        state: State = unpack(content["state"], arrays)
-    return state
 
 
 def _warn(damaged: list[str], instead: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SEAL, ARRAYS, TEMPORARY = ".json", ".npz", ".tmp"
+BEST = "best"
+"""The folder of the best weights, and the name of the checkpoint in it."""
 
 
 def seals(directory: Path) -> Iterator[tuple[int, Path]]:

@@ -1,55 +1,31 @@
 """What a run needs to go on or to be used later, written to its `checkpoints/` folder."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.checkpoint_files import (
-    newest_whole,
-    remove_unsealed,
-    seal,
-    unseal,
-    write_arrays,
-    write_atomically,
-)
+from experiments.best_weights import Best, BestWeights
+from experiments.checkpoint_files import damage, newest_whole, read_state, remove_unsealed, seal, unseal
 from experiments.checkpoint_list import list_until
+from experiments.checkpoint_names import BEST, newest_seal, seals
 from experiments.errors import ExperimentError, TrackingError
 from experiments.interruption import Interruption
 from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions
 from experiments.loops.observers import passes
 from experiments.stateful import State, Watch, get_state, keeps_state, random_state, set_random_state, set_state
-from experiments.training_state import TrainingState, assign, values, weights
+from experiments.training_state import TrainingState
 
-BEST = "best"
-PREDICTIONS = "validation_predictions.npz"
 OVERHEAD = 0.01
 """Share of the time that writing may take where epochs are short; what a stop then loses is done again, bit for bit."""
 logger = logging.getLogger(__name__)
-
-
-class Best(NamedTuple):
-    """The best value of the monitored metric, and the epoch (from 0) that reached it."""
-
-    value: float
-    epoch: int
-
-
-class Unwritten(NamedTuple):
-    """What is the best and not on disk yet. values: of all variables of the whole model."""
-
-    best: Best
-    values: list[np.ndarray]
-    predictions: Predictions | None
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -96,7 +72,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = self._begun = 0
         self._counted: list[np.ndarray] = []
         self._predictions: Predictions | None = None
-        self._unwritten: Unwritten | None = None
+        self._best_weights = BestWeights(directory, self._whole, metric)
         self._seconds = self._spent = 0.0
 
     @cached_property
@@ -107,9 +83,10 @@ class Checkpoints(keras.callbacks.Callback):
     def restore(self) -> Position:
         """Puts the newest whole checkpoint into the model and its optimizer; where there is none, at the beginning.
 
+        One whose best weights are damaged is not whole: nothing after it would make them again.
         The callbacks' state follows when training begins, for they forget then.
         """
-        found = newest_whole(self.directory)
+        found = newest_whole(self.directory, lambda state: self._best_weights.damage(state["best"]))
         remove_unsealed(self.directory, self._name)
         list_until(self.directory, found and found.prefix)
         if found is None:
@@ -118,25 +95,22 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.set_replica_values(found.state["replicas"])
         self._counted = self._state.metric_values()
         self._restored, self._history = found.state, found.state["history"]
-        self.best = self._best_on_disk(found.state["best"])
+        self.best = self._best_weights.on_disk(found.state["best"])
         return Position(found.state["epoch"], found.state["step"], self._history, found.state["stopped"])
 
     def restore_best(self, model: keras.Model) -> Best:
-        """Puts the best epoch's weights into `model`."""
+        """Puts the best epoch's weights into `model`. Raises ExperimentError where there are none, or damaged ones."""
         if self.best is None:
             raise ExperimentError(
                 f"{self._metric} was never a finite number, so there is no best epoch. "
                 "Lower optimizer.learning_rate or set optimizer.global_clipnorm=1."
             )
-        restore_weights(model, find(self.directory, BEST))
+        self._best_weights.restore(model, self.best)
         return self.best
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._newest = tf.train.CheckpointManager(
             self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
-        )
-        self._best_weights = tf.train.CheckpointManager(
-            weights(self._whole), str(self.directory / BEST), 1, checkpoint_name=BEST
         )
         if self._restored:
             self._restore_observers(self._restored)
@@ -180,7 +154,7 @@ class Checkpoints(keras.callbacks.Callback):
         value = (logs or {})[self._metric]
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
-            self._unwritten = Unwritten(self.best, values(self._whole.variables), self._predictions)
+            self._best_weights.keep(self.best, self._predictions)
         self._spent += time.monotonic() - began
         if self._ends_in_checkpoint(epoch) or self._interruption.signal is not None:
             self._save(epoch + 1, 0)
@@ -197,34 +171,10 @@ class Checkpoints(keras.callbacks.Callback):
             return True
         return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
 
-    def _save_best(self, best: Best, kept: list[np.ndarray], predictions: Predictions | None) -> None:
-        """TensorFlow writes what is in the variables, which may have gone on since."""
-        now = values(self._whole.variables)
-        assign(self._whole.variables, kept)
-        self._best_weights.save(checkpoint_number=best.epoch + 1)
-        assign(self._whole.variables, now)
-        if predictions is not None:
-            write_arrays(self.directory / BEST / PREDICTIONS, predictions._asdict())
-        write_atomically(self.directory / BEST / "best.json", json.dumps({"metric": self._metric, **best._asdict()}))
-
-    def _best_on_disk(self, best: list[float] | None) -> Best | None:
-        """None where a later epoch was the best when the process ended, whose weights took the place of these.
-
-        That epoch runs again, and becomes the best again.
-        """
-        if best is None:
-            return None
-        value, epoch = best
-        # Not best.json, which is written after the weights that it describes.
-        kept = tf.train.latest_checkpoint(str(self.directory / BEST)) or ""
-        return Best(value, int(epoch)) if kept.endswith(f"{BEST}-{epoch + 1}") else None
-
     def _save(self, epoch: int, step: int) -> None:
         """Until the seal is there, the checkpoint before counts."""
         began = time.monotonic()
-        if self._unwritten is not None:
-            self._save_best(*self._unwritten)
-            self._unwritten = None
+        self._best_weights.write()
         self._state.epoch.assign(epoch)
         self._state.step.assign(step)
         # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
@@ -270,30 +220,29 @@ class Checkpoints(keras.callbacks.Callback):
             )
 
 
-def find(directory: Path, which: str) -> str:
+def find(directory: Path, which: str, owner: str | None = None) -> str:
     """The path prefix of checkpoint `best`, `latest` or a number, below a run's `checkpoints/` folder.
 
-    Raises TrackingError that lists what there is.
+    owner: whose they are, where nobody knows the folder. Raises TrackingError that lists what there is, or that says
+    what is damaged.
     """
-    newest = tf.train.get_checkpoint_state(str(directory))
-    paths = {path.rsplit("-", 1)[-1]: path for path in (newest.all_model_checkpoint_paths if newest else [])}
-    best = tf.train.latest_checkpoint(str(directory / BEST))
-    named = {**paths, **({"latest": newest.model_checkpoint_path} if newest else {}), **({BEST: best} if best else {})}
+    numbered = {str(number): path.with_suffix("") for number, path in sorted(seals(directory))}
+    others = {"latest": newest_seal(directory), BEST: newest_seal(directory / BEST)}
+    named = {**numbered, **{name: prefix for name, prefix in others.items() if prefix is not None}}
     if which not in named:
         raise TrackingError(
-            f"checkpoint={which} is not in {directory}: expected one of {', '.join(named) or 'none: it is empty'}. "
-            "Choose one of these."
+            f"checkpoint={which} is not one of {owner or directory}: expected one of "
+            f"{', '.join(named) or 'none: it is empty'}. Choose one of these."
         )
-    path: str = named[which]
-    return path
+    problem = damage(named[which])
+    if problem is not None:
+        raise TrackingError(
+            f"checkpoint={which} of {owner or directory} is damaged: {problem}. Expected the files as they were "
+            f"written. Choose another one, such as checkpoint={'latest' if which == BEST else BEST}."
+        )
+    return str(named[which])
 
 
 def best_predictions(directory: Path) -> Predictions:
     """What the model of the best epoch said of the validation split, kept when that epoch was validated."""
-    with np.load(directory / BEST / PREDICTIONS) as arrays:
-        return Predictions(arrays["labels"], arrays["outputs"])
-
-
-def restore_weights(model: keras.Model, path: str) -> None:
-    """Reads the weights alone; a checkpoint that lacks any of the model's variables is an error."""
-    weights(model).restore(path).assert_existing_objects_matched().expect_partial()
+    return Predictions(**read_state(Path(find(directory, BEST)))["predictions"])

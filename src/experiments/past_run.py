@@ -11,14 +11,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
-from experiments import checkpoints, runtime
+from experiments import runtime
 from experiments.build import build
-from experiments.checkpoints import BEST
+from experiments.checkpoint_names import BEST
+from experiments.checkpoints import find
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
 from experiments.masking import mask
 from experiments.run_store import existing_run, existing_store
 from experiments.snapshot import read_snapshot
+from experiments.training_state import restore_weights
 
 
 class PastRun(NamedTuple):
@@ -79,15 +81,7 @@ def restored_model(past: PastRun, checkpoint: str) -> keras.Model:
         cfg.model.weights = None
     model = build(cfg.model, input_shape=past.spec.input_shape, num_classes=past.spec.num_classes)
     model(keras.ops.zeros((1, *past.spec.input_shape), past.spec.input_dtype))
-    checkpoints.restore_weights(model, _find(past, checkpoint))
+    restore_weights(model, find(past.checkpoints, checkpoint, owner=f"run {past.run_id}"))
     metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
     model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
     return model
-
-
-def _find(past: PastRun, checkpoint: str) -> str:
-    try:
-        return checkpoints.find(past.checkpoints, checkpoint)
-    except TrackingError as error:
-        # The folder is a copy that nobody knows.
-        raise TrackingError(str(error).replace(f"in {past.checkpoints}", f"one of run {past.run_id}")) from error

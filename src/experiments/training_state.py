@@ -85,6 +85,11 @@ def weights(model: keras.Model) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**extras))
 
 
+def restore_weights(model: keras.Model, path: str) -> None:
+    """Reads the weights alone; a checkpoint that lacks any of the model's variables is an error."""
+    weights(model).restore(path).assert_existing_objects_matched().expect_partial()
+
+
 def left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
     """Those of `variables` that TensorFlow does not reach from `owner`; the others would be stored twice.
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.checkpoint_names import SEAL, TEMPORARY
+from experiments.checkpoint_names import BEST, SEAL, TEMPORARY
 from experiments.tracking.journal import waiting_uploads
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def stage(prefix: Path, folder: Path) -> Path:
     # The seal last: a copy is whole when it is there.
     for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == SEAL):
         _link(path, staged / path.name)
-    for path in (prefix.parent / "best").glob("*"):
-        _link(path, staged / "best" / path.name)
+    for path in (prefix.parent / BEST).glob("*"):
+        _link(path, staged / BEST / path.name)
     name = json.dumps(prefix.name)
     (staged / "checkpoint").write_text(f"model_checkpoint_path: {name}\nall_model_checkpoint_paths: {name}\n")
     return staged.rename(whole)

@@ -27,7 +27,7 @@ FIRST = frozenset(
 )
 LAST = frozenset(
     {
-        "experiments.checkpoints.restore_weights",
+        "experiments.best_weights.restore_weights",
         "experiments.figures.draw",
         "experiments.export.save_model",
         "mlflow.MlflowClient.log_artifacts",

@@ -39,7 +39,7 @@ def evidence(folder: Path) -> dict[str, Any]:
         "last checkpoint": Path(last).name,
         "all variables": digest(last),
         "best weights": digest(best),
-        "objective": json.loads((output / "checkpoints" / "best" / "best.json").read_text(encoding="utf-8")),
+        "objective": json.loads(Path(f"{best}.json").read_text(encoding="utf-8"))["state"],
         "figures": sorted(path.name for path in (output / "figures").iterdir()),
         "model": (output / "model" / "MLmodel").exists(),
         "refused by the store": (output / "journal.rejected.jsonl").exists(),

@@ -27,7 +27,7 @@ CALLS = (
     "tensorflow.train.CheckpointManager._sweep",
     "experiments.checkpoints.seal",
     "experiments.checkpoints.remove_unsealed",
-    "experiments.checkpoints.restore_weights",
+    "experiments.best_weights.restore_weights",
     "experiments.checkpoints.Checkpoints.on_train_batch_end",
     "experiments.checkpoints.Checkpoints.on_test_batch_end",
     "experiments.checkpoints.Checkpoints.on_epoch_end",

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from experiments.checkpoint_names import TEMPORARY, seals, unsealed
+from experiments.checkpoint_names import BEST, TEMPORARY, seals, unsealed
 from experiments.repair.findings import Finding
 from experiments.run_lock import LOCK, is_locked, locked
 from experiments.tracking.journal import journal_file
@@ -56,8 +56,8 @@ def _leftovers(folder: Path) -> list[Path]:
     checkpoints = folder / "checkpoints"
     # A folder without a seal is that of an older version, whose checkpoints have none.
     unfinished = unsealed(checkpoints) if any(True for _ in seals(checkpoints)) else []
-    temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"best/*{TEMPORARY}")]
-    temporary += [path for path in checkpoints.glob("best/*_temp") if path.is_dir()]
+    temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
+    temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]
     return [*dict.fromkeys([*unfinished, *temporary]), *stale(folder)]
 
 
