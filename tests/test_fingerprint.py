@@ -66,14 +66,15 @@ def test_photos_may_move_and_be_kept_otherwise(composed: Compose) -> None:
     assert comparable(before) == comparable(composed("data=image_folder", "data.path=there", "data.cache=memory"))
 
 
-def test_data_epochs_and_threads_are_parts_of_their_own(composed: Compose) -> None:
+def test_data_epochs_threads_and_devices_are_parts_of_their_own(composed: Compose) -> None:
     cfg = composed("epochs=7")
-    one, other = fingerprint(cfg, ["a", "b"], 2), fingerprint(cfg, ["a", "c"], 3)
+    one, other = fingerprint(cfg, ["a", "b"], 2, 1), fingerprint(cfg, ["a", "c"], 3, 4)
     assert (one.config, one.code, one.versions) == (other.config, other.code, other.versions)
     assert one.data != other.data
-    assert fingerprint(cfg, ["ab"], 2).data != fingerprint(cfg, ["a", "b"], 2).data
+    assert fingerprint(cfg, ["ab"], 2, 1).data != fingerprint(cfg, ["a", "b"], 2, 1).data
     assert (one.epochs, one.threads, other.threads) == (7, 2, 3)
-    assert fingerprint(cfg, [], None).threads >= 1
+    assert (one.replicas, other.replicas) == (1, 4)
+    assert fingerprint(cfg, [], None, 1).threads >= 1
     assert one.tags()["fingerprint.epochs"] == "7"
 
 

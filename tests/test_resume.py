@@ -4,87 +4,20 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from tests.stopped_runs import THREADS, Compose, Runs, now
 
 from experiments import resume
-from experiments.data.base import DataSpec
-from experiments.doors import CONF
 from experiments.errors import ConfigError, TrackingError
-from experiments.fingerprint import Fingerprint, fingerprint
 from experiments.liveness import HEARTBEAT_SECONDS, is_alive
 from experiments.run_lock import locked
-from experiments.snapshot import write_snapshot
-from experiments.tracking.journal import Journal
-from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
-
-Compose = Callable[..., DictConfig]
-SPEC = DataSpec((8, 8, 1), "uint8", 2, ("a", "b"), 5, "digest", (2, 3), "drawn")
-THREADS = 2
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-
-
-class Runs:
-    """Makes runs as a training leaves them, without training."""
-
-    def __init__(self, composed: Compose, store: str, folder: Path) -> None:
-        self._composed, self._folder = composed, folder
-        self.client = open_store(store)
-        self._words = [f"logging.tracking_uri={store}", f"logging.experiment_name={folder.name}"]
-        self._count = 0
-
-    def cfg(self, *words: str) -> DictConfig:
-        return self._composed(*self._words, *words)
-
-    def begun(self, *words: str, status: str = "KILLED", described: bool = True, **tags: str) -> str:
-        self._count += 1
-        cfg, folder = self.cfg(*words), self._folder / f"run {self._count}"
-        identity = {**resume.identity(folder, now(cfg)), **tags}
-        experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
-        run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
-        with locked(folder):
-            pass  # the process that worked there is gone, and its lock with it
-        journal = Journal(folder)
-        journal.open()
-        journal.append("start", run_id=run_id, tracking_uri="")
-        journal.close()
-        if described:
-            write_snapshot(folder / "config", cfg, SPEC, [*self._words, *words])
-        if status != "RUNNING":
-            self.client.set_terminated(run_id, status)
-        return run_id
-
-    def origin(self, *words: str) -> resume.Origin:
-        output = self._folder / "new"
-        output.mkdir(exist_ok=True)
-        cfg = self.cfg(*words)
-        # As within a command: the words that a run began with are composed again.
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(CONF, version_base="1.3"):
-            return resume.origin(cfg, output)
-
-    def checked(self, *words: str, **changed: Any) -> resume.Origin:
-        """changed: parts of the fingerprint that are others now."""
-        found = self.origin(*words)
-        return resume.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
-
-    def output_dir(self, run_id: str) -> Path:
-        return Path(self.client.get_run(run_id).data.tags["output_dir"])
-
-
-def now(cfg: DictConfig, threads: int | None = THREADS) -> Fingerprint:
-    return fingerprint(cfg, ["digest"], threads)
 
 
 @pytest.fixture
@@ -128,6 +61,24 @@ def test_last_leaves_a_run_to_the_process_that_works_on_it(runs: Runs) -> None:
     with locked(runs.output_dir(newer)):
         assert runs.origin("resume=last").run_id == older
     assert runs.origin("resume=last").run_id == newer
+
+
+def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Path) -> None:
+    older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
+    together = runs.origin("resume=last")
+    with locked(runs.output_dir(newer)):
+        with pytest.raises(TrackingError) as error:
+            runs.checked("resume=last")
+        with pytest.raises(TrackingError, match=f"again what run {newer} does"):
+            resume.checked(together, now(together.cfg), tmp_path / "new")
+        assert runs.checked("resume=last", data="f" * 64).run_id is None
+    assert str(error.value) == (
+        f"resume=last would do again what run {newer} does: a process on {socket.gethostname()} works in "
+        f"'{runs.output_dir(newer)}'. Expected no other run of this config and data at work. Wait for its end "
+        "(of a lost machine: 300 s of silence), or stop it; resume=null begins another."
+    )
+    with locked(runs.output_dir(older)):
+        assert runs.checked("resume=last").run_id == newer
 
 
 def test_a_run_that_goes_on_keeps_its_folder_and_name(runs: Runs, tmp_path: Path) -> None:
@@ -233,6 +184,16 @@ def test_threads_are_kept(runs: Runs) -> None:
     assert runs.origin(f"resume={run_id}").threads == THREADS
     with pytest.raises(ConfigError, match=r"runtime\.threads was 2, now 1\."):
         runs.checked(f"resume={run_id}", "runtime.threads=1")
+
+
+def test_another_number_of_devices_is_refused(runs: Runs) -> None:
+    run_id = runs.begun("runtime.strategy=mirrored")
+    told = "replicas was 1, now 2 (devices that share each batch)"
+    with pytest.raises(ConfigError) as error:
+        runs.checked(f"resume={run_id}", replicas=2)
+    assert f"resume={run_id} would go on differently: {told}." in str(error.value)
+    allowed = runs.checked(f"resume={run_id}", "resume_allow=[replicas]", replicas=2)
+    assert dict(allowed.changed) == {"resumed.replicas": "2 (devices that share each batch)"}
 
 
 def test_last_begins_anew_on_other_data(runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,10 @@ PREFIX = "fingerprint."
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """config, code, versions, data: SHA-256 of each; threads: compute threads of one operation."""
+    """config, code, versions, data: SHA-256 of each; threads: compute threads of one operation.
+
+    replicas: devices that share each batch.
+    """
 
     config: str
     code: str
@@ -55,12 +58,13 @@ class Fingerprint:
     epochs: int
     cpu: str
     threads: int
+    replicas: int
 
     def tags(self) -> dict[str, str]:
         return {f"{PREFIX}{name}": str(value) for name, value in asdict(self).items()}
 
 
-def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None) -> Fingerprint:
+def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, replicas: int) -> Fingerprint:
     """data: the digests of its splits; threads: compute threads, None where TensorFlow chooses."""
     return Fingerprint(
         **comparable(cfg),
@@ -68,6 +72,7 @@ def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None) -> Fi
         epochs=cfg.epochs,
         cpu=cpu_type(),
         threads=all_cores() if threads is None else threads,
+        replicas=replicas,
     )
 
 

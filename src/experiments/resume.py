@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
 from experiments.fingerprint import PREFIX, Fingerprint, comparable, values
-from experiments.liveness import is_alive, signs_of_life
+from experiments.liveness import HEARTBEAT_SECONDS, is_alive, signs_of_life
 from experiments.loops.base import Position
 from experiments.run_store import existing_run, existing_store
 from experiments.schedules import LearningRate
@@ -73,7 +73,6 @@ def origin(cfg: DictConfig, output_dir: Path) -> Origin:
     run = _newest_unfinished(client, cfg) if cfg.resume == LAST else _named(client, cfg.resume)
     if run is None:
         return Origin(cfg, output_dir)
-    logger.info("Going on with run %s (%s).", run.info.run_name, run.info.run_id)
     folder = _folder(client, run, output_dir)
     recorded = read_config(folder / "config")
     typed = _retyped(folder) if _is_typed(cfg.resume) else cfg
@@ -83,14 +82,40 @@ def origin(cfg: DictConfig, output_dir: Path) -> Origin:
 
 
 def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
+    return next((run for run in _unfinished(client, cfg, comparable(cfg)) if not is_alive(run)), None)
+
+
+def _unfinished(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
+    """The newest first. parts: of the fingerprint that they share."""
     experiment = client.get_experiment_by_name(cfg.logging.experiment_name)
     if experiment is None:
-        return None
-    same = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in comparable(cfg).items())
-    found = client.search_runs(
-        [experiment.experiment_id], f"attributes.status != 'FINISHED' and {same}", order_by=["start_time DESC"]
+        return []
+    same = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in parts.items())
+    return list(
+        client.search_runs(
+            [experiment.experiment_id], f"attributes.status != 'FINISHED' and {same}", order_by=["start_time DESC"]
+        )
     )
-    return next((run for run in found if not is_alive(run)), None)
+
+
+def _refuse_twice(found: Origin, now: Fingerprint) -> None:
+    """Raises TrackingError where a process works on a newer run of the same config and data, or by now on this one.
+
+    Looked at late: two that were started together have both found what nobody worked on.
+    """
+    if not has_store(found.cfg.logging.tracking_uri):
+        return
+    parts = {name: getattr(now, name) for name in ("config", "code", "versions", "data")}
+    same = _unfinished(existing_store(found.cfg.logging.tracking_uri), found.cfg, parts)
+    ids = [run.info.run_id for run in same]
+    newer = same[: ids.index(found.run_id) + 1] if found.run_id in ids else same
+    for run in filter(is_alive, newer):
+        tags = run.data.tags
+        raise TrackingError(
+            f"resume=last would do again what run {run.info.run_id} does: a process on {tags.get('host')} works in "
+            f"'{tags.get('output_dir')}'. Expected no other run of this config and data at work. Wait for its end "
+            f"(of a lost machine: {HEARTBEAT_SECONDS} s of silence), or stop it; resume=null begins another."
+        )
 
 
 def _named(client: MlflowClient, run_id: str) -> Run:
@@ -151,17 +176,22 @@ def _retyped(folder: Path) -> DictConfig:
 def checked(found: Origin, now: Fingerprint, output_dir: Path) -> Origin:
     """With the tags for what `resume_allow` lets change; a new run where `last` finds other data.
 
-    Raises ConfigError for what would change the result otherwise.
+    Raises ConfigError for what would change the result otherwise, TrackingError where a process does the same already.
     """
     changed = _changes(found, now)
     if found.cfg.resume == LAST and "data" in changed:
         logger.warning("Run %s began with other data; beginning a new run.", found.run_id)
-        return Origin(found.cfg, output_dir)
+        found = Origin(found.cfg, output_dir)
+        changed = {}
+    if found.cfg.resume == LAST:
+        _refuse_twice(found, now)
     _refuse(found, changed)
     tags = {f"resumed.{key}": value for key, (_, value) in changed.items()}
     if found.fingerprint.get("cpu", now.cpu) != now.cpu:
         logger.warning("Run %s began on %s; its last bits may differ now.", found.run_id, found.fingerprint["cpu"])
         tags["resumed.cpu"] = now.cpu
+    if found.run is not None:
+        logger.info("Going on with run %s (%s).", found.run.info.run_name, found.run_id)
     _link(found.output_dir.absolute(), output_dir)
     return replace(found, changed=tags)
 
@@ -187,6 +217,9 @@ def _changes(found: Origin, now: Fingerprint) -> dict[str, tuple[str, str]]:
     for part, words in (("code", "other code"), ("versions", "other versions"), ("data", "other data")):
         if found.fingerprint.get(part, getattr(now, part)) != getattr(now, part):
             changed[part] = (found.fingerprint[part][:12], f"{getattr(now, part)[:12]} ({words})")
+    replicas = found.fingerprint.get("replicas", str(now.replicas))
+    if replicas != str(now.replicas):
+        changed["replicas"] = (replicas, f"{now.replicas} (devices that share each batch)")
     wanted = found.cfg.runtime.threads
     if wanted is not None and found.threads != wanted:
         changed["runtime.threads"] = (str(found.threads), str(wanted))

@@ -66,7 +66,8 @@ def run(
     """
     origin = resume.origin(cfg, output_dir)
     built = assemble(origin.cfg, origin.threads, show)
-    now = fingerprint(origin.cfg, [split.spec.digest for split in built.splits.named().values()], origin.threads)
+    digests = [split.spec.digest for split in built.splits.named().values()]
+    now = fingerprint(origin.cfg, digests, origin.threads, built.model.distribute_strategy.num_replicas_in_sync)
     origin = resume.checked(origin, now, output_dir)
     with locked(origin.output_dir):
         remove_stale(origin.output_dir)

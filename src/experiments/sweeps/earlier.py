@@ -6,6 +6,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
+from experiments import runtime
 from experiments.build import build, build_each
 from experiments.data import Splits
 from experiments.fingerprint import PREFIX, fingerprint
@@ -13,7 +14,7 @@ from experiments.run import Result
 from experiments.run_store import at_best, existing_store
 from experiments.tracking.addresses import has_store
 
-SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads")
+SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "replicas")
 
 
 def of_this_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
@@ -23,9 +24,10 @@ def of_this_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
 
 def of_this_config(cfg: DictConfig) -> Run | None:
     """A finished run of the experiment that cannot but be equal: config, data, code, versions and machine are."""
+    strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     digests = [split.spec.digest for split in splits.named().values()]
-    now = fingerprint(cfg, digests, cfg.runtime.threads).tags()
+    now = fingerprint(cfg, digests, cfg.runtime.threads, strategy.num_replicas_in_sync).tags()
     return _newest(cfg, {f"{PREFIX}{name}": now[f"{PREFIX}{name}"] for name in SAME}, status="FINISHED")
 
 

@@ -1,0 +1,75 @@
+"""Runs that stopped, and what going on with them finds, without any training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from experiments import resume
+from experiments.data.base import DataSpec
+from experiments.doors import CONF
+from experiments.fingerprint import Fingerprint, fingerprint
+from experiments.run_lock import locked
+from experiments.snapshot import write_snapshot
+from experiments.tracking.journal import Journal
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+
+Compose = Callable[..., DictConfig]
+SPEC = DataSpec((8, 8, 1), "uint8", 2, ("a", "b"), 5, "digest", (2, 3), "drawn")
+THREADS = 2
+
+
+class Runs:
+    """Makes runs as a training leaves them."""
+
+    def __init__(self, composed: Compose, store: str, folder: Path) -> None:
+        self._composed, self._folder = composed, folder
+        self.client = open_store(store)
+        self._words = [f"logging.tracking_uri={store}", f"logging.experiment_name={folder.name}"]
+        self._count = 0
+
+    def cfg(self, *words: str) -> DictConfig:
+        return self._composed(*self._words, *words)
+
+    def begun(self, *words: str, status: str = "KILLED", described: bool = True, **tags: str) -> str:
+        self._count += 1
+        cfg, folder = self.cfg(*words), self._folder / f"run {self._count}"
+        identity = {**resume.identity(folder, now(cfg)), **tags}
+        experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
+        run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
+        with locked(folder):
+            pass  # the process that worked there is gone, and its lock with it
+        journal = Journal(folder)
+        journal.open()
+        journal.append("start", run_id=run_id, tracking_uri="")
+        journal.close()
+        if described:
+            write_snapshot(folder / "config", cfg, SPEC, [*self._words, *words])
+        if status != "RUNNING":
+            self.client.set_terminated(run_id, status)
+        return run_id
+
+    def origin(self, *words: str) -> resume.Origin:
+        output = self._folder / "new"
+        output.mkdir(exist_ok=True)
+        cfg = self.cfg(*words)
+        # As within a command: the words that a run began with are composed again.
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(CONF, version_base="1.3"):
+            return resume.origin(cfg, output)
+
+    def checked(self, *words: str, **changed: Any) -> resume.Origin:
+        """changed: parts of the fingerprint that are others now."""
+        found = self.origin(*words)
+        return resume.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
+
+    def output_dir(self, run_id: str) -> Path:
+        return Path(self.client.get_run(run_id).data.tags["output_dir"])
+
+
+def now(cfg: DictConfig, threads: int | None = THREADS) -> Fingerprint:
+    return fingerprint(cfg, ["digest"], threads, replicas=1)
