@@ -16,8 +16,8 @@ def configure(
     Raises ConfigError where TensorFlow has started with other settings that it cannot change.
     """
     keras.backend.clear_session()
-    _set_threads(threads)
     with quiet_start():
+        _set_threads(threads)
         found = tf.config.list_physical_devices("GPU")
     gpus = _set_devices(device, found)
     keras.utils.set_random_seed(seed)
@@ -29,7 +29,7 @@ def configure(
 
 def _set_threads(threads: int | None) -> None:
     if threads is None:
-        return  # without asking: that starts TensorFlow, which tells of the graphics cards that it looks for
+        return
     set_before = tf.config.threading.get_intra_op_parallelism_threads()
     if set_before == threads:
         return
