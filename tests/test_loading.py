@@ -22,3 +22,19 @@ assert gc.isenabled() and gc.get_freeze_count() == frozen
 
 def test_the_collector_rests_once() -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)
+
+
+END = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() - frozen >= 1000))
+from experiments.loading import loading
+with loading():
+    pass
+frozen = gc.get_freeze_count()
+kept = [[] for _ in range(2000)]
+"""
+
+
+def test_the_end_of_the_process_looks_through_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
