@@ -1,9 +1,13 @@
 """TensorFlow's notes about the machine stay off the terminal; everything else reaches it."""
 
+import io
+import logging.config
 import os
 
+import absl.logging
 import pytest
 
+from experiments.doors import enter
 from experiments.quiet import quiet_start
 
 NOTES = b"""WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -37,3 +41,12 @@ def test_the_terminal_is_back_afterwards(capfd: pytest.CaptureFixture[str]) -> N
         pass
     os.write(2, NOTES)
     assert capfd.readouterr().err == NOTES.decode()
+
+
+def test_streams_of_others_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a test or a notebook in which TensorFlow was imported."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    before = io.StringIO()
+    absl.logging.get_absl_handler().python_handler.setStream(before)
+    enter(lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False}), "config")
+    assert not before.closed

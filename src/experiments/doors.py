@@ -32,6 +32,7 @@ def enter(main: Callable[[], object], config_name: str) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Hydra would print its own report and exit; with this it raises, and the nearest key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    _keep_streams_open()
     # So that a run that a scheduler stops ends as killed.
     for number in STOPPING:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -48,6 +49,16 @@ def enter(main: Callable[[], object], config_name: str) -> None:
         if TRACEBACKS:
             raise
         sys.exit(128 + signal.SIGINT)
+
+
+def _keep_streams_open() -> None:
+    """Where TensorFlow was imported before: Hydra sets up logging anew, and every handler there is gets closed.
+
+    That of absl, which TensorFlow brings, closes its stream too, if `sys.stderr` is another one by now: in a notebook,
+    or in a test. It writes to the `sys.stderr` of the moment, and does not need the stream.
+    """
+    if "absl.logging" in sys.modules:
+        sys.modules["absl.logging"].get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
