@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from experiments.checkpoint_names import BEST, TEMPORARY, seals, unsealed
@@ -39,7 +40,7 @@ def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
                 str(folder),
                 f"{names} ({size:,.1f} MB), which no process works on",
                 "removes it",
-                lambda folder=folder: _remove(folder),  # type: ignore[misc]
+                partial(_remove, folder),
             )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
                 str(folder),
                 f"{left} events not delivered",
                 "delivers them",
-                lambda folder=folder: deliver_journal(folder, tracking_uri),  # type: ignore[misc]
+                partial(deliver_journal, folder, tracking_uri),
             )
 
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def dead_runs(client: MlflowClient) -> Iterator[Finding]:
                 f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone (last sign "
                 f"{_when(float(run.data.tags['heartbeat']))})",
                 "makes it KILLED",
-                lambda run=run: _end(client, run),  # type: ignore[misc]
+                partial(_end, client, run),
             )
 
 

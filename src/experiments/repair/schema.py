@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -33,7 +34,7 @@ def old_schema(tracking_uri: str) -> Iterator[Finding]:
         str(path),
         f"its schema {found} is older than that of MLflow {mlflow.__version__}",
         "upgrades it, after a copy",
-        lambda: upgrade(path, found),
+        partial(upgrade, path, found),
     )
 
 
