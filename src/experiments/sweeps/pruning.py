@@ -7,6 +7,7 @@ import keras
 from omegaconf import DictConfig
 
 from experiments.errors import StoppedRun
+from experiments.stateful import State
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -15,21 +16,36 @@ if TYPE_CHECKING:
 
 
 class ReportToStudy(keras.callbacks.Callback):
-    """Reports `metric` after every epoch. Raises StoppedRun where the study's pruner says so."""
+    """Reports `metric` after every epoch. Raises StoppedRun where the study's pruner says so, while that spares epochs.
 
-    def __init__(self, trial: "Trial", metric: str) -> None:
+    A job that goes on after a kill is another trial for the study, which is told of the earlier epochs too.
+    """
+
+    def __init__(self, trial: "Trial", metric: str, epochs: int) -> None:
         super().__init__()
-        self._trial, self._metric = trial, metric
+        self._trial, self._metric, self._epochs = trial, metric, epochs
+        self._values: list[float] = []
+
+    def get_state(self) -> State:
+        return {"values": list(self._values)}
+
+    def set_state(self, state: State) -> None:
+        for value in state["values"]:
+            self._report(value)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         value = float((logs or {})[self._metric])
-        self._trial.report(value, epoch + 1)
-        if self._trial.should_prune():
+        self._report(value)
+        if epoch + 1 < self._epochs and self._trial.should_prune():
             raise StoppedRun(f"pruned after epoch {epoch + 1}: {self._metric} {value:.4f} is behind the others")
+
+    def _report(self, value: float) -> None:
+        self._values.append(value)
+        self._trial.report(value, len(self._values))
 
 
 def watching(cfg: DictConfig, job: "Job") -> dict[str, keras.callbacks.Callback]:
     """What watches a job of a sweep; with several objectives nothing is pruned."""
     if len(job.trial.study.directions) > 1:
         return {}
-    return {"(pruning)": ReportToStudy(job.trial, cfg.monitor.metric)}
+    return {"(pruning)": ReportToStudy(job.trial, cfg.monitor.metric, cfg.epochs)}
