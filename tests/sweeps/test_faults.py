@@ -2,18 +2,21 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from tests.disks import mounted, tmpfs
 from tests.trainings import Trainings, assert_same_bits, output
+
+from experiments.sweeps.at_work import any_at_work
 
 pytestmark = pytest.mark.slow
 TINY = [
@@ -24,12 +27,19 @@ TINY = [
 ON = ["-m", "sweep.resume=last", "hydra.sweep.dir=swept"]
 STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
 OWN = """
+import collections
+import ctypes
+import itertools
 import os
 import signal
 import time
 from pathlib import Path
 
 import keras
+
+from experiments.sweeps import hanging
+
+hanging.GRACE_SECONDS = 2  # of the jobs after the first one of a process
 
 
 class Trouble(keras.callbacks.Callback):
@@ -45,6 +55,14 @@ class Trouble(keras.callbacks.Callback):
             bytearray(1 << 50)
         if self.kind == "hangs":
             time.sleep(600)
+        if self.kind == "deaf":  # keeps the interpreter, as some native code does
+            collections.deque(itertools.repeat(0), maxlen=0)
+        if self.kind == "native":  # waits for ever without the interpreter
+            mutex = ctypes.create_string_buffer(64)
+            for _ in range(2):
+                ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        while self.kind == "waits" and not Path("go.mark").exists():
+            time.sleep(0.1)
 """
 TROUBLE = "+callbacks.trouble._target_=own.Trouble"
 
@@ -117,9 +135,7 @@ def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
     """As the kernel does where memory is short: one job's process always, another's once."""
     (tmp_path / "own.py").write_text(OWN)
     words = [TROUBLE, "+callbacks.trouble.kind=once,killed,none", "sweep.workers=2", "hydra/launcher=joblib"]
-    command = [sys.executable, "-m", "experiments.train", *TINY, *words, "sweep.max_retries=0"]
-    own = {**environment(), "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=own)
+    done = begun(tmp_path, *words, "sweep.max_retries=0")
     assert done.returncode == 1, done.stderr
     assert "A worker was killed" in done.stdout
     found = {row["+callbacks.trouble.kind"]: (row["state"], row["error"]) for row in rows(tmp_path)}
@@ -128,7 +144,74 @@ def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
         "killed": ("FAIL", "its process was killed"),
         "none": ("COMPLETE", ""),
     }
-    assert {number: len(each) for number, each in statuses(tmp_path).items()} == dict.fromkeys(FINISHED, 1)
+    killed = next(row["job"] for row in rows(tmp_path) if row["state"] == "FAIL")
+    assert statuses(tmp_path) == {**FINISHED, killed: ["KILLED"]}
+
+
+def test_what_hangs_in_native_code_ends_its_worker_alone(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    words = [TROUBLE, "+callbacks.trouble.kind=none,deaf,other", "sweep.job_timeout=20", "hydra/launcher=joblib"]
+    done = begun(tmp_path, *words)
+    assert done.returncode == 1, done.stderr
+    traces = tmp_path / "swept" / "1" / "timeout.txt"
+    reason = f"it took longer than sweep.job_timeout and hung outside of Python: {traces} says where"
+    assert [(row["state"], row["error"]) for row in rows(tmp_path)] == [
+        ("COMPLETE", ""),
+        ("FAIL", reason),
+        ("COMPLETE", ""),
+    ]
+    assert f"#1 failed: {reason}" in done.stdout
+    assert "in on_epoch_end" in traces.read_text()
+
+
+def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
+    trainings: Trainings, tmp_path: Path
+) -> None:
+    """Where jobs run in the process of the sweep itself."""
+    (tmp_path / "own.py").write_text(OWN)
+    words = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=10"]
+    assert trainings.train(tmp_path, *TINY, *words, "sweep.max_retries=0") == 1
+    assert (
+        f"error: this job hangs outside of Python, so its process ends: {tmp_path}/swept/1/timeout.txt says where. "
+        "Where the sweep ends with it, go on by sweep.resume=last."
+    ) in output(tmp_path)
+    assert trainings.train(tmp_path, *ON) == 1, output(tmp_path)
+    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "hung outside of Python" in rows(tmp_path)[1]["error"]
+
+
+def test_workers_go_on_without_what_began_them(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    words = [TROUBLE, "+callbacks.trouble.kind=waits", "seed=1,2,3", "sweep.workers=2", "hydra/launcher=joblib"]
+    command = [sys.executable, "-m", "experiments.train", *TINY, *words]
+    with (
+        (tmp_path / "said.txt").open("w") as said,
+        subprocess.Popen(command, cwd=tmp_path, env=with_own(), stderr=said, start_new_session=True) as sweep,
+    ):
+        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.poll() is None:
+            time.sleep(0.2)
+        sweep.kill()
+    refused, meanwhile = begun(tmp_path, swept=ON), statuses(tmp_path)
+    (tmp_path / "go.mark").touch()
+    assert refused.returncode == 1
+    assert re.fullmatch(
+        rf"error: processes (\d+), (\d+) of the sweep in {tmp_path}/swept still work, though what began them is gone: "
+        r"expected that they had ended. They go on until no job waits: try again then, or stop them \(kill \1 \2\) "
+        r"and go on at once.",
+        refused.stderr.strip().splitlines()[-1],
+    )
+    assert meanwhile == {"": ["RUNNING"], "0": ["RUNNING"], "1": ["RUNNING"]}
+    while any_at_work(tmp_path / "swept"):
+        time.sleep(0.2)
+    assert (
+        (tmp_path / "said.txt")
+        .read_text()
+        .endswith(f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n")
+    )
+    summed = begun(tmp_path, swept=ON)
+    assert summed.returncode == 0, summed.stderr
+    assert [(row["state"], row["epochs"]) for row in rows(tmp_path)] == [("COMPLETE", "2")] * 3
+    assert statuses(tmp_path) == FINISHED
 
 
 def test_a_signal_reaches_the_workers(tmp_path: Path) -> None:
@@ -145,6 +228,17 @@ def test_a_signal_reaches_the_workers(tmp_path: Path) -> None:
 def environment() -> dict[str, str]:
     """MLflow leaves the store of an earlier test of this process in it."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+def with_own() -> dict[str, str]:
+    """For processes that find `own.py` in the folder they start in."""
+    return {**environment(), "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+
+
+def begun(folder: Path, *words: str, swept: Sequence[str] = TINY) -> subprocess.CompletedProcess[str]:
+    """A sweep in processes of its own, at its end."""
+    command = [sys.executable, "-m", "experiments.train", *swept, *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=with_own())
 
 
 @pytest.fixture

@@ -49,9 +49,13 @@ def rows(root: Path, name: str = "jobs") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def client(root: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
 def runs(root: Path) -> tuple[Run, list[Run]]:
     """The sweep's run and those of its jobs."""
-    found = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
+    found = client(root).search_runs(["1"])
     (parent,) = [run for run in found if "sweep.job" not in run.data.tags]
     jobs = [run for run in found if "sweep.job" in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {parent.info.run_id}
@@ -112,7 +116,7 @@ def test_a_failed_job_spoils_no_other_and_is_tried_again(
     assert "the loss is nan at step" in (folder(tmp_path) / "0" / "train.log").read_text()
     assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
     assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
-    assert len(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])) == 3
+    assert len(client(tmp_path).search_runs(["1"])) == 3
 
 
 def test_repeats_have_statistics_of_their_own(sweep: Sweep, tmp_path: Path) -> None:
@@ -137,10 +141,27 @@ def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
     pruner = "sweep.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 2}"
     assert sweep("loop=fit,tape", pruner, "epochs=2") is None
     assert [(row["state"], row["epochs"]) for row in rows(tmp_path)] == [("PRUNED", "1")] * 2
-    for job in runs(tmp_path)[1]:
+    _, jobs = runs(tmp_path)
+    assert [row["run_id"] for row in rows(tmp_path)] == [job.info.run_id for job in jobs]
+    for job in jobs:
         assert job.info.status == "KILLED"
         value = job.data.metrics["val_accuracy"]
         assert job.data.tags["stopped"] == (f"pruned after epoch 1: val_accuracy {value:.4f} is behind the others")
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+def test_pruners_by_name_spare_epochs_of_what_is_behind(sweep: Sweep, tmp_path: Path, pruner: str) -> None:
+    rates = "optimizer.learning_rate=3e-2,3e-7,2e-7,1e-7"
+    assert sweep(rates, "loop=fit,tape", f"sweep.pruner={pruner}", "epochs=4") is None
+    found = rows(tmp_path)
+    pruned = [row for row in found if row["state"] == "PRUNED"]
+    assert found[0]["state"] == "COMPLETE"
+    assert pruned or pruner == "hyperband"  # whose jobs compete in brackets that are drawn anew for each sweep
+    for row in pruned:
+        assert float(row["optimizer.learning_rate"]) < 1e-6
+        points = client(tmp_path).get_metric_history(row["run_id"], "val_accuracy")
+        assert [point.step for point in points] == list(range(1, int(row["epochs"]) + 1))
+        assert int(row["epochs"]) < 4
 
 
 def test_the_same_work_is_not_done_twice(sweep: Sweep, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ IDENTITY = {"host", "pid", "heartbeat", "output_dir"}
 """Tags of a run of this package; others that share the store are left alone."""
 
 
-def dead_runs(client: MlflowClient) -> Iterator[Finding]:
-    for run in _running(client):
+def dead_runs(client: MlflowClient, rule: str = "") -> Iterator[Finding]:
+    """rule: of MLflow's search, which the runs fulfil too."""
+    for run in _running(client, rule):
         if set(run.data.tags) >= IDENTITY and not is_alive(run):
             yield Finding(
                 "run",
@@ -78,10 +79,11 @@ def _end(client: MlflowClient, run: Run) -> str:
         return close(client, run_id)
 
 
-def _running(client: MlflowClient) -> Iterator[Run]:
+def _running(client: MlflowClient, rule: str) -> Iterator[Run]:
     experiments = [each.experiment_id for each in _pages(client.search_experiments)]
     if experiments:
-        yield from _pages(client.search_runs, experiments, "attributes.status = 'RUNNING'")
+        rules = ["attributes.status = 'RUNNING'", *([rule] if rule else [])]
+        yield from _pages(client.search_runs, experiments, " and ".join(rules))
 
 
 def _pages(search: Callable[..., Any], *arguments: Any) -> Iterator[Any]:

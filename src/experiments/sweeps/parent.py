@@ -8,9 +8,13 @@ from typing import Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from experiments.errors import ExperimentError
 from experiments.liveness import signs_of_life
 from experiments.masking import mask
 from experiments.params import flatten
+from experiments.repair.findings import treat
+from experiments.repair.runs import dead_runs
+from experiments.sweeps.earlier import of_this_sweep
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.task import SWEEP
 from experiments.tracking.addresses import where_to_look
@@ -64,6 +68,18 @@ class Parent:
         if self._client is None or self.run_id is None:
             return None
         return where_to_look(self._logging.tracking_uri, page_of(self._client.get_run(self.run_id)))
+
+    def close_killed(self) -> dict[int, str]:
+        """Ends the runs of jobs whose process was killed; number of a job -> its run's id."""
+        if self._client is None:
+            return {}
+        try:
+            for finding in dead_runs(self._client, f"tags.`{SWEEP}` = '{self._plan.id}'"):
+                logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
+            return {number: str(run.info.run_id) for number, run in of_this_sweep(self._plan).items()}
+        except (MlflowException, ExperimentError, OSError) as failure:
+            logger.warning("The store does not tell of the jobs' runs: %s", failure)
+            return {}
 
     def log(self, folder: Path, values: dict[str, float], texts: dict[str, str]) -> None:
         """The summary: files, metrics and tags."""

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from experiments.config import check, check_values
 from experiments.doors import CONF
 from experiments.errors import ConfigError, close_to
 from experiments.explain import EXPLAINED, explain, explain_value
-from experiments.fingerprint import code_digest
+from experiments.fingerprint import all_cores, code_digest
 from experiments.sweeps.space import Cell, Dimension, dimensions, excluder, fixed, grid, words
 
 PLAN = "plan.pkl"
@@ -77,6 +78,8 @@ class Plan:
                 _put(cfg, word)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.overrides.task = [*self.fixed, *typed]
+        if self.settings.workers > 1:
+            _share(cfg, self.settings.workers)
         return cfg
 
     def _seed(self, repeat: int) -> int:
@@ -181,6 +184,13 @@ def _composed(loader: ConfigLoader, master: DictConfig, words: list[str]) -> Dic
         raise ConfigError(f"the job {' '.join(words)} cannot be composed: {explain(error, CONF, 'config')}") from error
 
 
+def _share(cfg: DictConfig, workers: int) -> None:
+    """The processors of this machine and the terminal, with jobs that run beside this one."""
+    cfg.progress = "none"
+    if cfg.runtime.threads is None:
+        cfg.runtime.threads = max(1, all_cores() // workers)
+
+
 def _put(cfg: DictConfig, word: str) -> None:
     try:
         OmegaConf.update(cfg, _key(word), _value(word), merge=True)
@@ -195,15 +205,23 @@ def _check(plan: Plan) -> None:
         configs = [(list(words), cfg.copy()) for words, cfg in plan.bases.items()]
     if not configs:
         raise ConfigError("sweep.exclude leaves no job: expected one at least. Loosen its rules.")
-    before = HydraConfig.instance().cfg
     for typed, cfg in configs:
-        HydraConfig.instance().set_config(cfg)
         try:
-            check(_without_hydra(cfg))
+            with as_in_its_job(cfg) as own:
+                check(own)
         except ConfigError as error:
             raise ConfigError(f"the job {' '.join(typed)} cannot run: {error}") from error
-        finally:
-            HydraConfig.instance().cfg = before
+
+
+@contextmanager
+def as_in_its_job(cfg: DictConfig) -> Iterator[DictConfig]:
+    """What the job's own code is given: values that name those of Hydra have them within."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)
+    try:
+        yield _without_hydra(cfg)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:

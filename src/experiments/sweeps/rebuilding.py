@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -12,12 +13,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from experiments.repair.findings import Finding
 from experiments.run_lock import is_locked, locked
 from experiments.run_store import at_best, existing_store
+from experiments.sweeps.at_work import refuse_workers
+from experiments.sweeps.earlier import of_this_sweep
 from experiments.sweeps.plan import Plan, load_plan
 from experiments.sweeps.stopped import sweeps
 from experiments.sweeps.study import Begun, Queue
 from experiments.sweeps.study_file import STUDY, damaged_line
-from experiments.sweeps.task import CELL, JOB, REPEAT, SWEEP
-from experiments.sweeps.worker import nobody_else
+from experiments.sweeps.task import CELL, JOB, REPEAT
 
 STATES = {"FINISHED": TrialState.COMPLETE, "FAILED": TrialState.FAIL}
 
@@ -32,29 +34,23 @@ def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
                 str(folder),
                 f"line {line} of {STUDY} is damaged",
                 "makes it anew from the runs in the store",
-                lambda folder=folder: rebuild(folder),  # type: ignore[misc]
+                partial(rebuild, folder),
             )
 
 
 def rebuild(folder: Path) -> str:
     """Says what was done. The damaged file stays beside the new one."""
-    with locked(folder), nobody_else(folder):
+    with locked(folder):
+        refuse_workers(folder)
         plan = load_plan(folder)
         client = existing_store(plan.logging.tracking_uri)
-        runs = _runs(client, plan)
+        runs = of_this_sweep(plan)
         (folder / STUDY).replace(folder / f"{STUDY}.damaged")
         queue = Queue(folder, plan)
         ended = {job: (run, state) for job, run in runs.items() if (state := _state(run)) is not None}
         done = {job: _trial(client, run, state, plan, queue) for job, (run, state) in ended.items()}
         queue.restore(done, {job: _begun(run) for job, run in runs.items() if job not in done})
     return f"made anew from {len(runs)} runs in the store; {STUDY}.damaged is the old one"
-
-
-def _runs(client: MlflowClient, plan: Plan) -> dict[int, Run]:
-    """Number of a job -> its newest run."""
-    experiment = client.get_experiment_by_name(plan.logging.experiment_name)
-    found = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP}` = '{plan.id}'", max_results=50_000)
-    return {int(run.data.tags[JOB]): run for run in reversed(found) if JOB in run.data.tags}
 
 
 def _state(run: Run) -> TrialState | None:

@@ -1,6 +1,5 @@
 """A signal to a sweep reaches its workers: each finishes its step, and closes its run as a single run does."""
 
-import fcntl
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from types import FrameType
 import psutil
 
 from experiments.interruption import SIGNALS
+from experiments.sweeps.at_work import any_at_work
 
 PATIENCE_SECONDS = 15.0
 NOTICE_SECONDS = 1.0
@@ -19,10 +19,10 @@ NOTICE_SECONDS = 1.0
 
 
 @contextmanager
-def passed_on(lock: Path) -> Iterator[None]:
+def passed_on(folder: Path) -> Iterator[None]:
     """Within, a signal ends this process when its workers have ended their jobs, or after PATIENCE_SECONDS.
 
-    lock: which workers hold while they work. A second signal ends this process at once.
+    folder: of the sweep. A second signal ends this process at once.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -32,7 +32,7 @@ def passed_on(lock: Path) -> Iterator[None]:
         if workers:
             time.sleep(NOTICE_SECONDS)
             _signal([worker for worker in workers if _catches(worker, number)], number)
-            _wait_for(lock)
+            _wait_for(folder)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
@@ -61,13 +61,7 @@ def _catches(process: psutil.Process, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def _wait_for(lock: Path) -> None:
+def _wait_for(folder: Path) -> None:
     ends = time.monotonic() + PATIENCE_SECONDS
-    with lock.open("a") as file:
-        while time.monotonic() < ends:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.1)
-            else:
-                return
+    while time.monotonic() < ends and any_at_work(folder):
+        time.sleep(0.1)

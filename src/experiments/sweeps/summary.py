@@ -5,12 +5,13 @@ import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats  # scikit-learn brings it
 
 from experiments.sweeps.figures import draw_figures
+from experiments.sweeps.hanging import why_killed
 from experiments.sweeps.parent import Parent
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.study import Queue
@@ -23,46 +24,68 @@ HIDDEN = ("epochs", "repeat", "run_id", "error")
 """Columns of the file that a terminal has no room for."""
 
 
+class Best(NamedTuple):
+    """The best job by the first objective. words: what would be typed for it alone."""
+
+    number: int
+    words: str
+    value: float
+    run_id: str
+
+
 def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     """Writes and shows the summary; returns the number of failed jobs."""
-    output = folder / FOLDER
-    output.mkdir(exist_ok=True)
     jobs = dict(sorted(queue.jobs().items()))
     names = list(plan.objectives)
-    rows = [_row(number, trial, names) for number, trial in jobs.items()]
+    runs = parent.close_killed()
+    rows = [_row(number, trial, names, folder, runs.get(number, "")) for number, trial in jobs.items()]
     cells = list(_cells(plan, jobs)) if plan.settings.repeats > 1 else []
-    best = _best(jobs, queue)
-    if best is not None:
-        draw_figures(queue.study, output, names[0])
     failed = [row for row in rows if row["state"] == "FAIL"]
+    best = _best(jobs, plan)
+    output = folder / FOLDER
     _write(output, rows, cells)
     _write_failures(output / "failures.txt", failed, folder)
-    values = {} if best is None else {"best": jobs[best].values[0]}
-    parent.log(output, values, {} if best is None else {"best job": f"#{best} run {jobs[best].user_attrs['run_id']}"})
+    if best is not None:
+        draw_figures(queue.study, output, names[0])
+    _log(parent, output, best)
     for table in (rows, cells):
         _show(table, names)
-    for row in failed:
-        print(f"#{row['job']} failed: {row['error']}")
-    if best is not None:
-        typed = plan.words(jobs[best].params, jobs[best].user_attrs["repeat"])
-        print(f"best     #{best} {' '.join(typed)}")
-    print(f"summary  {output}", flush=True)
-    if parent.page is not None:
-        print("MLflow   " + parent.page.replace("\n", "\n         "), flush=True)
+    _show_ends(failed, best, output, parent.page)
     return len(failed)
 
 
-def _row(number: int, trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
+def _log(parent: Parent, output: Path, best: Best | None) -> None:
+    if best is None:
+        parent.log(output, {}, {})
+    else:
+        parent.log(output, {"best": best.value}, {"best job": f"#{best.number} run {best.run_id}"})
+
+
+def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, page: str | None) -> None:
+    """What failed, what was best, and where to read more."""
+    for row in failed:
+        print(f"#{row['job']} failed: {row['error']}")
+    if best is not None:
+        print(f"best     #{best.number} {best.words}")
+    print(f"summary  {output}", flush=True)
+    if page is not None:
+        print("MLflow   " + page.replace("\n", "\n         "), flush=True)
+
+
+def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, own: str) -> dict[str, Any]:
+    """own: the id of the job's run, which is not the one of its result where it was taken from an equal run."""
     values = dict(zip(names, trial.values or [math.nan] * len(names), strict=True))
     seconds = trial.duration.total_seconds() if trial.duration else math.nan
     kept = {key: trial.user_attrs.get(key, "") for key in ("repeat", "run_id", "error")}
+    kept["run_id"] = kept["run_id"] or own
     if trial.state == TrialState.FAIL and not kept["error"]:
-        kept["error"] = "its process was killed"
+        kept["error"] = why_killed(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
     return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
 
 
 def _write(output: Path, rows: list[dict[str, Any]], cells: list[dict[str, Any]]) -> None:
+    output.mkdir(exist_ok=True)
     _write_csv(output / "jobs.csv", rows)
     if cells:
         _write_csv(output / "cells.csv", cells)
@@ -106,11 +129,14 @@ def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]
         }
 
 
-def _best(jobs: dict[int, FrozenTrial], queue: Queue) -> int | None:
-    """By the first objective."""
-    sign = 1 if queue.study.directions[0].name == "MAXIMIZE" else -1
+def _best(jobs: dict[int, FrozenTrial], plan: Plan) -> Best | None:
+    sign = 1 if next(iter(plan.objectives.values())) == "max" else -1
     done = {number: trial for number, trial in jobs.items() if trial.state == TrialState.COMPLETE}
-    return max(done, key=lambda number: sign * done[number].values[0], default=None)
+    if not done:
+        return None
+    number, trial = max(done.items(), key=lambda job: sign * job[1].values[0])
+    typed = plan.words(trial.params, trial.user_attrs["repeat"])
+    return Best(number, " ".join(typed), trial.values[0], trial.user_attrs["run_id"])
 
 
 def _show(rows: list[dict[str, Any]], names: list[str]) -> None:

@@ -10,15 +10,17 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from experiments.errors import ConfigError, ExperimentError
 from experiments.run_lock import locked
+from experiments.sweeps.at_work import refuse_workers
 from experiments.sweeps.parent import Parent
 from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.preview import show_plan
+from experiments.sweeps.retrying import Retries
 from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.stopping import passed_on
 from experiments.sweeps.study import Queue, check_sampler
 from experiments.sweeps.study_file import drop_torn_line, require_whole
 from experiments.sweeps.summary import summarize
-from experiments.sweeps.worker import WORKERS, Worker, nobody_else
+from experiments.sweeps.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,13 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     if config.sweep.preview:
         show_plan(plan, Queue(folder, plan).jobs() if config.sweep.resume else {})
         return
-    with locked(folder), Parent(plan, folder) as parent:
-        queue = _filled(folder, plan)
-        with passed_on(folder / WORKERS):
-            _work(Worker(folder, context, parent.run_id), queue, config)
-        failures = summarize(queue, plan, folder, parent)
+    with locked(folder):
+        refuse_workers(folder)
+        with Parent(plan, folder) as parent:
+            queue, retries = _filled(folder, plan)
+            with passed_on(folder):
+                _work(Worker(folder, context, parent.run_id), retries, config)
+            failures = summarize(queue, plan, folder, parent)
     if failures:
         jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
         raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and try {them} again by sweep.resume=last.")
@@ -57,16 +61,19 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
     return folder, plan
 
 
-def _filled(folder: Path, plan: Plan) -> Queue:
-    with nobody_else(folder):
-        plan.save(folder)
-        drop_torn_line(folder)
-        queue = Queue(folder, plan)
+def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
+    plan.save(folder)
+    drop_torn_line(folder)
+    queue = Queue(folder, plan)
+    retries = Retries(queue, folder, plan.settings.max_retries)
+    if queue.jobs():
+        retries.take_up()
+    else:
         queue.fill()
-    return queue
+    return queue, retries
 
 
-def _work(worker: Worker, queue: Queue, config: DictConfig) -> None:
+def _work(worker: Worker, retries: Retries, config: DictConfig) -> None:
     """Lets workers empty the queue. Where one was killed, its jobs run again at the end, alone: the others go on."""
     count = config.sweep.workers
     while True:
@@ -75,11 +82,11 @@ def _work(worker: Worker, queue: Queue, config: DictConfig) -> None:
         except ExperimentError:
             raise
         except Exception as error:
-            if not queue.put_aside():
+            if not retries.put_aside():
                 raise
             logger.warning("A worker was killed (%s): its jobs are tried again.", str(error).partition(".")[0])
         else:
-            if not queue.queue_one_put_aside():
+            if not retries.queue_one_put_aside():
                 return
             count = 1
 

@@ -1,22 +1,20 @@
 """The training of one job of a sweep, as Hydra's `run_job` calls it."""
 
-import faulthandler
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.errors import ConfigError, ExperimentError, StoppedRun, near
+from experiments.errors import ConfigError, StoppedRun, near
 from experiments.explain import EXPLAINED, words
+from experiments.sweeps.hanging import at_most
 
 if TYPE_CHECKING:
     from experiments.run import Result
@@ -24,12 +22,7 @@ if TYPE_CHECKING:
 
 SWEEP, JOB, REPEAT, CELL = "sweep", "sweep.job", "sweep.repeat", "sweep.cell"
 """Tags of a job's run: the first two find it again, all of them make a lost queue anew."""
-GRACE_SECONDS = 60
 logger = logging.getLogger(__name__)
-
-
-class JobTimeoutError(ExperimentError):
-    """A job that took longer than `sweep.job_timeout`."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +37,11 @@ class Task:
     reuse: bool
 
     def __call__(self, cfg: DictConfig) -> list[float]:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            with _at_most(self.timeout), forgotten_at_the_end():
-                result = self._train(cfg)
+            _load()  # apart from the job's time, as half an import would spoil the jobs that follow
+            with at_most(self.timeout, output_dir), forgotten_at_the_end():
+                result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
         except EXPLAINED as error:
@@ -65,17 +60,12 @@ class Task:
                 raise ConfigError(f"sweep.objectives.{name} is not a metric of this run. {near(name, result.at_best)}")
         return [result.at_best[name] for name in self.objectives]
 
-    def _train(self, cfg: DictConfig) -> "Result":
-        from experiments.loading import loading
-        from experiments.quiet import quiet_start
+    def _train(self, cfg: DictConfig, output_dir: Path) -> "Result":
+        from experiments.run import run
+        from experiments.sweeps import earlier
+        from experiments.sweeps.pruning import watching
 
-        with quiet_start(), loading():
-            from experiments.run import run
-            from experiments.sweeps import earlier
-            from experiments.sweeps.forgetting import keep_imports
-            from experiments.sweeps.pruning import watching
-        keep_imports()
-        tags, output_dir = self._tags(), Path(HydraConfig.get().runtime.output_dir)
+        tags = self._tags()
         begun = earlier.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
         if reused is None and self.reuse:
@@ -93,6 +83,17 @@ class Task:
         return {**parent, SWEEP: self.sweep, **place}
 
 
+def _load() -> None:
+    """TensorFlow and all that a job needs, in the first one of a process."""
+    from experiments.loading import loading
+    from experiments.quiet import quiet_start
+
+    with quiet_start(), loading():
+        import experiments.run  # noqa: F401
+        from experiments.sweeps.forgetting import keep_imports
+    keep_imports()
+
+
 @contextmanager
 def forgotten_at_the_end() -> Iterator[None]:
     """So that memory does not grow from job to job."""
@@ -103,25 +104,3 @@ def forgotten_at_the_end() -> Iterator[None]:
             from experiments.sweeps.forgetting import forget_job
 
             forget_job()
-
-
-@contextmanager
-def _at_most(seconds: float | None) -> Iterator[None]:
-    """Raises JobTimeoutError in a block that takes longer."""
-    if seconds is None:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise JobTimeoutError(f"the job took longer than sweep.job_timeout={seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    # What hangs outside of Python hears no exception: then the process ends, and says where it was.
-    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

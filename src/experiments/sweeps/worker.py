@@ -1,12 +1,9 @@
 """One process of a sweep: takes a job from the queue, runs it, and takes the next, until nothing waits."""
 
-import fcntl
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +13,15 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
-from experiments.errors import ExperimentError, StoppedRun
+from experiments.errors import StoppedRun
 from experiments.explain import words
+from experiments.run_lock import is_locked
+from experiments.sweeps.at_work import any_at_work, at_work
 from experiments.sweeps.task import Task
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
     from experiments.sweeps.study import Job, Queue
-
-WORKERS = "workers.lock"
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,11 @@ class Worker:
         del cfg  # of the worker itself: each job has its own
         # The log of a job on a full disk: the job's own error says so.
         logging.raiseExceptions = False
-        with (self.folder / WORKERS).open("a") as lock:
-            # Held until the process ends, however it does.
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            return self._work()
+        with at_work(self.folder):
+            count = self._work()
+        if not is_locked(self.folder) and not any_at_work(self.folder):
+            _say(f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={self.folder}")
+        return count
 
     def _work(self) -> int:
         from experiments.sweeps.plan import load_plan
@@ -96,29 +94,12 @@ class Worker:
             cfg.hydra.job.id = cfg.hydra.job.num = job.number
         # The graph of one job stands for all: recording it takes longer than a tiny job.
         cfg.tensorboard.graph = cfg.tensorboard.graph and job.number == 0
-        if plan.settings.workers > 1:
-            cfg.progress = "none"
-            if cfg.runtime.threads is None:
-                cfg.runtime.threads = max(1, len(os.sched_getaffinity(0)) // plan.settings.workers)
         return cfg
 
 
 def _say(line: str) -> None:
     """To the terminal alone: the log file that is open belongs to one job."""
     print(line, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def nobody_else(folder: Path) -> Iterator[None]:
-    """Raises ExperimentError where workers of an earlier start still run."""
-    with (folder / WORKERS).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExperimentError(
-                f"processes of the sweep in {folder} still work: expected that they had ended. Wait, or stop them."
-            ) from error
-        yield
 
 
 def _take_gpu(worker: int) -> None:

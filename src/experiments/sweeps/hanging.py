@@ -1,0 +1,81 @@
+"""Jobs that take longer than they may."""
+
+import faulthandler
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from types import FrameType
+
+from experiments.errors import ExperimentError
+
+TRACES = "timeout.txt"
+"""Where the threads of a job were when its time was over; in its folder."""
+GRACE_SECONDS = 60
+"""For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
+NOTICE_SECONDS = 0.5
+
+
+class JobTimeoutError(ExperimentError):
+    """A job that took longer than `sweep.job_timeout`."""
+
+
+@contextmanager
+def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
+    """Raises JobTimeoutError in a block that takes longer. Where nobody hears that, the process ends after the grace.
+
+    folder: of the job.
+    """
+    traces = folder / TRACES
+    traces.unlink(missing_ok=True)  # of an earlier attempt
+    if seconds is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise JobTimeoutError(f"the job took longer than sweep.job_timeout={seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    ends = seconds + GRACE_SECONDS
+    farewell = Timer(ends - NOTICE_SECONDS, _say_farewell, [traces])
+    farewell.daemon = True
+    with traces.open("w") as file:
+        # Both work where Python's own code does not get on any more.
+        faulthandler.register(signal.SIGALRM, file, chain=True)
+        faulthandler.dump_traceback_later(ends, exit=True, file=2)
+        farewell.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            farewell.cancel()
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.unregister(signal.SIGALRM)
+            signal.signal(signal.SIGALRM, before)
+    if not traces.stat().st_size:
+        traces.unlink()
+
+
+def why_killed(folder: Path) -> str:
+    """Of a job whose process ended before it. folder: of the job."""
+    if hung(folder):
+        return f"it took longer than sweep.job_timeout and hung outside of Python: {folder / TRACES} says where"
+    return "its process was killed"
+
+
+def hung(folder: Path) -> bool:
+    traces = folder / TRACES
+    return traces.exists() and traces.stat().st_size > 0
+
+
+def _say_farewell(traces: Path) -> None:
+    """What the last words of the process itself, a traceback, do not say."""
+    print(
+        f"error: this job hangs outside of Python, so its process ends: {traces} says where. "
+        "Where the sweep ends with it, go on by sweep.resume=last.",
+        file=sys.stderr,
+        flush=True,
+    )
