@@ -176,6 +176,27 @@ def test_the_same_work_is_not_done_twice(sweep: Sweep, tmp_path: Path) -> None:
     assert [row["val_accuracy"] for row in found[:2]] == [row["val_accuracy"] for row in before]
 
 
+def test_a_preview_says_what_was_done_elsewhere(
+    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("seed=0,1") is None
+    done = [row["run_id"] for row in rows(tmp_path)]
+    (tmp_path / "multirun").rename(tmp_path / "earlier")
+    capsys.readouterr()
+    assert sweep("seed=0,1,2", "sweep.reuse=true", "sweep.preview=true") is None
+    shown = capsys.readouterr().out
+    last = " ".join(shown.rpartition("┘")[2].split())
+    assert [line.split("│")[3].strip() for line in shown.splitlines() if line.startswith("│")] == [
+        f"equal to {done[0]}",
+        f"equal to {done[1]}",
+        "waits",
+    ]
+    assert last.startswith("3 jobs, 2 taken from equal runs unless the data have changed, 1 left, about 0:00:")
+    assert sweep("seed=0,1,2", "sweep.preview=true") is None
+    assert sweep("seed=0,1,2", "epochs=2", "sweep.reuse=true", "sweep.preview=true") is None
+    assert "equal" not in capsys.readouterr().out
+
+
 def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
     assert sweep("seed=0,1", "sweep.workers=2") == (
         "error: sweep.workers=2 needs a launcher of several processes: expected hydra/launcher=joblib, ray or "

@@ -1,6 +1,9 @@
 """Shows a plan without running it."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -8,36 +11,48 @@ from rich.table import Table
 
 from experiments.sweeps.plan import Plan
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
 WAITING = "waits"
 
 
-def show_plan(plan: Plan, done: dict[int, FrozenTrial]) -> None:
-    """A line a job. done: number -> what became of it; empty before the first start."""
+def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"]) -> None:
+    """A line a job. done: number -> what became of it, empty before the first start; equal: number -> a finished run.
+
+    `equal` is for jobs that are not done.
+    """
     console = Console()
     if plan.settings.sampler != "grid":
         names = ", ".join(dimension.name for dimension in plan.space)
         console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
-    else:
-        table = Table("job", "words", "state")
-        jobs = plan.jobs()
-        for number, (cell, repeat) in enumerate(jobs):
-            table.add_row(str(number), " ".join(plan.words(cell, repeat)), _state(done.get(number)))
-        console.print(table)
-        noun = "job" if len(jobs) == 1 else "jobs"
-        console.print(
-            f"{len(jobs)} {noun}{_time_left(plan, done, len(jobs))}. Nothing was run: leave out sweep.preview."
-        )
+        return
+    table = Table("job", "words", "state")
+    jobs = plan.jobs()
+    for number, (cell, repeat) in enumerate(jobs):
+        state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
+        table.add_row(str(number), " ".join(plan.words(cell, repeat)), state)
+    console.print(table)
+    noun = "job" if len(jobs) == 1 else "jobs"
+    taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""
+    left = len(jobs) - len(equal) - sum(trial.state.is_finished() for trial in done.values())
+    console.print(
+        f"{len(jobs)} {noun}{taken}{_time_left(plan, done, equal, left)}. Nothing was run: leave out sweep.preview."
+    )
 
 
 def _state(trial: FrozenTrial | None) -> str:
     return WAITING if trial is None or trial.state == TrialState.WAITING else trial.state.name.lower()
 
 
-def _time_left(plan: Plan, done: dict[int, FrozenTrial], jobs: int) -> str:
+def _time_left(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"], left: int) -> str:
     """From the finished ones."""
-    taken = [trial.duration for trial in done.values() if trial.state == TrialState.COMPLETE and trial.duration]
-    if not taken:
+    seconds = [
+        trial.duration.total_seconds()
+        for trial in done.values()
+        if trial.state == TrialState.COMPLETE and trial.duration
+    ]
+    seconds += [(run.info.end_time - run.info.start_time) / 1000 for run in equal.values()]
+    if not seconds:
         return ""
-    left = jobs - sum(trial.state.is_finished() for trial in done.values())
-    seconds = sum(taken, timedelta()).total_seconds() / len(taken) * left / plan.settings.workers
-    return f", {left} left, about {timedelta(seconds=round(seconds))}"
+    return f", {left} left, about {timedelta(seconds=round(fmean(seconds) * left / plan.settings.workers))}"

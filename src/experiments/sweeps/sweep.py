@@ -1,16 +1,19 @@
 """One sweep, read once from top to bottom."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
+from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict, read_write
+from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
 from experiments.run_lock import locked
 from experiments.sweeps.at_work import refuse_workers
+from experiments.sweeps.earlier import of_these_values
 from experiments.sweeps.parent import Parent
 from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.preview import show_plan
@@ -33,7 +36,8 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     _check_launcher(config)
     folder, plan = _planned(arguments, config, context)
     if config.sweep.preview:
-        show_plan(plan, Queue(folder, plan).jobs() if config.sweep.resume else {})
+        done = Queue(folder, plan).jobs() if config.sweep.resume else {}
+        show_plan(plan, done, _equal(plan, done))
         return
     with locked(folder):
         refuse_workers(folder)
@@ -59,6 +63,18 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
     if code_has_changed(plan):
         logger.warning("The code has changed since this sweep began: the jobs that are left run with the new one.")
     return folder, plan
+
+
+def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, Run]:
+    """Number -> a finished run, of the jobs that would be taken from one."""
+    if plan.settings.sampler != "grid" or not plan.settings.reuse:
+        return {}
+    left = {
+        number: plan.config(*job)
+        for number, job in enumerate(plan.jobs())
+        if number not in done or not done[number].state.is_finished()
+    }
+    return of_these_values(left)
 
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
