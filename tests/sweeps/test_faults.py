@@ -169,7 +169,7 @@ def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
 ) -> None:
     """Where jobs run in the process of the sweep itself."""
     (tmp_path / "own.py").write_text(OWN)
-    words = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=10"]
+    words = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=20"]
     assert trainings.train(tmp_path, *TINY, *words, "sweep.max_retries=0") == 1
     assert (
         f"error: this job hangs outside of Python, so its process ends: {tmp_path}/swept/1/timeout.txt says where. "

@@ -100,7 +100,7 @@ def _work(worker: Worker, retries: Retries, config: DictConfig) -> None:
         except Exception as error:
             if not retries.put_aside():
                 raise
-            logger.warning("A worker was killed (%s): its jobs are tried again.", str(error).partition(".")[0])
+            logger.warning("A worker was killed (%s): the sweep goes on.", str(error).partition(".")[0])
         else:
             if not retries.queue_one_put_aside():
                 return
