@@ -10,6 +10,9 @@ from measurement import DIGITS, HERE, run
 
 JOBS, TIMED_ALONE = 24, 4
 SECONDS_BOUND, SPEED_BOUND, WORKERS_BOUND, IDLE_BOUND = 0.5, 10, 1.5, 0.1
+SIDE_BY_SIDE = ("hydra/launcher=joblib", "runtime.threads=1")
+LONGER, LONG = 8, "epochs=30"
+"""Where starting and summing up, which no second worker speeds up, are less of the whole than in tiny jobs."""
 TINY = [*DIGITS, "epochs=1", "progress=none", "logging.log_model=false", "logging.log_figures=false"]
 
 
@@ -17,9 +20,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         show_overhead(folder)
-        two = swept(folder, "sweep.workers=2", "hydra/launcher=joblib", "runtime.threads=1")
-        one = swept(folder, "sweep.workers=1", "hydra/launcher=joblib", "runtime.threads=1")
-        print(f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND})")
+        one, two = (swept(folder, LONGER, f"sweep.workers={workers}", LONG) for workers in (1, 2))
+        print(
+            f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND}) in {LONGER} jobs, {LONG}"
+        )
+        two = swept(folder, JOBS, "sweep.workers=2")
         alone = [run([sys.executable, str(HERE / "bare_digits.py"), str(seed)], folder) for seed in range(TIMED_ALONE)]
         plain = JOBS * sum(alone) / TIMED_ALONE
         print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, from {TIMED_ALONE} of them")
@@ -27,10 +32,12 @@ def main() -> None:
         show_idle(folder)
 
 
-def swept(folder: Path, *words: str) -> float:
+def swept(folder: Path, jobs: int, *words: str) -> float:
+    """Seconds of the whole command."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        seeds = ",".join(map(str, range(JOBS)))
-        return run([sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *words], Path(own))
+        seeds = ",".join(map(str, range(jobs)))
+        command = [sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *SIDE_BY_SIDE, *words]
+        return run(command, Path(own))
 
 
 def show_idle(folder: Path) -> None:
@@ -40,8 +47,8 @@ def show_idle(folder: Path) -> None:
     from experiments.sweeps.study_file import storage
 
     own = folder / "unequal"
-    words = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", "hydra/launcher=joblib", f"hydra.sweep.dir={own}"]
-    run([sys.executable, "-m", "experiments.train", "-m", *TINY, *words, "runtime.threads=1"], folder)
+    words = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", *SIDE_BY_SIDE, f"hydra.sweep.dir={own}"]
+    run([sys.executable, "-m", "experiments.train", "-m", *TINY, *words], folder)
     trials = load_study(study_name=None, storage=storage(None, own)).trials
     starts, ends = zip(*((trial.datetime_start, trial.datetime_complete) for trial in trials), strict=True)
     busy = sum((end - start).total_seconds() for start, end in zip(starts, ends, strict=True))
