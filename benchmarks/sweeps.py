@@ -21,9 +21,7 @@ def main() -> None:
         folder = Path(name)
         show_overhead(folder)
         one, two = (swept(folder, LONGER, f"sweep.workers={workers}", LONG) for workers in (1, 2))
-        print(
-            f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND}) in {LONGER} jobs, {LONG}"
-        )
+        print(f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND}) in {LONGER} jobs, {LONG}")
         two = swept(folder, JOBS, "sweep.workers=2")
         alone = [run([sys.executable, str(HERE / "bare_digits.py"), str(seed)], folder) for seed in range(TIMED_ALONE)]
         plain = JOBS * sum(alone) / TIMED_ALONE

@@ -1,5 +1,6 @@
 """Fixtures shared by every test."""
 
+import gc
 import os
 import shutil
 import socket
@@ -27,8 +28,15 @@ from experiments.config import register
 from experiments.doors import CONF
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What test modules import lives as long as the process: looking through it again and again is a tenth of all time.
+gc.disable()
 # Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,11 +94,21 @@ def unused_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path_factory.mktemp("server"), _free_port())
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("server"), _free_port(), empty_store)
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store to copy, made once: MLflow takes seconds for its tables."""
+    from experiments.tracking.mlflow_store import open_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +143,9 @@ def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = 
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig]) -> FinishedRun:
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig], empty_store: Path
+) -> FinishedRun:
     """A small run on painted images; its output folder is gone, as on the machine of a colleague."""
     from experiments.run import run
 
@@ -134,7 +154,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..
     paint(photos / "train", 12)
     # Of another height, as the same image in two splits is refused.
     paint(photos / "valid", 4, height=19)
-    store = f"sqlite:///{folder / 'mlflow.db'}"
+    store = f"sqlite:///{shutil.copy(empty_store, folder)}"
     words = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
     words += ["checkpoint.every_epoch=true"]
     cfg = composed(

@@ -1,6 +1,7 @@
 """A real MLflow server on loopback."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ START_SECONDS = 120
 class MlflowServer:
     """A real server over one SQLite file, always on the same port."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, empty_store: Path) -> None:
         self._folder = folder
+        shutil.copy(empty_store, folder / "store.db")
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -1,5 +1,6 @@
 """A loss that has left the numbers stops the run, which says where it was good."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def test_a_checkpoint_of_what_is_no_number_is_not_good(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_a_run_that_diverges_fails(composed: Callable[..., DictConfig], tmp_path: Path, loop: str) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_run_that_diverges_fails(
+    composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path, loop: str
+) -> None:
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
     words = ("model=mlp", "optimizer=sgd", "optimizer.learning_rate=1e20", "data.limit=200", "callbacks=none")
     cfg = composed(*words, f"loop={loop}", f"logging.tracking_uri={store}", "checkpoint.every_n_steps=1")
     output = tmp_path / "output"

@@ -48,13 +48,13 @@ def histories(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> Iterator[str]:
+    (tmp_path / "store").mkdir()
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/store/m.db"
+        yield f"sqlite:///{shutil.copy(empty_store, tmp_path / 'store')}"
         return
     port: int = request.getfixturevalue("unused_port")
-    (tmp_path / "store").mkdir()
-    server = MlflowServer(tmp_path / "store", port)
+    server = MlflowServer(tmp_path / "store", port, empty_store)
     server.start()
     yield server.uri
     server.kill()

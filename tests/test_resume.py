@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -16,8 +17,8 @@ from experiments.run_lock import locked
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Runs that go on in this process: with more epochs, and past a damaged checkpoint."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,10 @@ Train = Callable[..., Result]
 
 
 @pytest.fixture
-def train(composed: Callable[..., DictConfig], tmp_path: Path) -> Train:
+def train(composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path) -> Train:
+    for name in ("one", "other"):
+        shutil.copy(empty_store, tmp_path / f"{name}.db")
+
     def train(store: str, *words: str) -> Result:
         cfg = composed(*WORDS, f"logging.tracking_uri=sqlite:///{tmp_path}/{store}.db", *words)
         output = tmp_path / f"{store} {len(list(tmp_path.iterdir()))}"

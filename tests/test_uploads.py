@@ -1,5 +1,6 @@
 """Checkpoints uploaded while training goes on: what is staged, when, and what the store keeps."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,8 +119,8 @@ def test_a_later_start_removes_what_no_upload_waits_for(tmp_path: Path, no_wait:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    return open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/m.db")
+def client(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> MlflowClient:
+    return open_store(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
 
 
 def test_the_store_keeps_the_newest_alone_and_staging_goes(client: MlflowClient, tmp_path: Path, no_wait: None) -> None:

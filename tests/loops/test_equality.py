@@ -33,7 +33,6 @@ SLOW_CHANGES = {
     "warmup": "schedule=cosine schedule.warmup_steps=3",
     "steps_per_execution": "loop.steps_per_execution=3",
     "ema_overwriting": "optimizer.use_ema=true optimizer.ema_overwrite_frequency=3",
-    "mirrored": "runtime.strategy=mirrored",
     "mirrored_ema": "runtime.strategy=mirrored optimizer.use_ema=true optimizer.ema_momentum=0.9",
     "mirrored_steps_per_execution": "runtime.strategy=mirrored loop.steps_per_execution=3",
     "mirrored_bfloat16_clipping_augmentation": (
@@ -44,7 +43,7 @@ FROZEN_CHANGES = {
     "plain": "",
     "ema_clipping": f"{FAST_CHANGES['ema']} {FAST_CHANGES['clipping']}",
     "accumulation_bfloat16": f"{FAST_CHANGES['accumulation']} {SLOW_CHANGES['bfloat16']}",
-    "mirrored_augmentation": f"{SLOW_CHANGES['mirrored']} {SLOW_CHANGES['augmentation']}",
+    "mirrored_augmentation": f"runtime.strategy=mirrored {SLOW_CHANGES['augmentation']}",
 }
 
 

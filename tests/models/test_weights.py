@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def assert_equal_weights(loaded: keras.Model, source: keras.Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[mlflow.MlflowClient]:
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
     yield mlflow.MlflowClient()
     mlflow.set_tracking_uri(before)
 

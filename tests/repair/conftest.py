@@ -19,19 +19,11 @@ LeaveJournal = Callable[..., Path]
 
 
 @pytest.fixture
-def client(tmp_path: Path, store_template: Path) -> MlflowClient:
+def client(tmp_path: Path, empty_store: Path) -> MlflowClient:
     """An empty store of its own."""
     path = tmp_path / "m.db"
-    path.write_bytes(store_template.read_bytes())
+    path.write_bytes(empty_store.read_bytes())
     return open_store(f"sqlite:///{path}")
-
-
-@pytest.fixture(scope="session")
-def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: MLflow takes seconds for its tables."""
-    path = tmp_path_factory.mktemp("template") / "m.db"
-    open_store(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture(scope="session")

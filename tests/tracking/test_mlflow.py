@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ NAME = "Vërsuch 1"
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('störe with blanks')}/ml flow.db"
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    path = shutil.copy(empty_store, tmp_path_factory.mktemp("störe with blanks") / "ml flow.db")
+    uri = f"sqlite:///{path}"
     open_store(uri)
     return uri
 
