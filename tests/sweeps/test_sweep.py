@@ -1,6 +1,7 @@
 """Sweeps as a person starts them, in this process."""
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,14 @@ Sweep = Callable[..., str | int | None]
 
 
 @pytest.fixture
-def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
+def sweep(command: Sweep, tmp_path: Path, empty_store: Path) -> Sweep:
+    """The command in a folder with a store."""
+    shutil.copy(empty_store, tmp_path)
+    return command
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
     """Calls the command in an empty folder; gives what it exits with."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -88,16 +96,16 @@ def test_a_grid_is_run_summed_up_and_grouped(sweep: Sweep, tmp_path: Path) -> No
     ]
 
 
-def test_a_typo_in_one_job_is_found_before_the_first_begins(sweep: Sweep, tmp_path: Path) -> None:
-    assert sweep("model=mlp,cnn", "optimizer.learning_rate=0.1,-1") == (
+def test_a_typo_in_one_job_is_found_before_the_first_begins(command: Sweep, tmp_path: Path) -> None:
+    assert command("model=mlp,cnn", "optimizer.learning_rate=0.1,-1") == (
         "error: the job model=mlp optimizer.learning_rate=-1 cannot run: optimizer.learning_rate=-1.0 is out of range: "
         "expected a number above 0. Change optimizer.learning_rate."
     )
     assert not list(tmp_path.glob("**/*.db"))
 
 
-def test_a_preview_runs_nothing(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep("seed=0,1,2", "sweep.preview=true") is None
+def test_a_preview_runs_nothing(command: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("seed=0,1,2", "sweep.preview=true") is None
     assert "3 jobs. Nothing was run: leave out sweep.preview." in capsys.readouterr().out
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -247,9 +255,9 @@ def test_a_folder_holds_one_sweep(sweep: Sweep, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_used_is_said_before_anything_runs(
-    sweep: Sweep, tmp_path: Path, words: list[str], error: str
+    command: Sweep, tmp_path: Path, words: list[str], error: str
 ) -> None:
-    assert sweep("seed=0,1", *words) == f"error: {error}"
+    assert command("seed=0,1", *words) == f"error: {error}"
     assert not (tmp_path / "mlflow.db").exists()
 
 
