@@ -4,19 +4,25 @@
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.killing.evidence import STORE
 from tests.killing.processes import train
 from tests.killing.schedule import Schedule
 
-schedule = Schedule(Path(sys.argv[1]))
+jobs = Path(sys.argv[1])
+schedule = Schedule(jobs)
 
 
 def answer(wanted: dict[str, Any]) -> Any:
     if "job" not in wanted:
-        return train(Path(wanted["folder"]), wanted["overrides"], wanted["fault"])
+        folder = Path(wanted["folder"])
+        if not (folder / STORE).exists():
+            shutil.copy(jobs / STORE, folder)
+        return train(folder, wanted["overrides"], wanted["fault"])
     outcome = schedule.run(**wanted)
     return {"starts": outcome.starts, "differences": outcome.differences}
 

@@ -49,9 +49,9 @@ def of_this_config(cfg: DictConfig) -> Run | None:
 
 
 def of_these_values(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
-    """Number -> the run that `of_this_config` gives for its config, where the data at `data.path` are still the same.
+    """Number -> the run that `of_this_config` gives for its config, where data and devices are still the same.
 
-    They are not read: that would take as long as the beginning of a run. configs: with their `hydra` nodes.
+    Neither is looked at: that would take as long as the beginning of a run. configs: with their `hydra` nodes.
     """
     found: dict[int, Run] = {}
     known: dict[tuple[str, ...], dict[tuple[str, str], Run]] = {}
