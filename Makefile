@@ -96,8 +96,8 @@ tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (P
 	@echo "TensorBoard: http://127.0.0.1:$(or $(PORT),6006) (Ctrl+C stops it)"; \
 	exec $(PY) -m tensorboard.main --logdir $(BOARD) --port $(or $(PORT),6006)
 
-bench: $(STAMP) ## every benchmark: each prints a ratio against its peer
-	@for name in startup first_step total_time loops tracking resume; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
+bench: $(STAMP) ## what a run costs beside plain Keras: each script prints a ratio (benchmarks/ has more)
+	@for name in startup first_step total_time loops tracking; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ones)
 	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)
