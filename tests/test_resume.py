@@ -14,6 +14,7 @@ from experiments import resume
 from experiments.errors import ConfigError, TrackingError
 from experiments.liveness import HEARTBEAT_SECONDS, is_alive
 from experiments.run_lock import locked
+from experiments.tracking.heartbeat import Heartbeat
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +76,8 @@ def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Pat
         assert runs.checked("resume=last", data="f" * 64).run_id is None
     assert str(error.value) == (
         f"resume=last would do again what run {newer} does: a process on {socket.gethostname()} works in "
-        f"'{runs.output_dir(newer)}'. Expected no other run of this config and data at work. Wait for its end "
-        "(of a lost machine: 300 s of silence), or stop it; resume=null begins another."
+        f"'{runs.output_dir(newer)}'. Expected no other run of this config and data at work. Wait for its end, or "
+        "stop it; resume=null begins another."
     )
     with locked(runs.output_dir(older)):
         assert runs.checked("resume=last").run_id == newer
@@ -129,6 +130,27 @@ def test_a_run_that_is_alive(runs: Runs) -> None:
 def test_who_is_alive_without_a_lock(runs: Runs, host: str, silent: float, status: str, alive: bool) -> None:
     run_id = runs.begun(status=status, host=host, heartbeat=f"{time.time() - silent:.0f}")
     assert is_alive(runs.client.get_run(run_id)) == alive
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.resume.LOOK_SECONDS", 0.05)
+
+
+def test_the_silence_of_a_lost_machine_is_waited_for(runs: Runs, often: None, caplog: pytest.LogCaptureFixture) -> None:
+    last = time.time() - HEARTBEAT_SECONDS + 2
+    run_id = runs.begun(status="RUNNING", host="elsewhere", heartbeat=f"{last:.0f}")
+    assert runs.origin("resume=last").run_id == run_id
+    assert f"Run {run_id} may still be at work on elsewhere: waiting for its next sign of life" in caplog.text
+
+
+def test_the_next_sign_of_a_process_elsewhere_is_waited_for(runs: Runs, often: None) -> None:
+    run_id = runs.begun(status="RUNNING", host="elsewhere", heartbeat=f"{time.time() - 10:.0f}")
+    signs = Heartbeat(lambda: runs.client.set_tag(run_id, "heartbeat", f"{time.time():.0f}"), interval=0.5)
+    signs.start()
+    with pytest.raises(TrackingError, match=f"resume={run_id} is alive: process .* on elsewhere works on it"):
+        runs.origin(f"resume={run_id}")
+    signs.stop()
 
 
 def test_a_run_id_alone_composes_what_was_typed(runs: Runs) -> None:

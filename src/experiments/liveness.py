@@ -26,6 +26,13 @@ def is_alive(run: "Run") -> bool:
     return is_worked_on(run.info.status, run.data.tags)
 
 
+def is_elsewhere(run: "Run") -> bool:
+    """Whether its heartbeat alone tells of its process, which works, or worked, on another machine."""
+    tags = run.data.tags
+    here = "output_dir" in tags and is_locked(Path(tags["output_dir"]))
+    return not here and tags.get("host") != socket.gethostname()
+
+
 def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
     """tags: `signs_of_life`."""
     folder = Path(tags["output_dir"]) if "output_dir" in tags else None

@@ -1,6 +1,7 @@
 """What a run goes on from: nothing, or the run that `resume` names, in its own folder and with its own bits."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
 from experiments.fingerprint import PREFIX, Fingerprint, comparable, values
-from experiments.liveness import HEARTBEAT_SECONDS, is_alive, signs_of_life
+from experiments.liveness import HEARTBEAT_SECONDS, is_alive, is_elsewhere, signs_of_life
 from experiments.loops.base import Position
 from experiments.run_store import existing_run, existing_store
 from experiments.schedules import LearningRate
@@ -25,6 +26,7 @@ from experiments.tracking.journal import first_event
 
 LAST = "last"
 KEPT = ("config", "checkpoints", "tensorboard")
+LOOK_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -61,7 +63,8 @@ class Origin:
 def origin(cfg: DictConfig, output_dir: Path) -> Origin:
     """The run that `cfg.resume` names, with its files on this machine; a new one where `last` finds none.
 
-    Raises TrackingError when there is no such run, or when a process works on it.
+    Waits where only silence can tell that a process on another machine has ended. Raises TrackingError when there is
+    no such run, or when a process works on it.
     """
     if cfg.resume is None:
         return Origin(cfg, output_dir)
@@ -82,7 +85,21 @@ def origin(cfg: DictConfig, output_dir: Path) -> Origin:
 
 
 def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
-    return next((run for run in _unfinished(client, cfg, comparable(cfg)) if not is_alive(run)), None)
+    return next((run for run in _unfinished(client, cfg, comparable(cfg)) if not _is_at_work(client, run)), None)
+
+
+def _is_at_work(client: MlflowClient, run: Run) -> bool:
+    """Waits for the next sign of a process that cannot be seen from here, or for the silence of a lost machine."""
+    sign = run.data.tags.get("heartbeat")
+    if is_alive(run) and is_elsewhere(run):
+        logger.warning(
+            "Run %s may still be at work on %s: waiting for its next sign of life, or for %d s without one.",
+            *(run.info.run_id, run.data.tags.get("host"), HEARTBEAT_SECONDS),
+        )
+    while is_alive(run) and is_elsewhere(run) and run.data.tags.get("heartbeat") == sign:
+        time.sleep(LOOK_SECONDS)
+        run = client.get_run(run.info.run_id)
+    return is_alive(run)
 
 
 def _unfinished(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
@@ -113,14 +130,14 @@ def _refuse_twice(found: Origin, now: Fingerprint) -> None:
         tags = run.data.tags
         raise TrackingError(
             f"resume=last would do again what run {run.info.run_id} does: a process on {tags.get('host')} works in "
-            f"'{tags.get('output_dir')}'. Expected no other run of this config and data at work. Wait for its end "
-            f"(of a lost machine: {HEARTBEAT_SECONDS} s of silence), or stop it; resume=null begins another."
+            f"'{tags.get('output_dir')}'. Expected no other run of this config and data at work. Wait for its end, or "
+            "stop it; resume=null begins another."
         )
 
 
 def _named(client: MlflowClient, run_id: str) -> Run:
     run = existing_run(client, run_id, key="resume")
-    if is_alive(run):
+    if _is_at_work(client, run):
         tags = run.data.tags
         raise TrackingError(
             f"resume={run_id} is alive: process {tags.get('pid')} on {tags.get('host')} works on it. "
