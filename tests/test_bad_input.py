@@ -215,7 +215,7 @@ def test_a_damaged_image(refused: Refused, photos: Path, content: bytes) -> None
 def test_images_smaller_than_the_network_takes(refused: Refused, photos: Path) -> None:
     assert refused(*PHOTOS, *FROM_SCRATCH, "data.image_size=[16,16]") == (
         "error: data.image_size=[16,16] is too small for model.architecture=MobileNetV2: expected [32,32] or larger. "
-        "Set data.image_size=[32,32] or choose another model."
+        "Set data.image_size=[32,32] for photos, or choose another model."
     )
 
 

@@ -23,7 +23,7 @@ with interruption.deferred():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_step_is_finished_first(number: signal.Signals) -> None:
+def test_the_step_is_finished_first(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
     before = [signal.getsignal(each) for each in SIGNALS]
     interruption, done = Interruption(), []
 
@@ -36,6 +36,9 @@ def test_the_step_is_finished_first(number: signal.Signals) -> None:
     with pytest.raises(SystemExit) as ended:
         train()
     assert ended.value.code == 128 + number
+    assert caplog.messages == [
+        f"Stopped by {signal.Signals(number).name}, with all that was done saved: resume=last goes on from here."
+    ]
     assert done == ["the step"]
     assert [signal.getsignal(each) for each in SIGNALS] == before
 

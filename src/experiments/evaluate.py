@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from experiments.data import Split, Splits
     from experiments.past_run import PastRun
 
+DIGITS = 6
+"""A float32 has hardly more."""
 register()
 
 
@@ -38,7 +40,8 @@ def main(cfg: DictConfig) -> None:
         split = _split(cfg, past)
         show("evaluating")
         metrics, _ = Evaluation(model)(split)
-    write([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **metrics}], cfg.format)
+    rounded = {name: float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
+    write([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **rounded}], cfg.format)
 
 
 def _split(cfg: DictConfig, past: "PastRun") -> "Split":

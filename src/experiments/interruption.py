@@ -1,11 +1,13 @@
 """Signals that ask a run to stop: the step is finished first, so that nothing is lost."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+logger = logging.getLogger(__name__)
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 """From a scheduler, from Ctrl+C, and from SLURM before its time limit (`--signal=USR1@60`)."""
 
@@ -36,6 +38,8 @@ class Interruption:
     def end(self) -> None:
         """Ends the process, if a signal has come, as shells and schedulers expect of one that a signal ended."""
         if self.signal is not None:
+            name = signal.Signals(self.signal).name
+            logger.warning("Stopped by %s, with all that was done saved: resume=last goes on from here.", name)
             raise SystemExit(128 + self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -35,7 +35,8 @@ def test_images_below_the_minimum_are_refused(architecture: str, minimum: int) -
         build_network(architecture, imagenet=False, **(SMALL | {"image_size": (32, 16)}))
     assert str(error.value) == (
         f"data.image_size=[32,16] is too small for model.architecture={architecture}: expected "
-        f"[{minimum},{minimum}] or larger. Set data.image_size=[{minimum},{minimum}] or choose another model."
+        f"[{minimum},{minimum}] or larger. Set data.image_size=[{minimum},{minimum}] for photos, or choose another "
+        "model."
     )
 
 

@@ -70,7 +70,7 @@ def _refusal(architecture: str, image_size: tuple[int, int], reason: str) -> Mod
         smallest = f"[{minimum[1]},{minimum[2]}]"
         return ModelError(
             f"data.image_size=[{height},{width}] is too small for model.architecture={architecture}: expected "
-            f"{smallest} or larger. Set data.image_size={smallest} or choose another model."
+            f"{smallest} or larger. Set data.image_size={smallest} for photos, or choose another model."
         )
     return ModelError(
         f"model.architecture={architecture} cannot be built on images of [{height},{width}]: "

@@ -26,9 +26,10 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Where the user has not set them. MLflow by itself tries for many minutes inside one call (the journal does the
-waiting here), and prints the server's address, password and all, when a run ends."""
+waiting here), and prints the server's address, password and all, when a run ends, and a bar for each download."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it the MLflow page opens a new experiment in its view for language models."""
 
@@ -81,8 +82,11 @@ def _artifact_location(tracking_uri: str) -> str | None:
     return (database_path(tracking_uri).parent / "mlartifacts").as_uri()
 
 
-def _client(tracking_uri: str) -> MlflowClient:
-    """Its first request proves address, access and schema; a failure here leaves nothing behind."""
+def _client(tracking_uri: str, *, named: str | None = None) -> MlflowClient:
+    """Its first request proves address, access and schema; a failure here leaves nothing behind.
+
+    named: the address that errors tell, where it is not the same.
+    """
     try:
         if not tracking_uri:
             raise ValueError("it is empty.")
@@ -91,7 +95,7 @@ def _client(tracking_uri: str) -> MlflowClient:
     except Exception as error:
         message = mask(str(error)).strip()
         raise TrackingError(
-            f"logging.tracking_uri='{mask(tracking_uri)}' cannot be used as a tracking store: {message} "
+            f"logging.tracking_uri='{mask(named or tracking_uri)}' cannot be used as a tracking store: {message} "
             "Expected sqlite:///FILE or the http(s):// address of an MLflow server. "
             "Set logging.tracking_uri, or run with logging=none."
         ) from error
@@ -119,7 +123,18 @@ def _open_sqlite(path: Path) -> MlflowClient:
     with creation_lock(path):
         for name in NOISY_AT_CREATION:
             logging.getLogger(name).setLevel(logging.WARNING)
+        if not path.exists():
+            _create(path)
         return _client(f"{SQLITE}{path}")
+
+
+def _create(path: Path) -> None:
+    """Beside its place: MLflow cannot go on with tables that a killed process has half made."""
+    new = path.with_name(f".{path.name}.new")
+    for left in path.parent.glob(f"{new.name}*"):
+        left.unlink()
+    _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
+    new.rename(path)
 
 
 @contextmanager
