@@ -98,7 +98,7 @@ def test_what_is_half_written_goes(tmp_path: Path) -> None:
     kept = {path.name for path in tmp_path.glob("ckpt-1.*")} | {"checkpoint", "ckpt-x.txt", "best"}
     for name in ("ckpt-3.data-00000-of-00001", "ckpt-1.json.tmp", "checkpoint", "ckpt-x.txt"):
         (tmp_path / name).write_text("")
-    for name in ("ckpt-4_temp", "best"):
+    for name in ("ckpt-4_temp", "ckpt-1_temp", "best"):
         (tmp_path / name).mkdir()
     (tmp_path / "ckpt-4_temp" / "part-00000-of-00001").write_text("")
     remove_unsealed(tmp_path, "ckpt")

@@ -24,11 +24,12 @@ def newest_seal(directory: Path) -> Path | None:
 
 
 def unsealed(directory: Path, name: str | None = None) -> list[Path]:
-    """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), files and TensorFlow's `_temp` folders.
+    """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), and TensorFlow's `_temp` folders.
 
-    To be taken away by the owner of the folder alone: what is being written looks the same.
+    Those of a sealed one too: a process was killed in an earlier attempt at it. To be taken away by the owner of the
+    folder alone: what is being written looks the same.
     """
     sealed = {path.stem for _, path in seals(directory) if path.with_suffix(".index").exists()}
-    pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(?:\..+|_temp)")
+    pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(_temp|\..+)")
     found = [(path, pattern.fullmatch(path.name)) for path in sorted(directory.glob("*"))]
-    return [path for path, owner in found if owner and owner[1] not in sealed]
+    return [path for path, owner in found if owner and (owner[2] == "_temp" or owner[1] not in sealed)]
