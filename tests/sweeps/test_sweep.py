@@ -299,8 +299,8 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
         (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
     ],
 )
-def test_mistakes_are_one_line(sweep: Sweep, tmp_path: Path, words: list[str], error: str) -> None:
-    assert sweep(*words) == f"error: {error}"
+def test_mistakes_are_one_line(command: Sweep, tmp_path: Path, words: list[str], error: str) -> None:
+    assert command(*words) == f"error: {error}"
     assert list(tmp_path.iterdir()) == []
 
 
