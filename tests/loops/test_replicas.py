@@ -1,5 +1,6 @@
 """Under a mirrored strategy the number of devices is recorded, as it is part of what makes bits."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,14 +10,21 @@ from omegaconf import DictConfig
 
 from experiments.run import run
 
+TINY = (
+    *("data.limit=64", "model=mlp", "epochs=1", "progress=none", "logging.log_model=false"),
+    *("logging.log_figures=false", "logging.system_metrics=false", "tensorboard.graph=false", "tensorboard.images=0"),
+)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "replicas"), [("mirrored", "2"), ("none", "1")])
 def test_a_run_records_its_devices(
-    composed: Callable[..., DictConfig], tmp_path: Path, strategy: str, replicas: str
+    composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path, strategy: str, replicas: str
 ) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    words = ("data.limit=200", "model=mlp", "epochs=1", "progress=none", f"runtime.strategy={strategy}")
-    result = run(composed(*words, f"logging.tracking_uri={store}", "logging.log_model=false"), tmp_path)
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    cfg = composed(*TINY, f"runtime.strategy={strategy}", f"logging.tracking_uri={store}")
+    output = tmp_path / "output"
+    output.mkdir()
+    result = run(cfg, output)
     tags = MlflowClient(store).get_run(result.run_id).data.tags
     assert tags["fingerprint.replicas"] == replicas
