@@ -55,7 +55,9 @@ def test_every_option_composes_and_passes(composed: Compose, group: str, option:
 @pytest.mark.parametrize(("group", "option"), RECIPES)
 @pytest.mark.parametrize("loop", ["fit", "tape"])
 def test_every_recipe_composes_and_passes(composed: Compose, group: str, option: str, loop: str) -> None:
-    check(composed(f"{group}={option}", f"loop={loop}"))
+    cfg = composed(f"{group}={option}", f"loop={loop}")
+    check(cfg)
+    assert cfg.loop._target_.lower().endswith(f"{loop}loop")
 
 
 @pytest.mark.parametrize(("group", "option"), RECIPES)

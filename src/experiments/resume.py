@@ -27,6 +27,7 @@ from experiments.tracking.journal import first_event
 LAST = "last"
 KEPT = ("config", "checkpoints", "tensorboard")
 LOOK_SECONDS = 2.0
+"""Between two looks at the heartbeat of a process that cannot be seen from here."""
 logger = logging.getLogger(__name__)
 
 

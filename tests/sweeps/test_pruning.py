@@ -28,7 +28,12 @@ def test_the_study_stops_a_job(study: optuna.Study) -> None:
 
 
 def test_a_job_that_has_run_all_epochs_is_kept(study: optuna.Study) -> None:
-    watch(study).on_epoch_end(EPOCHS - 1, {"val_accuracy": 0.5})
+    job = watch(study)
+    for epoch in range(EPOCHS - 1):
+        with pytest.raises(StoppedRun):
+            job.on_epoch_end(epoch, {"val_accuracy": 0.5})
+    job.on_epoch_end(EPOCHS - 1, {"val_accuracy": 0.75})
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.5, 3: 0.75}
 
 
 def test_a_job_that_goes_on_brings_its_earlier_epochs() -> None:

@@ -200,14 +200,14 @@ def test_an_address_that_is_no_store(uri: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_process_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> None:
-    uri, half = f"sqlite:///{tmp_path}/m.db", tmp_path / ".m.db.new"
+    uri, half = f"sqlite:///{tmp_path}/m[1].db", tmp_path / ".m[1].db.new"
     script = f"from experiments.tracking.mlflow_store import open_store; open_store({uri!r})"
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         while not (half.exists() and half.stat().st_size) and process.poll() is None:
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -9
-    assert not (tmp_path / "m.db").exists()
+    assert not (tmp_path / "m[1].db").exists()
     assert open_store(uri).search_runs(["0"]) == []
     assert not half.exists()
 

@@ -17,17 +17,19 @@ METRICS = {"event": "metrics", "time": 1, "step": 1, "values": {"loss": 1.0}}
 
 
 class Answers(ThreadingHTTPServer):
-    """Answers every request with `status` and `body` after `delay` seconds."""
+    """Answers every request with `status` and `body` after `delay` seconds. asked: the paths, in order."""
 
     daemon_threads = True
     status = 200
     body = b"{}"
     delay = 0.0
+    asked: list[str]
 
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert isinstance(self.server, Answers)
+        self.server.asked.append(self.path)
         self.rfile.read(int(self.headers["Content-Length"]))
         time.sleep(self.server.delay)
         self.send_response(self.server.status)
@@ -44,6 +46,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     server = Answers(("127.0.0.1", 0), _Handler)
+    server.asked = []
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -58,6 +61,7 @@ def _sink(port: int) -> MlflowSink:
 
 def test_taken(answers: Answers) -> None:
     _sink(answers.server_port).send([METRICS])
+    assert answers.asked == ["/api/2.0/mlflow/runs/log-batch"]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 401, 403])

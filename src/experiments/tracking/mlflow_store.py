@@ -131,8 +131,8 @@ def _open_sqlite(path: Path) -> MlflowClient:
 def _create(path: Path) -> None:
     """Beside its place: MLflow cannot go on with tables that a killed process has half made."""
     new = path.with_name(f".{path.name}.new")
-    for left in path.parent.glob(f"{new.name}*"):
-        left.unlink()
+    for left in (new, new.with_name(f"{new.name}-journal")):
+        left.unlink(missing_ok=True)
     _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
     new.rename(path)
 
