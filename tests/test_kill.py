@@ -1,59 +1,94 @@
-"""A killed run goes on and ends bit for bit as if nothing had happened; `make test-kill` does this at every point."""
+"""A killed or stopped run goes on and ends bit for bit as if nothing had happened.
 
+`make test-kill` kills at every point.
+"""
+
+import signal
 from typing import Any
 
 import pytest
 from tests.killing.faults import Fault
+from tests.killing.outcome import STATUS
 from tests.trainings import Trainings
 
 pytestmark = pytest.mark.slow
 
 STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
+EPOCH = "experiments.checkpoints.Checkpoints.on_epoch_end"
 VALIDATION = "experiments.checkpoints.Checkpoints.on_test_batch_end"
 SAVE = "tensorflow.train.CheckpointManager.save"
 RECORD = "tensorflow.train.CheckpointManager._record_state"
+DRAW = "experiments.figures.draw"
+LONGEST_SECONDS = {1: 10, 2: 1}
+"""From the signal to the end of the process: one signal saves all, a second one ends at once."""
 
 
 def at(call: str, number: int, when: str = "before", **more: Any) -> Fault:
     return {"call": call, "number": number, "when": when, **more}
 
 
-CHAINS: dict[str, tuple[str, list[Fault]]] = {
-    "around files": (
-        "fit",
-        [
-            at("numpy.savez", 1),  # before anything is kept
-            at("os.fsync", 3),
-            at("os.fsync", 3, "after"),
-            at("pathlib.Path.replace", 7),
-            at("pathlib.Path.replace", 4, "after"),
-            at("journal line", 12, "torn"),
-            at("journal line", 9),
-        ],
-    ),
-    "within TensorFlow's save": (
-        "accumulation",
-        [at(RECORD, 9, "without_index"), at(SAVE, 4, "during", milliseconds=2), at(SAVE, 2, "after"), at(RECORD, 6)],
-    ),
-    "validation": ("tape", [at(VALIDATION, 1), at(STEP, 3), at(VALIDATION, 2, "after")]),
-    "the end": (
-        "defaults",
-        [
-            at("experiments.description.write_snapshot", 1),
-            at("experiments.figures.draw", 1),
-            at("experiments.export.save_model", 1, "after"),
-            at("mlflow.MlflowClient.log_artifacts", 3),
-            at("shutil.copyfile", 9, "after"),
-        ],
-    ),
+def told(sent: str, call: str, number: int, times: int = 1) -> Fault:
+    return at(call, number, signal=sent, times=times)
+
+
+CHAINS: dict[str, list[Fault]] = {
+    "fit": [
+        at("numpy.savez", 1),  # before anything is kept
+        at("os.fsync", 3),
+        at("os.fsync", 3, "after"),
+        told("TERM", STEP, 3),
+        at("pathlib.Path.replace", 7),
+        told("INT", VALIDATION, 2),
+        at("pathlib.Path.replace", 4, "after"),
+        at("journal line", 12, "torn"),
+        told("TERM", STEP, 3, times=2),
+        at("journal line", 9),
+        told("USR1", EPOCH, 1),
+    ],
+    "accumulation": [  # within TensorFlow's own writing
+        at(RECORD, 9, "without_index"),
+        at(SAVE, 4, "during", milliseconds=2),
+        at(SAVE, 2, "after"),
+        at(RECORD, 6),
+    ],
+    "tape": [
+        at(STEP, 3),
+        told("INT", STEP, 2),
+        at(VALIDATION, 1),
+        told("USR1", VALIDATION, 2),
+        told("TERM", EPOCH, 1),
+        at(VALIDATION, 2, "after"),
+    ],
+    "defaults": [
+        at("experiments.description.write_snapshot", 1),
+        told("TERM", STEP, 2),  # without a signal nothing would be saved before the end of the epoch
+        at(DRAW, 1),
+        told("INT", DRAW, 1),
+        at("experiments.export.save_model", 1, "after"),
+        at("mlflow.MlflowClient.log_artifacts", 3),
+        at("shutil.copyfile", 9, "after"),
+    ],
+    "frozen": [told("TERM", STEP, 1)],
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
-def test_a_killed_run_ends_as_if_nothing_had_happened(trainings: Trainings, chain: str) -> None:
+@pytest.mark.parametrize("job", CHAINS)
+def test_a_disturbed_run_ends_as_if_nothing_had_happened(trainings: Trainings, job: str) -> None:
     """Weights, optimizer, best weights, every metric in MLflow and TensorBoard, figures: equal, in one finished run."""
-    job, faults = CHAINS[chain]
+    faults = CHAINS[job]
     starts, differences = trainings.disturbed(job, *faults)
     assert differences == []
-    assert [start.status for start in starts] == [-9] * len(faults) + [0]
+    assert [start.status for start in starts] == [*map(status, faults), 0]
     assert starts[-1].runs == ["FINISHED"]
+    for start, fault in zip(starts, faults, strict=False):
+        if "signal" in fault:
+            assert start.seconds is not None
+            assert start.seconds < LONGEST_SECONDS[fault["times"]]
+        if start.status in STATUS.values():
+            assert start.runs == ["KILLED"]
+
+
+def status(fault: Fault) -> int:
+    if "signal" not in fault:
+        return -signal.SIGKILL
+    return STATUS[fault["signal"]] if fault["times"] == 1 else -signal.Signals[f"SIG{fault['signal']}"]

@@ -1,4 +1,4 @@
-"""A signal stops a run when its step is done, keeps all of it, and says so by the exit status."""
+"""A signal before the first step leaves nothing behind, and shows in the exit status; test_kill.py sends later ones."""
 
 import signal
 import sqlite3
@@ -6,50 +6,11 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.killing.faults import Fault
-from tests.trainings import Trainings
+from tests.killing.outcome import STATUS
 
 pytestmark = pytest.mark.slow
-
-LONGEST_SECONDS = 10
-STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
-EPOCH = "experiments.checkpoints.Checkpoints.on_epoch_end"
-VALIDATION = "experiments.checkpoints.Checkpoints.on_test_batch_end"
-STATUS = {"TERM": 143, "INT": 130, "USR1": 138}
-"""128 and the signal's number."""
-
-
-def at(call: str, number: int, sent: str, **more: Any) -> Fault:
-    return {"call": call, "number": number, "when": "before", "signal": sent, **more}
-
-
-@pytest.mark.parametrize(
-    ("job", "faults"),
-    [
-        ("fit", [at(STEP, 3, "TERM"), at(VALIDATION, 2, "INT"), at(EPOCH, 1, "USR1")]),
-        ("tape", [at(EPOCH, 1, "TERM"), at(VALIDATION, 2, "USR1"), at(STEP, 2, "INT")]),
-        # Without a signal neither would be saved before the end of the epoch.
-        ("defaults", [at(STEP, 2, "TERM"), at("experiments.figures.draw", 1, "INT")]),
-        ("frozen", [at(STEP, 1, "TERM")]),
-    ],
-)
-def test_a_signal_loses_nothing(trainings: Trainings, job: str, faults: list[Fault]) -> None:
-    starts, differences = trainings.disturbed(job, *faults)
-    assert differences == []
-    assert [start.status for start in starts] == [*(STATUS[fault["signal"]] for fault in faults), 0]
-    assert [start.runs for start in starts] == [["KILLED"]] * len(faults) + [["FINISHED"]]
-    assert all(start.seconds is not None and start.seconds < LONGEST_SECONDS for start in starts[:-1])
-
-
-def test_a_second_signal_ends_at_once(trainings: Trainings) -> None:
-    starts, differences = trainings.disturbed("fit", at(STEP, 3, "TERM", times=2))
-    assert differences == []
-    assert [start.status for start in starts] == [-signal.SIGTERM, 0]
-    assert starts[0].seconds is not None
-    assert starts[0].seconds < 1
 
 
 @pytest.mark.parametrize(

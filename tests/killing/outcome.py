@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+STATUS = {"TERM": 143, "INT": 130, "USR1": 138}
+"""Of a process that a signal has stopped: 128 and the signal's number."""
+
 
 class Start(NamedTuple):
     """One start of a training. status: of its process; runs: their states in the store; seconds: from fault to end."""
