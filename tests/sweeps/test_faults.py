@@ -27,9 +27,7 @@ TINY = [
 ON = ["-m", "sweep.resume=last", "hydra.sweep.dir=swept"]
 STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
 OWN = """
-import collections
 import ctypes
-import itertools
 import os
 import signal
 import time
@@ -55,9 +53,7 @@ class Trouble(keras.callbacks.Callback):
             bytearray(1 << 50)
         if self.kind == "hangs":
             time.sleep(600)
-        if self.kind == "deaf":  # keeps the interpreter, as some native code does
-            collections.deque(itertools.repeat(0), maxlen=0)
-        if self.kind == "native":  # waits for ever without the interpreter
+        if self.kind == "native":
             mutex = ctypes.create_string_buffer(64)
             for _ in range(2):
                 ctypes.CDLL(None).pthread_mutex_lock(mutex)
@@ -112,14 +108,6 @@ def test_a_job_gives_the_weights_of_a_run_of_its_own(trainings: Trainings, whole
     assert_same_bits(tmp_path / "alone" / "checkpoints", whole / "2" / "checkpoints")
 
 
-def test_the_doctor_ends_the_run_of_a_sweep_that_was_killed(trainings: Trainings, tmp_path: Path) -> None:
-    assert trainings.train(tmp_path, *TINY, "seed=1,2", fault={"call": STEP, "number": 3, "when": "before"}) == -9
-    command = [sys.executable, "-m", "experiments.doctor", "fix=true", "folders=[swept]"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"]}
-
-
 def test_a_job_that_hangs_or_takes_all_memory_spoils_no_other(trainings: Trainings, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     words = [TROUBLE, "+callbacks.trouble.kind=hangs,memory,none", "sweep.job_timeout=10"]
@@ -148,22 +136,6 @@ def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
     assert statuses(tmp_path) == {**FINISHED, killed: ["KILLED"]}
 
 
-def test_what_hangs_in_native_code_ends_its_worker_alone(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
-    words = [TROUBLE, "+callbacks.trouble.kind=none,deaf,other", "sweep.job_timeout=20", "hydra/launcher=joblib"]
-    done = begun(tmp_path, *words)
-    assert done.returncode == 1, done.stderr
-    traces = tmp_path / "swept" / "1" / "timeout.txt"
-    reason = f"it took longer than sweep.job_timeout and hung outside of Python: {traces} says where"
-    assert [(row["state"], row["error"]) for row in rows(tmp_path)] == [
-        ("COMPLETE", ""),
-        ("FAIL", reason),
-        ("COMPLETE", ""),
-    ]
-    assert f"#1 failed: {reason}" in done.stdout
-    assert "in on_epoch_end" in traces.read_text()
-
-
 def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
     trainings: Trainings, tmp_path: Path
 ) -> None:
@@ -176,8 +148,15 @@ def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
         "Where the sweep ends with it, go on by sweep.resume=last."
     ) in output(tmp_path)
     assert trainings.train(tmp_path, *ON) == 1, output(tmp_path)
-    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert "hung outside of Python" in rows(tmp_path)[1]["error"]
+    traces = tmp_path / "swept" / "1" / "timeout.txt"
+    reason = f"it took longer than sweep.job_timeout and hung outside of Python: {traces} says where"
+    assert [(row["state"], row["error"]) for row in rows(tmp_path)] == [
+        ("COMPLETE", ""),
+        ("FAIL", reason),
+        ("COMPLETE", ""),
+    ]
+    assert f"#1 failed: {reason}" in output(tmp_path)
+    assert "in on_epoch_end" in traces.read_text()
 
 
 def test_workers_go_on_without_what_began_them(tmp_path: Path) -> None:
@@ -274,7 +253,7 @@ def test_two_sweeps_that_begin_together_on_one_store(tmp_path: Path) -> None:
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
-def test_a_damaged_queue_is_made_anew(trainings: Trainings, tmp_path: Path) -> None:
+def test_a_damaged_queue_is_made_anew_and_what_was_killed_is_ended(trainings: Trainings, tmp_path: Path) -> None:
     fault = {"call": STEP, "number": 20, "when": "before"}
     assert trainings.train(tmp_path, *TINY, "seed=1,2,3", "optimizer.learning_rate=0.01", fault=fault) == -9
     study = tmp_path / "swept" / "study.journal"
@@ -290,6 +269,7 @@ def test_a_damaged_queue_is_made_anew(trainings: Trainings, tmp_path: Path) -> N
     done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "made anew from 2 runs in the store" in " ".join(done.stdout.split())
+    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["FINISHED"], "1": ["KILLED"]}
     assert trainings.train(tmp_path, *ON) == 0, output(tmp_path)
     assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE"] * 3
     assert statuses(tmp_path) == FINISHED
