@@ -14,7 +14,7 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 BOARD := build/tensorboard
 LAUNCHERS := build/launchers
 # A process a core, four at most, as each holds a TensorFlow; a file's tests stay together and share what they made.
-PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SWEEP := data=digits model=mlp,cnn epochs=2
 
 define create_environment

@@ -135,7 +135,6 @@ def own_tape_step(model: keras.Model, batch: Any) -> dict[str, tf.Tensor]:
 FIT, TAPE = FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)
 CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
     "mirrored tape": (mirrored, TAPE),
-    "bfloat16 fit": (bfloat16, FIT),
     "float16 fit": (float16, FIT),
     "float16 tape": (float16, TAPE),
     "own train_step of a model": (own_step, FIT),
