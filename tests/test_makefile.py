@@ -24,7 +24,7 @@ def make(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess
     )
 
 
-PYTEST = ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile"
+PYTEST = ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
 @pytest.fixture
