@@ -82,10 +82,11 @@ train: $(STAMP) ## the main job on drawn cats and dogs (ARGS="epochs=1 loop=tape
 sweep: $(STAMP) ## one run for each combination (ARGS="data=digits model=mlp,cnn"; sweep.preview=true shows the plan first)
 	$(PY) -m experiments.train -m $(or $(ARGS),$(SWEEP))
 
+# The queue of jobs of MLflow's pages for language models takes half a minute of processor to start.
 ui: $(STAMP) ## the MLflow page over this folder's runs (PORT=5000; MLFLOW_TRACKING_URI is honoured)
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "A server keeps these runs: open the address in MLFLOW_TRACKING_URI."; exit;; esac; \
 	echo "MLflow: http://127.0.0.1:$(or $(PORT),5000)/#/experiments/1/runs?workflowType=machine_learning (Ctrl+C stops it)"; \
-	exec env MLFLOW_DISABLE_TELEMETRY=true $(PY) -m mlflow ui --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(or $(PORT),5000)
+	exec env MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PY) -m mlflow ui --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(or $(PORT),5000)
 
 # The profile page follows no links and takes one folder only: it gets real folders whose sessions are links, made at each start.
 tensorboard: $(STAMP) ## TensorBoard over every run in outputs/ and multirun/ (PORT=6006)

@@ -110,15 +110,16 @@ def test_what_a_killed_process_wrote_is_delivered_later(tmp_path: Path) -> None:
 
 def test_six_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     script = SETTINGS.replace("INTERVAL", "1") + (
-        "import sys\n"
-        f"settings |= dict(tracking_uri='sqlite:///{tmp_path}/m.db', output_dir=Path(sys.argv[1]))\n"
+        "import os, sys\n"
+        "number = next((number for number in range(6) if not os.fork()), None)\n"  # MLflow is imported once
+        "if number is None:\n"
+        "    sys.exit(any([os.wait()[1] for _ in range(6)]))\n"
+        f"settings |= dict(tracking_uri='sqlite:///{tmp_path}/m.db', output_dir=Path('{tmp_path}', str(number)))\n"
         "with MlflowTracker(**settings) as run:\n"
         "    run.log_metrics({'loss': 1.0}, step=1)\n"
     )
-    commands = [[sys.executable, "-c", script, str(tmp_path / f"out{number}")] for number in range(6)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    errors = [process.communicate()[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, errors
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     client = MlflowClient(f"sqlite:///{tmp_path}/m.db")
     experiment = client.get_experiment_by_name("x")
     runs = client.search_runs([experiment.experiment_id])
