@@ -93,7 +93,13 @@ def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
     """A program at the lowest priority, as a server is not on the machine that trains; ended with all its children."""
     quiet = subprocess.DEVNULL
     started = subprocess.Popen(
-        ["nice", "-n", "19", sys.executable, *arguments], cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True
+        ["nice", "-n", "19", sys.executable, *arguments],
+        cwd=folder,
+        stdout=quiet,
+        stderr=quiet,
+        start_new_session=True,
+        # Seven more processes, for jobs that no run has.
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
     try:
         yield
