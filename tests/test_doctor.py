@@ -3,15 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.trainings import Trainings
 
 from experiments.cache_folder import entries, manifest_file, manifests, prune, try_lock, unfinished_file, unlock
 from experiments.data import remembered
@@ -21,6 +21,7 @@ from experiments.data.remembered import scan_again
 from experiments.data.scan import ImageFile
 
 DAY = 86_400
+Doctor = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def contents(name: str) -> Contents:
@@ -78,9 +79,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     making.close()
 
 
-def doctor(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.doctor", f"cache_dir='{cache}'", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cache.parent)
+@pytest.fixture
+def doctor(trainings: Trainings) -> Doctor:
+    """The command on a cache, from the folder that the cache is in."""
+    return lambda cache, *words: trainings.run(cache.parent, f"cache_dir='{cache}'", *words, door="doctor", store=False)
 
 
 def states(cache: Path) -> list[str]:
@@ -96,7 +98,7 @@ def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {f"{row['kind']} {row['state']} {Path(row['source']).name}".strip(): row["prune"] for row in rows}
 
 
-def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path) -> None:
+def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path, doctor: Doctor) -> None:
     done = doctor(cache)
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
@@ -106,7 +108,7 @@ def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path) -> No
     assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
 
 
-def test_pruning_is_shown_first_and_done_when_asked(cache: Path) -> None:
+def test_pruning_is_shown_first_and_done_when_asked(cache: Path, doctor: Doctor) -> None:
     every = ("pack", "manifest")
     expected = [f"{kind} {state}" for kind in every for state in ("damaged", "left over", "whole old")]
     kept = {f"{kind} {state}": "keep" for kind in every for state in ("being made", "whole new")}
@@ -118,7 +120,7 @@ def test_pruning_is_shown_first_and_done_when_asked(cache: Path) -> None:
     assert states(cache) == manifest_states(cache) == ["being made", "whole"]
 
 
-def test_the_summary_says_what_to_add(cache: Path) -> None:
+def test_the_summary_says_what_to_add(cache: Path, doctor: Doctor) -> None:
     last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
     assert "; 4 packs and 4 manifests (" in last
     assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
@@ -127,13 +129,13 @@ def test_the_summary_says_what_to_add(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "expected"), [("table", "holds 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
 )
-def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str) -> None:
+def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str, doctor: Doctor) -> None:
     done = doctor(tmp_path / "absent", f"format={layout}")
     assert done.returncode == 0
     assert expected in done.stdout
 
 
-def test_a_value_out_of_range_is_one_line(tmp_path: Path) -> None:
+def test_a_value_out_of_range_is_one_line(tmp_path: Path, doctor: Doctor) -> None:
     done = doctor(tmp_path, "older_than_days=-1")
     assert done.returncode == 1
     assert done.stderr.startswith(

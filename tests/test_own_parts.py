@@ -2,17 +2,20 @@
 
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests.trainings import Trainings
 
 PROJECT = Path(__file__).parent / "example_project"
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SOME_PARTS, EVERY_PART = re.findall(r"^\$ python -m experiments\.train (.*--config-dir .*)$", README, re.MULTILINE)
 PARTS = {
     "stripes": "data/stripes.yaml",
     "TwoLayers": "model/two_layers.yaml",
@@ -42,18 +45,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _python(project: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], cwd=project, capture_output=True, text=True, check=False)
-
-
-def _train(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return _python(project, ["-m", "experiments.train", *words])
-
-
 @pytest.fixture(scope="module")
-def run(project: Path) -> Run:
-    done = _train(project, "--config-dir", "conf", "experiment=stripes", "epochs=2")
+def run(project: Path, trainings: Trainings) -> Run:
+    done = trainings.run(project, *shlex.split(EVERY_PART), "epochs=2")
     assert done.returncode == 0, done.stderr
+    assert "run id" in done.stdout
     return _client(project).search_runs(["1"])[0]
 
 
@@ -73,6 +69,14 @@ def test_every_part_took_part(project: Path, run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_some_parts_train_as_the_readme_says(project: Path, trainings: Trainings) -> None:
+    words = [*shlex.split(SOME_PARTS), "epochs=1", "logging=none", "logging.log_model=false"]
+    done = trainings.run(project, *words)
+    assert done.returncode == 0, done.stderr
+    assert "run id" in done.stdout
+
+
+@pytest.mark.slow
 def test_images_of_user_code_reach_the_run(project: Path, run: Run) -> None:
     figures = _client(project).list_artifacts(run.info.run_id, "figures/first_layer")
     assert [Path(figure.path).name for figure in figures] == ["unit_0_1.png", "unit_0_2.png"]
@@ -82,20 +86,21 @@ def test_images_of_user_code_reach_the_run(project: Path, run: Run) -> None:
 @pytest.mark.slow
 def test_the_model_serves_where_its_module_is_found(project: Path, run: Run, tmp_path: Path) -> None:
     model = _client(project).download_artifacts(run.info.run_id, "model")
-    done = _python(tmp_path, ["-c", SERVE, str(project), model])
+    command = [sys.executable, "-c", SERVE, str(project), model]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "has classes of the module own_parts, which cannot be imported" in done.stdout, done.stderr
     assert done.stdout.strip().endswith("(3, 2)"), done.stderr
 
 
 @pytest.mark.slow
-def test_evaluate_finds_own_parts(project: Path, run: Run) -> None:
-    done = _python(project, ["-m", "experiments.evaluate", f"run_id={run.info.run_id}", "format=csv"])
+def test_evaluate_finds_own_parts(project: Path, run: Run, trainings: Trainings) -> None:
+    done = trainings.run(project, f"run_id={run.info.run_id}", "format=csv", door="evaluate")
     assert "confidence" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("words", [["--config-dir", "conf"], ["hydra.searchpath=[file://conf]"]], ids=str)
-def test_both_ways_to_name_the_folder(project: Path, words: list[str]) -> None:
-    done = _train(project, *words, "experiment=stripes", "--cfg", "job")
+def test_both_ways_to_name_the_folder(project: Path, words: list[str], trainings: Trainings) -> None:
+    done = trainings.run(project, *words, "experiment=stripes", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "_target_: own_parts.stripes" in done.stdout
     assert "batch_size: 32" in done.stdout  # from the package's shared/batches.yaml
@@ -113,8 +118,8 @@ def test_both_ways_to_name_the_folder(project: Path, words: list[str]) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistakes_in_own_options(project: Path, words: list[str], message: str) -> None:
-    done = _train(project, "--config-dir", "conf", *words)
+def test_mistakes_in_own_options(project: Path, words: list[str], message: str, trainings: Trainings) -> None:
+    done = trainings.run(project, "--config-dir", "conf", *words)
     assert (done.returncode, done.stderr.strip()) == (1, f"error: {message}")
 
 
@@ -144,9 +149,8 @@ def _definitions(path: Path) -> dict[str, int]:
 
 def test_the_readme_shows_the_files_as_they_are() -> None:
     """A code block that names a file of the project in its first line is a part of that file."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
     blocks = re.findall(
-        r"```(?:python|yaml)\n# (own_parts\.py|conf/\S+|hydra_plugins/\S+)\n(.*?)```", readme, re.DOTALL
+        r"```(?:python|yaml)\n# (own_parts\.py|conf/\S+|hydra_plugins/\S+)\n(.*?)```", README, re.DOTALL
     )
     for name, block in blocks:
         assert block in (PROJECT / name).read_text(), name

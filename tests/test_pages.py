@@ -17,6 +17,7 @@ import pytest
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
+from tests.trainings import Trainings
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120
@@ -85,8 +86,8 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    """A run of a process of its own: a profile holds the graphs of all that its process has trained."""
+def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings) -> Shown:
+    """A run of a fork that trains nothing else: a profile holds the graphs of all that its process has trained."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("a checkout")
@@ -102,13 +103,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
         "tensorboard.histogram_every_n_epochs=1",
         "logging.system_metrics_interval=1",
     )
-    subprocess.run(
-        [sys.executable, "-m", "experiments.train", *words, *own, "hydra.run.dir=outputs/first"],
-        cwd=folder,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
-        check=True,
-        capture_output=True,
-    )
+    done = trainings.run(folder, *words, *own, "hydra.run.dir=outputs/first")
+    assert done.returncode == 0, done.stderr
     (run,) = MlflowClient(store).search_runs(["1"])
     page = f"#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning"
     return Shown(folder, run.info.run_id, page, run.data.metrics["val_accuracy"])

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from omegaconf import DictConfig
+from tests.trainings import Trainings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,31 +65,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shell(folder: Path) -> Callable[..., str]:
+def shell(folder: Path, trainings: Trainings) -> Callable[..., str]:
     """Runs a command of the README in an own folder, with more words: all that it says."""
 
     def run(words: str, *more: str, status: int = 0) -> str:
-        program, *arguments = shlex.split(words)
-        assert program == "python"
-        done = subprocess.run(
-            [sys.executable, *arguments, *more],
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout
-        return done.stdout
+        python, option, module, *arguments = shlex.split(words)
+        package, _, door = module.partition(".")
+        assert (python, option, package) == ("python", "-m", "experiments")
+        done = trainings.run(folder, *arguments, *more, door=door)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
 
     return run
 
 
 @pytest.fixture(scope="module")
-def trained(shell: Callable[..., str]) -> str:
-    """What `make train` runs, small."""
-    return shell("python -m experiments.train experiment=cats_dogs_synthetic", *SMALL)
+def trained(folder: Path) -> str:
+    """What `make train` runs, small, and from nothing as a person runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "experiment=cats_dogs_synthetic", *SMALL],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def test_it_is_short_and_says_nothing_of_the_machine_it_was_written_on() -> None:
@@ -112,6 +115,7 @@ def test_make_has_the_targets(target: str) -> None:
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
+# tests/test_own_parts.py trains with the commands that have --config-dir.
 @pytest.mark.parametrize(
     "words", [words for words in TRAINING if not words.endswith("=1") and "--config-dir" not in words]
 )
@@ -164,12 +168,3 @@ def test_the_grid_says_what_is_shown(shell: Callable[..., str]) -> None:
 def test_a_misspelled_key_is_answered_as_shown(shell: Callable[..., str]) -> None:
     (command,) = (command for command in COMMANDS if command.output[:1] and command.output[0].startswith("error"))
     assert shell(command.words, status=1).splitlines() == command.output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [words for words in TRAINING if "--config-dir" in words])
-def test_own_parts_train(words: str, folder: Path, shell: Callable[..., str]) -> None:
-    for entry in (ROOT / "tests" / "example_project").iterdir():
-        if entry.name != "__pycache__" and not (folder / entry.name).exists():
-            (shutil.copytree if entry.is_dir() else shutil.copy)(entry, folder / entry.name)
-    assert "run id" in shell(words, "epochs=1", "logging=none", "logging.log_model=false")

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.trainings import Trainings
 
 from experiments.config import check
 from experiments.run import Result, run
@@ -61,8 +62,7 @@ def newest(folder: Path) -> tuple[MlflowClient, Run]:
     return client, client.search_runs([experiment.experiment_id])[0]
 
 
-def train(folder: Path, *words: str, status: int = 0) -> Done:
-    process = subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, check=False)
+def ended(folder: Path, process: subprocess.CompletedProcess[str], status: int) -> Done:
     assert process.returncode == status, process.stderr
     client, run = newest(folder)
     return Done(process, client, run, max(folder.glob("outputs/*/*")))
@@ -78,8 +78,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def done(folder: Path) -> Done:
+    """A process that starts from nothing, as all that it writes to the terminal counts."""
     words = ("epochs=2", "logging.every_n_steps=5", "logging.system_metrics_interval=1", "+logging.tags.purpose=test")
-    return train(folder, *SMALL, *words)
+    process = subprocess.run(command(*SMALL, *words), cwd=folder, capture_output=True, text=True, check=False)
+    return ended(folder, process, 0)
 
 
 def test_the_last_lines_say_where_to_look(done: Done) -> None:
@@ -161,8 +163,8 @@ def test_the_model_predicts_from_raw_pixels(done: Done) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), [1, 1], rtol=1e-5)
 
 
-def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done) -> None:
-    failed = train(folder, *SMALL, "epochs=2", "+callbacks.mine._target_=mine.Broken", status=1)
+def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done, trainings: Trainings) -> None:
+    failed = ended(folder, trainings.run(folder, *SMALL, "epochs=2", "+callbacks.mine._target_=mine.Broken"), 1)
     assert 'raise RuntimeError("my own callback is broken' in failed.process.stderr
     assert failed.run.info.status == "FAILED"
     assert failed.run.data.tags["error"].startswith("RuntimeError: my own callback is broken")
@@ -223,10 +225,11 @@ def test_profile(run_here: Callable[..., Result]) -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_the_mission(tmp_path: Path, real_data: Path, loop: str) -> None:
+def test_the_mission(tmp_path: Path, real_data: Path, loop: str, trainings: Trainings) -> None:
     """Real photos and a new head on ImageNet features: 0.9 in three epochs."""
     weights = next((real_data / "weights").glob("*.h5"))
     words = ("model=mobilenetv2", "data=cats_dogs", f"data.path={real_data}/cats_dogs", f"model.weights={weights}")
     size = ("model.alpha=0.35", "model.freeze=true", "data.image_size=[160,160]", "epochs=3")
-    mission = train(tmp_path, *words, *size, f"loop={loop}", "logging.log_model=false")
+    process = trainings.run(tmp_path, *words, *size, f"loop={loop}", "logging.log_model=false")
+    mission = ended(tmp_path, process, 0)
     assert mission.run.data.metrics["val_accuracy"] >= 0.9

@@ -1,9 +1,10 @@
-"""Trainings in processes of their own, forks of tests/killing/server.py, and what they leave compared bit for bit."""
+"""Commands in processes of their own, forks of tests/killing/server.py; what trainings leave, compared bit for bit."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,20 @@ class Trainings:
     def train(self, folder: Path, *words: str, fault: Fault | None = None) -> int:
         """The exit status; -9 where it was killed."""
         folder.mkdir(parents=True, exist_ok=True)
-        return int(self._ask({"folder": str(folder), "overrides": words, "fault": fault}))
+        return int(self._ask({"folder": str(folder), "overrides": words, "fault": fault, "store": True}))
+
+    def run(
+        self, folder: Path, *words: str, door: str = "train", store: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """What `python -m experiments.DOOR WORDS` does in `folder`, without the seconds of its imports.
+
+        store: an empty one is put where there is none, as making it takes seconds too.
+        """
+        with tempfile.TemporaryDirectory() as said:
+            wanted = {"folder": str(folder), "door": door, "words": words, "said": said, "store": store}
+            status = int(self._ask(wanted))
+            stdout, stderr = ((Path(said) / name).read_text("utf-8") for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(words, status, stdout, stderr)
 
     def disturbed(self, job: str, *faults: Fault) -> Outcome:
         """Starts a job of tests/killing until it is finished, each time with the next of the faults."""

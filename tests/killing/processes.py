@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import sys
 import tempfile
 import traceback
@@ -16,16 +17,26 @@ from experiments.doors import enter
 from experiments.train import main
 
 LOADED_ONCE = (
-    "experiments.report",
-    "experiments.run",
+    "experiments.inspection_page",
+    "experiments.inspection_report",
     "experiments.models.applications",
     "experiments.models.cnn",
+    "experiments.past_run",
+    "experiments.prediction",
+    "experiments.repair.overview",
+    "experiments.report",
+    "experiments.run",
+    "experiments.sweeps.rebuilding",
     "experiments.tracking.mlflow",
+    "matplotlib.backends.backend_agg",
+    "mlflow.keras",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor",
+    "sklearn.datasets",
+    "sqlalchemy.dialects.sqlite",
     "tensorboard.summary.v2",
 )
-"""Before any fork, so that no training pays for it."""
+"""Before any fork, so that no command pays for it."""
 for name in LOADED_ONCE:
     import_module(name)
 
@@ -42,6 +53,24 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
         faults.set_up(fault, count)
         sys.argv = ["train.py", *overrides]
         enter(main, "config")
+
+    return _forked(begin)
+
+
+def run(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
+    """`python -m experiments.DOOR WORDS` in `folder`: its exit status; `said` gets the files stdout and stderr."""
+
+    def begin() -> None:
+        os.chdir(folder)
+        sys.path[0] = str(folder)
+        for descriptor, path in enumerate((Path(os.devnull), said / "stdout", said / "stderr")):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
+        module = f"experiments.{door}"
+        sys.orig_argv = [sys.executable, "-m", module, *words]
+        sys.argv = [door, *words]
+        # Python warns of a module that was imported before it is run.
+        sys.modules.pop(module, None)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return _forked(begin)
 
@@ -69,8 +98,10 @@ def _leave(work: Callable[[], Any]) -> NoReturn:
         work()
         status = 0
     except SystemExit as end:
-        print(end.code, file=sys.stderr)
-        status = end.code if isinstance(end.code, int) else 1
+        # As Python itself ends.
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,6 +1,7 @@
-"""Reads a line for each training, or for each run that is to be disturbed, and answers with a line.
+"""Reads a line for each command, or for each run that is to be disturbed, and answers with a line.
 
-{"folder", "overrides", "fault"}: the exit status; {"job", "faults"}: how the run got to its end, and what is not equal.
+{"folder", "overrides", "fault"}, {"folder", "door", "words", "said"}: the exit status; {"job", "faults"}: how the run
+got to its end, and what is not equal. "store": whether the folder gets an empty one where it has none.
 """
 
 import json
@@ -9,22 +10,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.killing.evidence import STORE
-from tests.killing.processes import train
-from tests.killing.schedule import Schedule
+from experiments.loading import loading
+
+with loading():
+    from tests.killing.evidence import STORE
+    from tests.killing.processes import run, train
+    from tests.killing.schedule import Schedule
 
 jobs = Path(sys.argv[1])
 schedule = Schedule(jobs)
 
 
 def answer(wanted: dict[str, Any]) -> Any:
-    if "job" not in wanted:
-        folder = Path(wanted["folder"])
-        if not (folder / STORE).exists():
-            shutil.copy(jobs / STORE, folder)
-        return train(folder, wanted["overrides"], wanted["fault"])
-    outcome = schedule.run(**wanted)
-    return {"starts": outcome.starts, "differences": outcome.differences}
+    if "job" in wanted:
+        outcome = schedule.run(**wanted)
+        return {"starts": outcome.starts, "differences": outcome.differences}
+    folder = Path(wanted["folder"])
+    if wanted["store"] and not (folder / STORE).exists():
+        shutil.copy(jobs / STORE, folder)
+    if "door" in wanted:
+        return run(folder, wanted["door"], wanted["words"], Path(wanted["said"]))
+    return train(folder, wanted["overrides"], wanted["fault"])
 
 
 for line in sys.stdin:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests.trainings import Trainings
 
 from experiments.run_lock import locked
 from experiments.tracking.journal import undelivered
@@ -19,6 +20,7 @@ from experiments.tracking.mlflow import sync_command
 
 MakeRun = Callable[..., Run]
 LeaveJournal = Callable[..., Path]
+Doctor = Callable[..., subprocess.CompletedProcess[str]]
 END = ("end", {"status": "KILLED"})
 
 
@@ -31,21 +33,29 @@ def folder(client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path
     return folder
 
 
-def doctor(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.doctor", f"logging.tracking_uri='sqlite:///{cwd}/m.db'", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+def address(cwd: Path) -> str:
+    return f"logging.tracking_uri='sqlite:///{cwd}/m.db'"
 
 
-def test_everything_is_shown_and_nothing_is_changed(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def doctor(trainings: Trainings, tmp_path: Path) -> Doctor:
+    return lambda *words: trainings.run(tmp_path, address(tmp_path), *words, door="doctor", store=False)
+
+
+def test_everything_is_shown_and_nothing_is_changed(
+    client: MlflowClient, folder: Path, tmp_path: Path, doctor: Doctor
+) -> None:
     before = sorted(tmp_path.rglob("*"))
-    rows = json.loads(doctor(tmp_path, "format=json").stdout)
+    rows = json.loads(doctor("format=json").stdout)
     assert [(row["what"], row["repair"]) for row in rows] == [
         ("journal", "fix=true delivers them"),
         ("run", "fix=true makes it KILLED"),
         ("left over", "fix=true removes it"),
     ]
-    assert list(csv.DictReader(io.StringIO(doctor(tmp_path, "format=csv").stdout))) == rows
-    shown = doctor(tmp_path)
+    assert list(csv.DictReader(io.StringIO(doctor("format=csv").stdout))) == rows
+    # From nothing, as what a person sees first counts all that is imported on the way.
+    command = [sys.executable, "-m", "experiments.doctor", address(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "3 found (1 output folder below outputs, multirun). Nothing was changed: add fix=true to repair 3." in (
         shown.stdout
@@ -55,12 +65,12 @@ def test_everything_is_shown_and_nothing_is_changed(client: MlflowClient, folder
     assert client.search_runs(["1"])[0].info.status == "RUNNING"
 
 
-def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
-    done = doctor(tmp_path, "fix=true")
+def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
+    done = doctor("fix=true")
     assert (done.returncode, done.stderr) == (0, "")
     assert "is KILLED" in done.stdout
     assert "2 found (1 output folder below outputs, multirun); 2 repaired." in done.stdout
-    assert "Nothing to repair" in doctor(tmp_path).stdout
+    assert "Nothing to repair" in doctor().stdout
     assert client.search_runs(["1"])[0].info.status == "KILLED"
 
 
@@ -79,17 +89,17 @@ def test_the_command_that_a_run_names_delivers_from_anywhere(
     assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
 
 
-def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path: Path, doctor: Doctor) -> None:
     (tmp_path / "m.db").unlink()
-    done = doctor(tmp_path, "sync", "format=csv")
+    done = doctor("sync", "format=csv")
     assert done.returncode == 1
     assert done.stderr == "error: 1 of 1 could not be repaired: the rows that say 'failed' tell why.\n"
     assert undelivered(folder) == 3
 
 
-def test_a_live_run_is_never_touched(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+def test_a_live_run_is_never_touched(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
     with locked(folder):
-        done = doctor(tmp_path, "fix=true")
+        done = doctor("fix=true")
     assert (done.returncode, done.stderr) == (0, "")
     assert "its own process delivers them" in done.stdout
     assert undelivered(folder) == 3
