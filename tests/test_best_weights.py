@@ -1,7 +1,9 @@
 """The weights of the best epoch: which they are, that they are whole, and what a run does without them."""
 
 import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,18 +74,37 @@ VALUES = [0.4, 0.1, 0.3, 0.2]
 """Of four epochs, of which the second is the best."""
 
 
+@pytest.fixture(scope="module")
+def expected(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The weights after each epoch of a training that nothing happens to."""
+    keras.utils.set_random_seed(3)
+    whole, script, model = scripted(tmp_path_factory.mktemp("whole"), splits, VALUES)
+    assert whole.restore_best(model) == (0.1, 1)
+    return script.weights
+
+
+@pytest.fixture(scope="module")
+def begun(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same training after three epochs, to be copied."""
+    folder = tmp_path_factory.mktemp("begun")
+    keras.utils.set_random_seed(3)
+    scripted(folder, splits, VALUES[:3])
+    return folder
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("lost", [False, True])
 def test_damaged_ones_are_made_again(
-    tmp_path: Path, splits: Splits, caplog: pytest.LogCaptureFixture, ending: str, lost: bool
+    tmp_path: Path,
+    splits: Splits,
+    begun: Path,
+    expected: list[Any],
+    caplog: pytest.LogCaptureFixture,
+    ending: str,
+    lost: bool,
 ) -> None:
     """By the newest checkpoint that did not know of them yet; as if nothing had happened."""
-    keras.utils.set_random_seed(3)
-    whole, script, model = scripted(tmp_path / "whole", splits, VALUES)
-    assert whole.restore_best(model) == (0.1, 1)
-    folder = tmp_path / "damaged"
-    keras.utils.set_random_seed(3)
-    scripted(folder, splits, VALUES[:3])
+    folder = shutil.copytree(begun, tmp_path / "damaged")
     file = folder / BEST / f"best-2{ending}"
     file.unlink() if lost else damage(file)
     with caplog.at_level(logging.WARNING, logger="experiments.checkpoint_files"):
@@ -93,10 +114,10 @@ def test_damaged_ones_are_made_again(
     assert newest.startswith(f"The checkpoint {folder}/ckpt-18 (its best weights: ")
     assert before.startswith(f"The checkpoint {folder}/ckpt-12 (its best weights: ")
     assert before.endswith(") is damaged; going on from checkpoint 6, the one before.")
-    resumed, again_script, other = scripted(folder, splits, VALUES)
-    assert resumed.restore_best(other) == (0.1, 1)
-    assert_equal(other.get_weights(), script.weights[1])
-    assert_equal(again_script.weights[-1], script.weights[-1])
+    resumed, script, model = scripted(folder, splits, VALUES)
+    assert resumed.restore_best(model) == (0.1, 1)
+    assert_equal(model.get_weights(), expected[1])
+    assert_equal(script.weights[-1], expected[-1])
 
 
 def test_all_of_them_lost(tmp_path: Path, splits: Splits) -> None:

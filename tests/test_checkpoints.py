@@ -1,5 +1,6 @@
 """What is kept of a run's state, and what can be read back."""
 
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,14 @@ from experiments.training_state import TrainingState, restore_weights
 @pytest.fixture(scope="module", name="splits")
 def six_steps() -> Splits:
     return small_splits()
+
+
+@pytest.fixture(scope="module")
+def two_epochs(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training leaves: to be read, or copied."""
+    folder = tmp_path_factory.mktemp("two_epochs")
+    trained(folder, splits)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -94,21 +103,20 @@ def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
     assert positions == {4: (0, 4), 6: (1, 0), 10: (1, 4), 12: (2, 0)}
 
 
-def test_finding_a_checkpoint(tmp_path: Path, splits: Splits) -> None:
-    trained(tmp_path, splits)
-    assert [Path(find(tmp_path, which)).name for which in ("6", "latest", "best")][:2] == ["ckpt-6", "ckpt-12"]
-    assert find(tmp_path, "best").startswith(str(tmp_path / BEST / "best-"))
+def test_finding_a_checkpoint(two_epochs: Path) -> None:
+    assert [Path(find(two_epochs, which)).name for which in ("6", "latest", "best")][:2] == ["ckpt-6", "ckpt-12"]
+    assert find(two_epochs, "best").startswith(str(two_epochs / BEST / "best-"))
     with pytest.raises(TrackingError) as error:
-        find(tmp_path, "7")
+        find(two_epochs, "7")
     assert str(error.value) == (
-        f"checkpoint=7 is not one of {tmp_path}: expected one of 6, 12, latest, best. Choose one of these."
+        f"checkpoint=7 is not one of {two_epochs}: expected one of 6, 12, latest, best. Choose one of these."
     )
 
 
 @pytest.mark.parametrize(("which", "other"), [("best", "latest"), ("latest", "best"), ("6", "best")])
 @pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001", ".npz"])
-def test_a_checkpoint_that_is_damaged(tmp_path: Path, splits: Splits, which: str, other: str, ending: str) -> None:
-    trained(tmp_path, splits)
+def test_a_checkpoint_that_is_damaged(tmp_path: Path, two_epochs: Path, which: str, other: str, ending: str) -> None:
+    shutil.copytree(two_epochs, tmp_path, dirs_exist_ok=True)
     prefix = Path(find(tmp_path, which))
     damage(prefix.with_name(prefix.name + ending))
     with pytest.raises(TrackingError) as error:
@@ -125,9 +133,9 @@ def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
         find(tmp_path, "latest")
 
 
-def test_a_folder_that_has_moved(tmp_path: Path, splits: Splits) -> None:
+def test_a_folder_that_has_moved(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
     """As when it was downloaded from the tracking store."""
-    trained(tmp_path / "here", splits)
+    shutil.copytree(two_epochs, tmp_path / "here")
     before, after = compiled(splits), compiled(splits)
     for which in ("latest", BEST):
         restore_weights(before, find(tmp_path / "here", which))
@@ -138,10 +146,9 @@ def test_a_folder_that_has_moved(tmp_path: Path, splits: Splits) -> None:
             np.testing.assert_array_equal(mine, theirs)
 
 
-def test_weights_of_another_model(tmp_path: Path, splits: Splits) -> None:
-    trained(tmp_path, splits)
+def test_weights_of_another_model(two_epochs: Path, splits: Splits) -> None:
     with pytest.raises(ValueError, match="shape"):
-        restore_weights(compiled(splits, hidden=9), find(tmp_path, "latest"))
+        restore_weights(compiled(splits, hidden=9), find(two_epochs, "latest"))
 
 
 def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, splits: Splits) -> None:

@@ -1,12 +1,12 @@
 """A run whose machine is lost goes on elsewhere, from what the store has of it."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests.killing.evidence import STORE
 from tests.mlflow_server import MlflowServer
 from tests.trainings import Trainings, assert_same_bits, output
 
@@ -16,7 +16,7 @@ WORDS = [
     *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=2", "checkpoint.upload_every_n_minutes=1e-9"),
     *("logging.log_model=false", "logging.delivery_interval=0.05", "logging.every_n_steps=1"),
     *("logging.system_metrics=true", "logging.system_metrics_interval=1", "logging.experiment_name=lost"),
-    "hydra.run.dir=outputs",
+    *("logging.log_figures=false", "tensorboard.graph=false", "tensorboard.images=0", "hydra.run.dir=outputs"),
 ]
 SECOND_UPLOAD = {"call": "experiments.uploads.stage", "number": 2, "when": "after"}
 """The second is staged when the store has taken the first."""
@@ -26,7 +26,7 @@ SECOND_UPLOAD = {"call": "experiments.uploads.stage", "number": 2, "when": "afte
 def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of the run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    assert trainings.train(folder, *WORDS, f"logging.tracking_uri='sqlite:///{folder}/m.db'") == 0, output(folder)
+    assert trainings.train(folder, *WORDS, f"logging.tracking_uri='sqlite:///{folder}/{STORE}'") == 0, output(folder)
     return folder / "outputs"
 
 
@@ -48,16 +48,12 @@ def histories(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> Iterator[str]:
-    (tmp_path / "store").mkdir()
+def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> str:
+    """Its experiment `lost` is this test's alone, whoever else uses the server."""
     if request.param == "sqlite":
-        yield f"sqlite:///{shutil.copy(empty_store, tmp_path / 'store')}"
-        return
-    port: int = request.getfixturevalue("unused_port")
-    server = MlflowServer(tmp_path / "store", port, empty_store)
-    server.start()
-    yield server.uri
-    server.kill()
+        return f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    server: MlflowServer = request.getfixturevalue("server")
+    return server.uri
 
 
 @pytest.mark.parametrize(("store", "named"), [("sqlite", "last"), ("server", "ID")], indirect=["store"])
@@ -77,7 +73,7 @@ def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: st
     assert (ended.info.run_id, ended.info.status) == (run.info.run_id, "FINISHED")
     assert_same_bits(other / "outputs" / "checkpoints", whole / "checkpoints")
     assert_same_bits(other / "outputs" / "checkpoints" / "best", whole / "checkpoints" / "best")
-    expected = MlflowClient(f"sqlite:///{whole.parent}/m.db")
+    expected = MlflowClient(f"sqlite:///{whole.parent}/{STORE}")
     theirs, mine = histories(expected, only_run(expected)), histories(client, ended)
     for name, points in mine.items():
         steps = [step for step, _ in points]

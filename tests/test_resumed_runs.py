@@ -19,24 +19,40 @@ from experiments.run import Result, run
 
 pytestmark = pytest.mark.slow
 
-WORDS = ("model=mlp", "model.dropout=0.3", "data.limit=200", "progress=none", "logging.system_metrics=false")
+WORDS = (
+    *("model=mlp", "model.dropout=0.3", "data.limit=200", "progress=none", "logging.system_metrics=false"),
+    *("logging.log_figures=false", "tensorboard.graph=false", "tensorboard.images=0"),
+)
+WITHOUT_MODEL = "logging.log_model=false"
 Train = Callable[..., Result]
+
+
+def trained(composed: Callable[..., DictConfig], folder: Path, *words: str) -> Result:
+    """A run in the store of the folder, in an output folder of its own there."""
+    cfg = composed(*WORDS, f"logging.tracking_uri={store(folder)}", *words)
+    output = folder / f"output {len(list(folder.iterdir()))}"
+    output.mkdir()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return run(cfg, output)
+
+
+def store(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def whole(composed: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Result:
+    """The run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(empty_store, folder)
+    return trained(composed, folder, "epochs=5", WITHOUT_MODEL)
 
 
 @pytest.fixture
 def train(composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path) -> Train:
-    for name in ("one", "other"):
-        shutil.copy(empty_store, tmp_path / f"{name}.db")
-
-    def train(store: str, *words: str) -> Result:
-        cfg = composed(*WORDS, f"logging.tracking_uri=sqlite:///{tmp_path}/{store}.db", *words)
-        output = tmp_path / f"{store} {len(list(tmp_path.iterdir()))}"
-        output.mkdir()
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(CONF, version_base="1.3"):
-            return run(cfg, output)
-
-    return train
+    shutil.copy(empty_store, tmp_path)
+    return lambda *words: trained(composed, tmp_path, *words)
 
 
 def variables(folder: Path) -> dict[str, np.ndarray]:
@@ -45,17 +61,17 @@ def variables(folder: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in kept}
 
 
-def assert_equal(tmp_path: Path, one: Result, other: Result) -> None:
+def assert_equal(one: Result, other: Result) -> None:
     mine, theirs = variables(one.output_dir), variables(other.output_dir)
     assert mine.keys() == theirs.keys()
     for name, value in theirs.items():
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
     assert one.objective == other.objective
-    assert points(tmp_path, "one", one) == points(tmp_path, "other", other)
+    assert points(one) == points(other)
 
 
-def points(tmp_path: Path, store: str, result: Result) -> dict[str, list[tuple[int, float]]]:
-    client = MlflowClient(f"sqlite:///{tmp_path}/{store}.db")
+def points(result: Result) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowClient(store(result.output_dir.parent))
     (found,) = client.search_runs(["1"])
     assert (found.info.run_id, found.info.status) == (result.run_id, "FINISHED")
     names = [name for name in found.data.metrics if not name.startswith("test_")]
@@ -64,19 +80,18 @@ def points(tmp_path: Path, store: str, result: Result) -> dict[str, list[tuple[i
     }
 
 
-def test_a_finished_run_goes_on_for_more_epochs(train: Train, tmp_path: Path) -> None:
-    whole = train("other", "epochs=5")
-    first = train("one", "epochs=2", "+logging.tags.purpose=test")
-    more = train("one", f"resume={first.run_id}", "epochs=5")
+def test_a_finished_run_goes_on_for_more_epochs(train: Train, whole: Result) -> None:
+    first = train("epochs=2", "+logging.tags.purpose=test")
+    more = train(f"resume={first.run_id}", "epochs=5")
     assert (more.run_id, more.output_dir) == (first.run_id, first.output_dir)
     assert (more.output_dir / "model" / "MLmodel").exists()
-    assert_equal(tmp_path, more, whole)
+    assert_equal(more, whole)
 
 
 def test_past_a_damaged_checkpoint(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    train: Train, whole: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = train("other", "checkpoint.every_epoch=true")
+    words = ("epochs=5", "checkpoint.every_epoch=true", WITHOUT_MODEL)
     epoch_end = Checkpoints.on_epoch_end
 
     def stop(keeper: Checkpoints, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -87,10 +102,10 @@ def test_past_a_damaged_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "on_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
-            train("one", "checkpoint.every_epoch=true")
-    newest = max(tmp_path.glob("one */checkpoints/ckpt-*.data*"), key=lambda path: path.stat().st_mtime_ns)
+            train(*words)
+    newest = max(tmp_path.glob("output */checkpoints/ckpt-*.data*"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-1] + b"!")
     with caplog.at_level(logging.WARNING, logger="experiments"):
-        resumed = train("one", "checkpoint.every_epoch=true", "resume=last")
+        resumed = train(*words, "resume=last")
     assert f"{newest.name} is not what was written) is damaged; going on from checkpoint" in caplog.text
-    assert_equal(tmp_path, resumed, whole)
+    assert_equal(resumed, whole)

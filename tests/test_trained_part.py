@@ -48,12 +48,24 @@ def prepared(cfg: DictConfig) -> tuple[TrainedPart, list[np.ndarray]]:
     return part, [variable.numpy().copy() for variable in model.variables]
 
 
+@pytest.fixture(scope="module")
+def in_batches(arrays: Path) -> list[str]:
+    return [*FROZEN, "data=npz", f"data.path='{arrays}'", "data.batch_size=12"]
+
+
+@pytest.fixture(scope="module")
+def not_kept(composed: Compose, in_batches: list[str]) -> tuple[TrainedPart, list[np.ndarray]]:
+    """By one loop for both, which train the same bits."""
+    return prepared(composed(*in_batches, "loop=fit", "model.cache_features=false"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_kept_features_change_no_bit(composed: Compose, arrays: Path, loop: str) -> None:
-    words = [*FROZEN, "data=npz", f"data.path='{arrays}'", "data.batch_size=12", f"loop={loop}"]
-    kept, variables = prepared(composed(*words, "model.cache_features=true"))
-    plain, expected = prepared(composed(*words, "model.cache_features=false"))
+def test_kept_features_change_no_bit(
+    composed: Compose, in_batches: list[str], not_kept: tuple[TrainedPart, list[np.ndarray]], loop: str
+) -> None:
+    kept, variables = prepared(composed(*in_batches, f"loop={loop}", "model.cache_features=true"))
+    plain, expected = not_kept
     assert isinstance(kept.splits.train, IndexedSplit)
     assert isinstance(plain.splits.train, IndexedSplit)
     assert kept.splits.train.spec.input_shape == (1280,)

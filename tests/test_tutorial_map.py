@@ -75,18 +75,22 @@ NEEDED = {
     "data=cats_dogs": FACES,
     "data=cats_dogs_synthetic": DRAWN,
     "model=mobilenetv2": {"model.weights": "null", "model.alpha": "0.35", "data": "cats_dogs", **FACES},
-    "model=application": {"model.weights": "null", "data": "cats_dogs_synthetic", **DRAWN},
+    "model=application": {"model.weights": "null", "model.alpha": "0.25", "data": "cats_dogs_synthetic", **DRAWN},
 }
 """What a row leaves to the reader's own files or to the network."""
 SMALL = {
+    "model": "mlp",
     "epochs": "1",
-    "data.limit": "96",
+    "data.limit": "16",
     "data.batch_size": "8",
     "logging": "none",
     "logging.log_model": "false",
+    "logging.log_figures": "false",
     "progress": "none",
     "tensorboard.graph": "false",
+    "tensorboard.images": "0",
 }
+"""Of a run, where no row of it says otherwise."""
 
 
 def _filled(words: Words) -> Words:
@@ -96,8 +100,12 @@ def _filled(words: Words) -> Words:
     return filled
 
 
-def _composed(words: Words, config_name: str = "config") -> DictConfig:
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
     register()
+
+
+def _composed(words: Words, config_name: str = "config") -> DictConfig:
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(config_name, [f"{key}={value}" for key, value in words.items()])
 

@@ -1,6 +1,7 @@
 """Both loops drive the same callbacks, begin where they are told to, and take a step of one's own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import keras
@@ -27,6 +28,7 @@ def loops(steps_per_execution: int = 1) -> dict[str, Loop]:
     }
 
 
+EACH = pytest.mark.parametrize("name", loops())
 BOTH = pytest.mark.parametrize("loop", loops().values(), ids=loops())
 
 
@@ -101,23 +103,35 @@ def recorded(loop: Loop, splits: Splits, epochs: int = 2, start: Position | None
     return recorder
 
 
+@pytest.fixture(scope="module")
+def events_of(splits: Splits) -> Callable[..., list[Event]]:
+    """Of a run of the loop with that name; each is made once, as several tests look at it."""
+
+    @cache
+    def events_of(
+        name: str, epochs: int = 2, start: Position | None = None, steps_per_execution: int = 1
+    ) -> list[Event]:
+        loop = loops(steps_per_execution)[name]
+        return recorded(loop, splits, epochs, start, steps_per_execution=steps_per_execution).events
+
+    return events_of
+
+
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_both_make_the_same_calls(splits: Splits, steps_per_execution: int) -> None:
-    fit, tape = (
-        recorded(loop, splits, steps_per_execution=steps_per_execution) for loop in loops(steps_per_execution).values()
-    )
-    assert fit.events == tape.events
+def test_both_make_the_same_calls(events_of: Callable[..., list[Event]], steps_per_execution: int) -> None:
+    fit, tape = (events_of(name, steps_per_execution=steps_per_execution) for name in loops())
+    assert fit == tape
 
 
-@BOTH
-def test_the_calls_of_a_run(splits: Splits, loop: Loop) -> None:
-    events = recorded(loop, splits).events
-    names = [name for name, _, _ in events]
+@EACH
+def test_the_calls_of_a_run(events_of: Callable[..., list[Event]], name: str) -> None:
+    events = events_of(name, steps_per_execution=1)
+    names = [call for call, _, _ in events]
     batch = ["train_batch_begin", "train_batch_end"]
     validation = ["test_begin", *["test_batch_end"] * 3, "test_end", "validation_predictions"]
     epoch = ["epoch_begin", *batch * 6, *validation, "epoch_end"]
     assert names == ["train_begin", *epoch * 2, "train_end"]
-    ends = [(index, set(logs)) for name, index, logs in events if name == "epoch_end"]
+    ends = [(index, set(logs)) for call, index, logs in events if call == "epoch_end"]
     assert ends == [(epoch, {"loss", "accuracy", "val_loss", "val_accuracy"}) for epoch in (0, 1)]
 
 
@@ -130,21 +144,21 @@ def test_predictions_are_those_of_the_validation_split_in_order(splits: Splits, 
     np.testing.assert_allclose(recorder.predictions[0].outputs, model(inputs), atol=1e-6)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(("start", "first"), [(Position(1, 0), (1, 0, 12)), (Position(1, 4), (1, 4, 8))])
 def test_training_begins_at_its_position(
-    splits: Splits, loop: Loop, start: Position, first: tuple[int, int, int]
+    events_of: Callable[..., list[Event]], name: str, start: Position, first: tuple[int, int, int]
 ) -> None:
-    events = recorded(loop, splits, epochs=3, start=start).events
-    epochs = [index for name, index, _ in events if name == "epoch_begin"]
-    batches = [index for name, index, _ in events if name == "train_batch_begin"]
+    events = events_of(name, epochs=3, start=start)
+    epochs = [index for call, index, _ in events if call == "epoch_begin"]
+    batches = [index for call, index, _ in events if call == "train_batch_begin"]
     assert (epochs[0], batches[0], len(batches)) == first
 
 
 @pytest.mark.parametrize("start", [Position(1, 0), Position(1, 4)])
-def test_both_train_on_the_same_batches_from_a_position(splits: Splits, start: Position) -> None:
-    fit, tape = (recorded(loop, splits, epochs=3, start=start) for loop in loops().values())
-    assert fit.events == tape.events
+def test_both_train_on_the_same_batches_from_a_position(events_of: Callable[..., list[Event]], start: Position) -> None:
+    fit, tape = (events_of(name, epochs=3, start=start) for name in loops())
+    assert fit == tape
 
 
 def stopping(**options: Any) -> keras.callbacks.Callback:

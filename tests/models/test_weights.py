@@ -110,6 +110,11 @@ def test_a_file_of_something_else_is_refused(build: Build, tmp_path: Path, name:
     )
 
 
+@pytest.fixture(scope="module")
+def wide(build: Build) -> keras.Model:
+    return network_of(build(alpha=1.4))
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -119,11 +124,10 @@ def test_a_file_of_something_else_is_refused(build: Build, tmp_path: Path, name:
         ("other.weights.h5", "Layer 'Conv1' expected 1 variables, but received 0 variables during loading"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(build: Build, tmp_path: Path, name: str, reason: str) -> None:
-    if name.startswith("wide"):
-        source = network_of(build(alpha=1.4))
-    else:
-        source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+def test_weights_that_do_not_fit_are_refused(
+    build: Build, wide: keras.Model, tmp_path: Path, name: str, reason: str
+) -> None:
+    source = wide if name.startswith("wide") else keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     (source.save_weights if name.endswith(".weights.h5") else source.save)(tmp_path / name)
     with pytest.raises(ModelError) as error:
         build(weights=str(tmp_path / name))

@@ -32,7 +32,28 @@ def sweep(command: Sweep, tmp_path: Path, empty_store: Path) -> Sweep:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
     """Calls the command in an empty folder; gives what it exits with."""
-    monkeypatch.chdir(tmp_path)
+    return caller(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """The folder of a finished sweep and its store."""
+    root = tmp_path_factory.mktemp("two_seeds")
+    shutil.copy(empty_store, root)
+    with pytest.MonkeyPatch.context() as patch:
+        assert caller(patch, root)("seed=0,1") is None
+    return root
+
+
+@pytest.fixture
+def swept(command: Sweep, two_seeds: Path, tmp_path: Path) -> Sweep:
+    """The command in a folder where two seeds were swept."""
+    shutil.copytree(two_seeds, tmp_path, dirs_exist_ok=True)
+    return command
+
+
+def caller(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Sweep:
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
     def call(*words: str) -> str | int | None:
@@ -138,10 +159,10 @@ def test_repeats_have_statistics_of_their_own(sweep: Sweep, tmp_path: Path) -> N
 
 
 def test_a_sampler_draws_its_cells(sweep: Sweep, tmp_path: Path) -> None:
-    words = ["optimizer.learning_rate=tag(log,interval(1e-6,1e-1))", "sweep.sampler=tpe", "sweep.n_trials=4"]
+    words = ["optimizer.learning_rate=tag(log,interval(1e-6,1e-1))", "sweep.sampler=tpe", "sweep.n_trials=2"]
     assert sweep(*words) is None
     rates = {float(row["optimizer.learning_rate"]) for row in rows(tmp_path)}
-    assert len(rates) == 4
+    assert len(rates) == 2
     assert all(1e-6 <= rate <= 1e-1 for rate in rates)
 
 
@@ -157,10 +178,14 @@ def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
         assert job.data.tags["stopped"] == (f"pruned after epoch 1: val_accuracy {value:.4f} is behind the others")
 
 
-@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
-def test_pruners_by_name_spare_epochs_of_what_is_behind(sweep: Sweep, tmp_path: Path, pruner: str) -> None:
-    rates = "optimizer.learning_rate=3e-2,3e-7,2e-7,1e-7"
-    assert sweep(rates, "loop=fit,tape", f"sweep.pruner={pruner}", "epochs=4") is None
+@pytest.mark.parametrize(
+    ("pruner", "rates", "loops"), [("asha", "3e-2,3e-7", "fit,tape"), ("hyperband", "3e-2,3e-7,2e-7,1e-7", "fit")]
+)
+def test_pruners_by_name_spare_epochs_of_what_is_behind(
+    sweep: Sweep, tmp_path: Path, pruner: str, rates: str, loops: str
+) -> None:
+    words = [f"optimizer.learning_rate={rates}", f"loop={loops}", f"sweep.pruner={pruner}", "epochs=4"]
+    assert sweep(*words) is None
     found = rows(tmp_path)
     pruned = [row for row in found if row["state"] == "PRUNED"]
     assert found[0]["state"] == "COMPLETE"
@@ -172,11 +197,10 @@ def test_pruners_by_name_spare_epochs_of_what_is_behind(sweep: Sweep, tmp_path: 
         assert int(row["epochs"]) < 4
 
 
-def test_the_same_work_is_not_done_twice(sweep: Sweep, tmp_path: Path) -> None:
-    assert sweep("seed=0,1") is None
+def test_the_same_work_is_not_done_twice(swept: Sweep, tmp_path: Path) -> None:
     first = folder(tmp_path)
     first.rename(tmp_path / "earlier")
-    assert sweep("seed=0,1,2", "sweep.reuse=true") is None
+    assert swept("seed=0,1,2", "sweep.reuse=true") is None
     found = rows(tmp_path)
     with (tmp_path / "earlier" / "summary" / "jobs.csv").open() as file:
         before = list(csv.DictReader(file))
@@ -185,13 +209,12 @@ def test_the_same_work_is_not_done_twice(sweep: Sweep, tmp_path: Path) -> None:
 
 
 def test_a_preview_says_what_was_done_elsewhere(
-    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sweep("seed=0,1") is None
     done = [row["run_id"] for row in rows(tmp_path)]
     (tmp_path / "multirun").rename(tmp_path / "earlier")
     capsys.readouterr()
-    assert sweep("seed=0,1,2", "sweep.reuse=true", "sweep.preview=true") is None
+    assert swept("seed=0,1,2", "sweep.reuse=true", "sweep.preview=true") is None
     shown = capsys.readouterr().out
     last = " ".join(shown.rpartition("┘")[2].split())
     assert [line.split("│")[3].strip() for line in shown.splitlines() if line.startswith("│")] == [
@@ -200,8 +223,8 @@ def test_a_preview_says_what_was_done_elsewhere(
         "waits",
     ]
     assert last.startswith("3 jobs, 2 taken from equal runs unless the data have changed, 1 left, about 0:00:")
-    assert sweep("seed=0,1,2", "sweep.preview=true") is None
-    assert sweep("seed=0,1,2", "epochs=2", "sweep.reuse=true", "sweep.preview=true") is None
+    assert swept("seed=0,1,2", "sweep.preview=true") is None
+    assert swept("seed=0,1,2", "epochs=2", "sweep.reuse=true", "sweep.preview=true") is None
     assert "equal" not in capsys.readouterr().out
 
 
@@ -212,22 +235,21 @@ def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
     )
 
 
-def test_what_is_planned_cannot_be_changed(sweep: Sweep) -> None:
-    assert sweep("seed=0,1") is None
-    assert sweep("sweep.resume=last", "epochs=9") == (
+def test_what_is_planned_cannot_be_changed(swept: Sweep) -> None:
+    assert swept("sweep.resume=last", "epochs=9") == (
         "error: epochs=9 comes too late: the jobs of a sweep are planned when it begins. Expected beside sweep.resume "
         "what was typed then, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
         "max_failures, job_timeout of sweep. Leave it out, or begin a new sweep."
     )
 
 
-def test_a_folder_holds_one_sweep(sweep: Sweep, tmp_path: Path) -> None:
-    assert sweep("seed=0,1", "hydra.sweep.dir=swept") is None
-    assert sweep("seed=0,1,2", "hydra.sweep.dir=swept") == (
-        f"error: {tmp_path}/swept holds a sweep already: expected a new folder. "
+def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
+    there = f"hydra.sweep.dir={folder(tmp_path).relative_to(tmp_path)}"
+    assert swept("seed=0,1,2", there) == (
+        f"error: {folder(tmp_path)} holds a sweep already: expected a new folder. "
         "Go on with it by sweep.resume=last, or set hydra.sweep.dir to another one."
     )
-    assert sweep("sweep.resume=last", "hydra.sweep.dir=swept") is None
+    assert swept("sweep.resume=last", there) is None
 
 
 @pytest.mark.parametrize(
