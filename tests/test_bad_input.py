@@ -75,12 +75,26 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
             "data.batch_size=0",
             "data.batch_size=0 is out of range: expected 1 or more. Change data.batch_size.",
         ),
+        (
+            "loop.train_step=a.b",
+            "'loop.train_step' is a key of loop=tape, which is not chosen here. Choose it, or leave the key out.",
+        ),
+        (
+            "model=cnn model.alpha=0.5",
+            "'model.alpha' is a key of model=application, model=mobilenetv2, which is not chosen here. "
+            "Choose it, or leave the key out.",
+        ),
         ("model=mobilnetv2", "model=mobilnetv2 is not an option. Did you mean 'mobilenetv2'?"),
         ("metrics=[acuracy]", "metrics=acuracy is not an option. Did you mean 'accuracy'?"),
         ("debug=all", "debug=all is not an option. Known: one_batch, overfit, profile."),
         (
             "model=application",
             "model.architecture has no value: this option needs one. Add model.architecture=VALUE.",
+        ),
+        (
+            "hydra.run.dir=/proc/xx",
+            "/proc/xx: No such file or directory. Expected a file or folder this user can write. Set "
+            "hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from.",
         ),
         (
             "hydra.run.dir=taken/run",

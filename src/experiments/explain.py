@@ -5,6 +5,7 @@ import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -65,8 +66,14 @@ def explain_value(error: Exception, word: str, conf: str, config_name: str) -> s
 def unwritable_output(error: Exception) -> OSError | None:
     """What keeps Hydra from making the output folder and the log in it; Python's logging wraps it in a ValueError."""
     cause = error.__cause__ if isinstance(error, ValueError) else error
-    known = isinstance(cause, UNWRITABLE) or (isinstance(cause, OSError) and cause.errno in DISK)
-    return cause if known and isinstance(cause, OSError) else None
+    if not isinstance(cause, OSError):
+        return None
+    return cause if isinstance(cause, UNWRITABLE) or cause.errno in DISK or _is_refused_folder(cause) else None
+
+
+def _is_refused_folder(error: OSError) -> bool:
+    """As /proc and the like answer that there is no such folder when one is to be made."""
+    return isinstance(error, FileNotFoundError) and extract_tb(error.__traceback__)[-1].name in ("mkdir", "makedirs")
 
 
 def words(error: BaseException) -> str:
@@ -85,13 +92,15 @@ def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> st
     group, _, option = config.rpartition("/")
     if group == "hydra/launcher" and option in _EXTRAS:
         return f"{group}={option} is not installed: expected its plugin. pip install 'experiments[{_EXTRAS[option]}]'"
-    if not options:
-        with initialize_config_dir(conf, version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            options = loader.get_group_options(group, ObjectType.CONFIG)
-        folder, _ = _config_dir()
-        options += [path.stem for path in Path(folder, group).glob("*.yaml")] if folder else []
-    return f"{group}={option} is not an option. {near(option, options)}"
+    return f"{group}={option} is not an option. {near(option, options or _options(group, conf))}"
+
+
+def _options(group: str, conf: str) -> list[str]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf, version_base="1.3"):
+        options = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+    folder, _ = _config_dir()
+    return [*options, *(path.stem for path in Path(folder, group).glob("*.yaml") if folder)]
 
 
 def _unknown_key(key: str, conf: str, config_name: str) -> str:
@@ -103,14 +112,29 @@ def _unknown_key(key: str, conf: str, config_name: str) -> str:
         return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
     if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
         return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
+    others = _options_with(key, conf, config_name)
+    if others:
+        return f"'{key}' is a key of {', '.join(others)}, which is not chosen here. Choose it, or leave the key out."
     beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
     return f"'{key}' is not a key of this config. {close_to(key, keys) or listed(beside)}"
 
 
-def _composed(conf: str, config_name: str) -> dict[str, Any]:
-    """The config with those words of the command line that choose an option of a group, or a folder of options."""
+def _options_with(key: str, conf: str, config_name: str) -> list[str]:
+    """Options of the key's group, other than the chosen one, that have the key."""
+    group, _, rest = key.partition(".")
+    options = [f"{group}={option}" for option in _options(group, conf)] if rest else []
+    return [option for option in options if key in _keys(_composed(conf, config_name, option))]
+
+
+def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
+    """The config with those words of the command line that choose an option of a group, or a folder of options.
+
+    instead: options that are not those of the command line.
+    """
     folder, words = _config_dir()
+    groups = {option.partition("=")[0] for option in instead}
     chosen = [word for word in words if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
     if folder:
         chosen.append(f"hydra.searchpath=[file://{folder}]")
     GlobalHydra.instance().clear()
