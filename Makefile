@@ -26,7 +26,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-kill test-launchers test-fast train sweep ui tensorboard bench lock clean
+.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -59,8 +59,11 @@ check: $(STAMP) ## lint, format check, strict types
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
-test: $(STAMP) ## every test (ARGS="-k word" to choose)
-	$(PYTEST) $(ARGS)
+test: $(STAMP) ## the tests, in a quarter of an hour (ARGS="-k word" to choose)
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(STAMP) ## those that show in more places what `make test` shows
+	$(PYTEST) -m long $(ARGS)
 
 test-kill: $(STAMP) ## kill trainings 300 times at least, and compare (ARGS="--seed 7 --kills 1000")
 	$(PY) -m tests.killing.every_point $(ARGS)
@@ -74,7 +77,7 @@ test-launchers: $(STAMP) ## one sweep through joblib, Ray and submitit each, in 
 	$(LAUNCHERS)/bin/python -m pytest tests/sweeps/test_launchers.py $(ARGS)
 
 test-fast: $(STAMP) ## the tests that take a few seconds at most
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not long" $(ARGS)
 
 train: $(STAMP) ## the main job on drawn cats and dogs (ARGS="epochs=1 loop=tape")
 	$(PY) -m experiments.train experiment=cats_dogs_synthetic $(ARGS)

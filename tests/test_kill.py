@@ -71,8 +71,11 @@ CHAINS: dict[str, list[Fault]] = {
     "frozen": [told("TERM", STEP, 1)],
 }
 
+LONG = ("accumulation",)
+"""`make test-kill` has it too."""
 
-@pytest.mark.parametrize("job", CHAINS)
+
+@pytest.mark.parametrize("job", [pytest.param(job, marks=pytest.mark.long) if job in LONG else job for job in CHAINS])
 def test_a_disturbed_run_ends_as_if_nothing_had_happened(trainings: Trainings, job: str) -> None:
     """Weights, optimizer, best weights, every metric in MLflow and TensorBoard, figures: equal, in one finished run."""
     faults = CHAINS[job]

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = (
-    "help install format check test test-kill test-launchers test-fast train sweep ui tensorboard bench lock clean"
-)
+TESTS = "test test-long test-kill test-launchers test-fast"
+TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench lock clean"
 RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
 
 
@@ -58,11 +57,11 @@ def test_help_is_the_default() -> None:
         ("sweep", ".venv/bin/python -m experiments.train -m epochs=1 loop=tape"),
         (
             "test",
-            f"{PYTEST} epochs=1 loop=tape",
+            f'{PYTEST} -m "not long" epochs=1 loop=tape',
         ),
         (
             "test-fast",
-            f'{PYTEST} -m "not slow" epochs=1 loop=tape',
+            f'{PYTEST} -m "not slow and not long" epochs=1 loop=tape',
         ),
     ],
 )

@@ -56,7 +56,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> 
     return server.uri
 
 
-@pytest.mark.parametrize(("store", "named"), [("sqlite", "last"), ("server", "ID")], indirect=["store"])
+@pytest.mark.parametrize(
+    ("store", "named"), [pytest.param("sqlite", "last", marks=pytest.mark.long), ("server", "ID")], indirect=["store"]
+)
 def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: str, tmp_path: Path) -> None:
     address = f"logging.tracking_uri='{store}'"
     lost, other = tmp_path / "machine 1", tmp_path / "machine 2"

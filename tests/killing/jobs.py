@@ -30,7 +30,7 @@ CALLBACKS = (
     "+callbacks.own._target_=own_code.Norm",
 )
 EVERYTHING = (*CNN, *CALLBACKS, "augment=[flip,rot90,color_jitter]", "epochs=6", "checkpoint.every_n_steps=2")
-FROZEN = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null", "epochs=3", "checkpoint.every_n_steps=3")
+FROZEN = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null", "epochs=2", "checkpoint.every_n_steps=3")
 JOBS: dict[str, tuple[str, ...]] = {
     "short": ("loop=fit", *CNN, "epochs=2", "logging.every_n_steps=3"),
     "fit": ("loop=fit", *EVERYTHING),

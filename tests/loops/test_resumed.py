@@ -143,7 +143,9 @@ CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long) if case == "float16 tape" else case for case in CASES]
+)
 def test_stopped_and_resumed(tmp_path: Path, splits: Splits, case: str) -> None:
     make, loop = CASES[case]
     whole = train(make, loop, splits, tmp_path / "whole", None)

@@ -130,10 +130,11 @@ def test_what_does_not_fit_together_is_refused(build: Build, changes: dict[str, 
 @pytest.mark.parametrize(
     ("architecture", "size", "include_top"),
     [
-        ("ConvNeXtTiny", 32, True),
-        ("DenseNet121", 32, False),
+        pytest.param("ConvNeXtTiny", 32, True, marks=pytest.mark.long),
+        pytest.param("DenseNet121", 32, False, marks=pytest.mark.long),
         ("EfficientNetV2B0", 32, True),
         ("MobileNetV3Small", 32, True),
+        pytest.param("NASNetMobile", 32, False, marks=pytest.mark.long),
         ("VGG16", 32, True),
         ("Xception", 71, False),
     ],

@@ -50,7 +50,7 @@ def test_a_width_without_imagenet_weights_is_refused_with_the_known_ones() -> No
     [
         ("MobileNetV2", 96, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"),
         ("EfficientNetV2B0", 32, "efficientnetv2-b0_notop.h5"),
-        pytest.param("NASNetMobile", 224, "nasnet_mobile_no_top.h5", marks=pytest.mark.slow),
+        pytest.param("NASNetMobile", 224, "nasnet_mobile_no_top.h5", marks=pytest.mark.long),
     ],
 )
 def test_imagenet_without_network_names_the_ways_out(

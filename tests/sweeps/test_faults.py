@@ -119,6 +119,7 @@ def test_a_job_that_hangs_or_takes_all_memory_spoils_no_other(trainings: Trainin
     assert none["state"] == "COMPLETE"
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
     """As the kernel does where memory is short: one job's process always, another's once."""
     (tmp_path / "own.py").write_text(OWN)
@@ -238,6 +239,7 @@ def test_a_disk_that_is_full_in_one_job(trainings: Trainings, full_disk: Path, w
     assert_same_bits(full_disk / "checkpoints", whole / "1" / "checkpoints")
 
 
+@pytest.mark.long
 def test_two_sweeps_that_begin_together_on_one_store(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.train", *TINY[:-1], "seed=1,2"]
     own = environment()

@@ -179,7 +179,11 @@ def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pruner", "rates", "loops"), [("asha", "3e-2,3e-7", "fit,tape"), ("hyperband", "3e-2,3e-7,2e-7,1e-7", "fit")]
+    ("pruner", "rates", "loops"),
+    [
+        ("asha", "3e-2,3e-7", "fit,tape"),
+        pytest.param("hyperband", "3e-2,3e-7,2e-7,1e-7", "fit", marks=pytest.mark.long),
+    ],
 )
 def test_pruners_by_name_spare_epochs_of_what_is_behind(
     sweep: Sweep, tmp_path: Path, pruner: str, rates: str, loops: str
