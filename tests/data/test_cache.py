@@ -320,8 +320,11 @@ def test_processes_that_start_together_make_one_pack(photos: Path, options: dict
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_packs_leaves_nothing_that_counts(photos: Path, options: dict[str, Any]) -> None:
-    command = [sys.executable, "-c", RUN.replace("for epoch", "list(split.epoch(0).take(1)); print('half', flush=True)"
-               "; sys.stdin.readline()\nfor epoch"), str(photos), repr({**options, "cache": "disk"})]  # fmt: skip
+    halfway = "list(split.epoch(0).take(1)); print('half', flush=True); sys.stdin.readline()"
+    # What reads ahead may have packed all by then.
+    slow = {**options, "cache": "disk", "num_parallel_calls": 1, "prefetch": 0}
+    script = RUN.replace("for epoch", f"{halfway}\nfor epoch")
+    command = [sys.executable, "-c", script, str(photos), repr(slow)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
