@@ -72,8 +72,10 @@ def unwritable_output(error: Exception) -> OSError | None:
 
 
 def _is_refused_folder(error: OSError) -> bool:
-    """As /proc and the like answer that there is no such folder when one is to be made."""
-    return isinstance(error, FileNotFoundError) and extract_tb(error.__traceback__)[-1].name in ("mkdir", "makedirs")
+    """As /proc and the like answer Hydra that there is no such folder when one is to be made."""
+    callers = [frame for frame in extract_tb(error.__traceback__) if frame.name not in ("mkdir", "makedirs")]
+    by_hydra = any("hydra" in Path(frame.filename).parts for frame in callers[-1:])
+    return isinstance(error, FileNotFoundError) and by_hydra
 
 
 def words(error: BaseException) -> str:

@@ -119,7 +119,6 @@ def test_a_job_that_hangs_or_takes_all_memory_spoils_no_other(trainings: Trainin
     assert none["state"] == "COMPLETE"
 
 
-@pytest.mark.long
 def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
     """As the kernel does where memory is short: one job's process always, another's once."""
     (tmp_path / "own.py").write_text(OWN)
