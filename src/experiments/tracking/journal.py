@@ -42,6 +42,10 @@ def journal_file(folder: Path) -> Path:
     return folder / "journal.jsonl"
 
 
+def _offset_file(folder: Path) -> Path:
+    return folder / "journal.offset"
+
+
 def rejected_file(folder: Path) -> Path:
     return folder / "journal.rejected.jsonl"
 
@@ -58,6 +62,7 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("ab")
         _drop_torn_line(self._path)
+        _acknowledge(self._path.parent, acknowledged(self._path.parent))
         self.not_before(_last_time(self._path))
 
     def not_before(self, milliseconds: int) -> None:
@@ -135,8 +140,8 @@ def deliver_chunk(folder: Path, sink: Sink) -> bool:
 
 def acknowledged(folder: Path) -> int:
     """Bytes of the journal that the store has taken (or refused for good)."""
-    path = folder / "journal.offset"
-    return int(path.read_text()) if path.exists() else 0
+    path = _offset_file(folder)
+    return int(path.read_text() or 0) if path.exists() else 0
 
 
 def undelivered(folder: Path) -> int:
@@ -165,9 +170,10 @@ def waiting_uploads(folder: Path) -> set[Path]:
 
 
 def _acknowledge(folder: Path, end: int) -> None:
-    temporary = folder / "journal.offset.tmp"
-    temporary.write_text(str(end))
-    temporary.replace(folder / "journal.offset")
+    """In place, for which a full disk has room too; so few bytes are written as a whole or not at all."""
+    path = _offset_file(folder)
+    with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
+        file.write(b"%020d" % end)
 
 
 def _waiting(folder: Path) -> list[tuple[int, Event]]:
