@@ -1,18 +1,13 @@
 """A job script that always passes resume=last, started twice."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from tests.trainings import Trainings, output
+from tests.trainings import Started, Trainings, output
 
 pytestmark = pytest.mark.slow
 WORDS = [
@@ -23,17 +18,6 @@ ENDLESS = "epochs=1000000"
 STEP = "experiments.checkpoints.Checkpoints.on_train_batch_end"
 
 
-@contextmanager
-def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "experiments.train", *WORDS, ENDLESS]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def only_run(folder: Path) -> Run:
     (run,) = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"])
     return run
@@ -42,13 +26,13 @@ def only_run(folder: Path) -> Run:
 def test_the_second_start_says_what_the_first_does(trainings: Trainings, tmp_path: Path) -> None:
     fault = {"call": STEP, "number": 20, "when": "before"}
     assert trainings.train(tmp_path, *WORDS, ENDLESS, fault=fault) == -9, output(tmp_path)
-    with started(tmp_path) as one, started(tmp_path) as other:
-        while one.poll() is None and other.poll() is None:
+    words = [*WORDS, ENDLESS]
+    with trainings.started(tmp_path, *words) as one, trainings.started(tmp_path, *words) as other:
+        while one.goes_on() and other.goes_on():
             time.sleep(0.1)
-        second, first = sorted((one, other), key=lambda process: process.poll() is None)
-        _, said = second.communicate()
-        (line,) = said.splitlines()
-        assert second.returncode == 1
+        second, first = sorted((one, other), key=Started.goes_on)
+        (line,) = second.stderr.splitlines()
+        assert second.wait() == 1
         run = only_run(tmp_path)
         again = (
             f"resume=last would do again what run {run.info.run_id} does: a process on {run.data.tags['host']} works in"
@@ -57,8 +41,7 @@ def test_the_second_start_says_what_the_first_does(trainings: Trainings, tmp_pat
         assert line.startswith((f"error: {again}", f"error: another process works in '{run.data.tags['output_dir']}'"))
         assert trainings.train(tmp_path, *WORDS, "epochs=1") == 1
         assert output(tmp_path).splitlines()[-1].startswith(f"error: {again}")
-        first.send_signal(signal.SIGTERM)
-        _, said = first.communicate()
-        assert first.returncode == 128 + signal.SIGTERM, said
+        first.send(signal.SIGTERM)
+        assert first.wait() == 128 + signal.SIGTERM, first.stderr
     ended = only_run(tmp_path)
     assert (ended.info.run_id, ended.info.status) == (run.info.run_id, "KILLED")

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
 from tests.tracking.faulty_proxy import Fault, FaultyProxy
+from tests.trainings import Trainings
 
 from experiments.tracking.journal import journal_file
 
@@ -25,7 +26,9 @@ GRACE_SECONDS = 30
 """Until a scheduler kills. What is left to do is Python's own end, which has taken 1 to 5 s by the load."""
 
 
-def test_a_training_that_is_stopped_while_the_store_hangs(server: MlflowServer, tmp_path: Path) -> None:
+def test_a_training_that_is_stopped_while_the_store_hangs(
+    trainings: Trainings, server: MlflowServer, tmp_path: Path
+) -> None:
     proxy = FaultyProxy(server.port)
     command = [sys.executable, "-m", "experiments.train", *WORDS, f"logging.tracking_uri={proxy.uri}"]
     with (tmp_path / "output.txt").open("wb") as said:
@@ -45,13 +48,7 @@ def test_a_training_that_is_stopped_while_the_store_hangs(server: MlflowServer, 
     assert closed < CLOSE_SECONDS
     assert gone < GRACE_SECONDS
     proxy.become(Fault.NONE)
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.doctor", "sync", "folders=[outputs]"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = trainings.run(tmp_path, "sync", "folders=[outputs]", door="doctor")
     assert (done.returncode, done.stderr) == (0, "")
     proxy.close()
     client = MlflowClient(server.uri)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +45,22 @@ class Trainings:
 
         store: an empty one is put where there is none, as making it takes seconds too.
         """
+        with self.started(folder, *words, door=door, store=store) as command:
+            status = command.wait()
+            return subprocess.CompletedProcess(words, status, command.stdout, command.stderr)
+
+    @contextmanager
+    def started(self, folder: Path, *words: str, door: str = "train", store: bool = True) -> "Iterator[Started]":
+        """The same while it goes on; killed where it still does at the end."""
         with tempfile.TemporaryDirectory() as said:
             wanted = {"folder": str(folder), "door": door, "words": words, "said": said, "store": store}
-            status = int(self._ask(wanted))
-            stdout, stderr = ((Path(said) / name).read_text("utf-8") for name in ("stdout", "stderr"))
-        return subprocess.CompletedProcess(words, status, stdout, stderr)
+            command = Started(self._ask, int(self._ask(wanted)), Path(said))
+            try:
+                yield command
+            finally:
+                if command.goes_on():
+                    command.send(signal.SIGKILL)
+                    command.wait()
 
     def disturbed(self, job: str, *faults: Fault) -> Outcome:
         """Starts a job of tests/killing until it is finished, each time with the next of the faults."""
@@ -62,6 +76,39 @@ class Trainings:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+class Started:
+    """A command in a process of its own."""
+
+    def __init__(self, ask: Callable[[dict[str, Any]], Any], process: int, said: Path) -> None:
+        self._ask, self._process, self._said = ask, process, said
+        self._status: int | None = None
+
+    def goes_on(self) -> bool:
+        return self._ended(wait=False) is None
+
+    def wait(self) -> int:
+        """The exit status, or minus the number of the signal that ended it."""
+        status = self._ended(wait=True)
+        assert status is not None
+        return status
+
+    def _ended(self, *, wait: bool) -> int | None:
+        if self._status is None:
+            self._status = self._ask({"process": self._process, "wait": wait})
+        return self._status
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self._process, number)
+
+    @property
+    def stdout(self) -> str:
+        return (self._said / "stdout").read_text("utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return (self._said / "stderr").read_text("utf-8")
 
 
 def output(folder: Path) -> str:

@@ -57,8 +57,8 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
     return _forked(begin)
 
 
-def run(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
-    """`python -m experiments.DOOR WORDS` in `folder`: its exit status; `said` gets the files stdout and stderr."""
+def start(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
+    """`python -m experiments.DOOR WORDS` in `folder`: its process id; `said` gets the files stdout and stderr."""
 
     def begin() -> None:
         os.chdir(folder)
@@ -72,7 +72,13 @@ def run(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
         sys.modules.pop(module, None)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
-    return _forked(begin)
+    return _fork(begin)
+
+
+def ended(process: int, *, wait: bool) -> int | None:
+    """The exit status of what was started, or minus the number of its signal; None where it goes on."""
+    found, status = os.waitpid(process, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
@@ -86,10 +92,14 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
 
 
 def _forked(work: Callable[[], Any]) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(_fork(work), 0)[1])
+
+
+def _fork(work: Callable[[], Any]) -> int:
     child = os.fork()
     if child == 0:
         _leave(work)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
 def _leave(work: Callable[[], Any]) -> NoReturn:

@@ -1,7 +1,8 @@
 """Reads a line for each command, or for each run that is to be disturbed, and answers with a line.
 
-{"folder", "overrides", "fault"}, {"folder", "door", "words", "said"}: the exit status; {"job", "faults"}: how the run
-got to its end, and what is not equal. "store": whether the folder gets an empty one where it has none.
+{"folder", "overrides", "fault"}: the exit status; {"folder", "door", "words", "said"}: the process id, to be asked for
+by {"process", "wait"}; {"job", "faults"}: how the run got to its end, and what is not equal.
+"store": whether the folder gets an empty one where it has none.
 """
 
 import json
@@ -14,7 +15,7 @@ from experiments.loading import loading
 
 with loading():
     from tests.killing.evidence import STORE
-    from tests.killing.processes import run, train
+    from tests.killing.processes import ended, start, train
     from tests.killing.schedule import Schedule
 
 jobs = Path(sys.argv[1])
@@ -25,11 +26,13 @@ def answer(wanted: dict[str, Any]) -> Any:
     if "job" in wanted:
         outcome = schedule.run(**wanted)
         return {"starts": outcome.starts, "differences": outcome.differences}
+    if "process" in wanted:
+        return ended(**wanted)
     folder = Path(wanted["folder"])
     if wanted["store"] and not (folder / STORE).exists():
         shutil.copy(jobs / STORE, folder)
     if "door" in wanted:
-        return run(folder, wanted["door"], wanted["words"], Path(wanted["said"]))
+        return start(folder, wanted["door"], wanted["words"], Path(wanted["said"]))
     return train(folder, wanted["overrides"], wanted["fault"])
 
 

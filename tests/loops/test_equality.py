@@ -32,9 +32,8 @@ SLOW_CHANGES = {
     "steps_per_execution_ema_overwriting": (
         "loop.steps_per_execution=3 optimizer.use_ema=true optimizer.ema_overwrite_frequency=3"
     ),
-    "mirrored_steps_per_execution_ema": f"{MIRRORED} loop.steps_per_execution=3 {AVERAGED}",
-    "mirrored_bfloat16_clipping_augmentation": (
-        f"{MIRRORED} {BFLOAT16} optimizer.global_clipnorm=0.1 augment=standard"
+    "mirrored_bfloat16_ema_clipping_augmentation_steps_per_execution": (
+        f"{MIRRORED} {BFLOAT16} {AVERAGED} optimizer.global_clipnorm=0.1 augment=standard loop.steps_per_execution=3"
     ),
 }
 FROZEN_CHANGES = {

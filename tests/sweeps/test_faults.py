@@ -1,14 +1,12 @@
 """What can happen to a sweep: killed as a whole or in part, a job that hangs or takes all memory, a full disk."""
 
 import csv
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,11 +117,11 @@ def test_a_job_that_hangs_or_takes_all_memory_spoils_no_other(trainings: Trainin
     assert none["state"] == "COMPLETE"
 
 
-def test_a_worker_that_is_killed_spoils_no_other_job(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_spoils_no_other_job(trainings: Trainings, tmp_path: Path) -> None:
     """As the kernel does where memory is short: one job's process always, another's once."""
     (tmp_path / "own.py").write_text(OWN)
     words = [TROUBLE, "+callbacks.trouble.kind=once,killed,none", "sweep.workers=2", "hydra/launcher=joblib"]
-    done = begun(tmp_path, *words, "sweep.max_retries=0")
+    done = trainings.run(tmp_path, *TINY, *words, "sweep.max_retries=0")
     assert done.returncode == 1, done.stderr
     assert "A worker was killed" in done.stdout
     found = {row["+callbacks.trouble.kind"]: (row["state"], row["error"]) for row in rows(tmp_path)}
@@ -159,19 +157,19 @@ def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
     assert "in on_epoch_end" in traces.read_text()
 
 
-def test_workers_go_on_without_what_began_them(tmp_path: Path) -> None:
+def test_workers_go_on_without_what_began_them(trainings: Trainings, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     words = [TROUBLE, "+callbacks.trouble.kind=waits", "seed=1,2,3", "sweep.workers=2", "hydra/launcher=joblib"]
-    command = [sys.executable, "-m", "experiments.train", *TINY, *words]
-    with (
-        (tmp_path / "said.txt").open("w") as said,
-        subprocess.Popen(command, cwd=tmp_path, env=with_own(), stderr=said, start_new_session=True) as sweep,
-    ):
-        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.poll() is None:
+    with trainings.started(tmp_path, *TINY, *words) as sweep:
+        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.goes_on():
             time.sleep(0.2)
-        sweep.kill()
-    refused, meanwhile = begun(tmp_path, swept=ON), statuses(tmp_path)
-    (tmp_path / "go.mark").touch()
+        sweep.send(signal.SIGKILL)
+        sweep.wait()
+        refused, meanwhile = trainings.run(tmp_path, *ON), statuses(tmp_path)
+        (tmp_path / "go.mark").touch()
+        while any_at_work(tmp_path / "swept"):
+            time.sleep(0.2)
+        said = sweep.stderr
     assert refused.returncode == 1
     assert re.fullmatch(
         rf"error: processes (\d+), (\d+) of the sweep in {tmp_path}/swept still work, though what began them is gone: "
@@ -180,44 +178,23 @@ def test_workers_go_on_without_what_began_them(tmp_path: Path) -> None:
         refused.stderr.strip().splitlines()[-1],
     )
     assert meanwhile == {"": ["RUNNING"], "0": ["RUNNING"], "1": ["RUNNING"]}
-    while any_at_work(tmp_path / "swept"):
-        time.sleep(0.2)
-    assert (
-        (tmp_path / "said.txt")
-        .read_text()
-        .endswith(f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n")
+    assert said.endswith(
+        f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n"
     )
-    summed = begun(tmp_path, swept=ON)
+    summed = trainings.run(tmp_path, *ON)
     assert summed.returncode == 0, summed.stderr
     assert [(row["state"], row["epochs"]) for row in rows(tmp_path)] == [("COMPLETE", "2")] * 3
     assert statuses(tmp_path) == FINISHED
 
 
-def test_a_signal_reaches_the_workers(tmp_path: Path) -> None:
+def test_a_signal_reaches_the_workers(trainings: Trainings, tmp_path: Path) -> None:
     words = ["seed=1,2", "epochs=500", "sweep.workers=2", "hydra/launcher=joblib"]
-    command = [sys.executable, "-m", "experiments.train", *TINY, *words]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True) as sweep:
-        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.poll() is None:
+    with trainings.started(tmp_path, *TINY, *words) as sweep:
+        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.goes_on():
             time.sleep(0.2)
-        sweep.send_signal(signal.SIGTERM)
-    assert sweep.returncode == 143
+        sweep.send(signal.SIGTERM)
+        assert sweep.wait() == 143, sweep.stderr
     assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"], "1": ["KILLED"]}
-
-
-def environment() -> dict[str, str]:
-    """MLflow leaves the store of an earlier test of this process in it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-
-
-def with_own() -> dict[str, str]:
-    """For processes that find `own.py` in the folder they start in."""
-    return {**environment(), "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
-
-
-def begun(folder: Path, *words: str, swept: Sequence[str] = TINY) -> subprocess.CompletedProcess[str]:
-    """A sweep in processes of its own, at its end."""
-    command = [sys.executable, "-m", "experiments.train", *swept, *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=with_own())
 
 
 @pytest.fixture
@@ -239,16 +216,14 @@ def test_a_disk_that_is_full_in_one_job(trainings: Trainings, full_disk: Path, w
 
 
 @pytest.mark.long
-def test_two_sweeps_that_begin_together_on_one_store(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.train", *TINY[:-1], "seed=1,2"]
-    own = environment()
-    both = [
-        subprocess.Popen([*command, f"hydra.sweep.dir={name}"], cwd=tmp_path, env=own, stderr=subprocess.PIPE)
-        for name in ("one", "other")
-    ]
-    for process in both:
-        _, said = process.communicate()
-        assert process.returncode == 0, said.decode()
+def test_two_sweeps_that_begin_together_on_one_store(trainings: Trainings, tmp_path: Path) -> None:
+    words = [*TINY[:-1], "seed=1,2"]
+    with (
+        trainings.started(tmp_path, *words, "hydra.sweep.dir=one", store=False) as one,
+        trainings.started(tmp_path, *words, "hydra.sweep.dir=other", store=False) as other,
+    ):
+        for sweep in (one, other):
+            assert sweep.wait() == 0, sweep.stderr
     found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
     assert sorted(Counter(run.data.tags["sweep"] for run in found).values()) == [3, 3]
     assert {run.info.status for run in found} == {"FINISHED"}
@@ -266,8 +241,8 @@ def test_a_damaged_queue_is_made_anew_and_what_was_killed_is_ended(trainings: Tr
         f"error: the queue {study} is damaged: expected an event in line 4, received something else. Make it anew from "
         f"the runs in the store: python -m experiments.doctor fix=true folders=['{study.parent}']"
     )
-    command = said.partition("python ")[2].replace("'", "").split()
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = said.partition("python -m experiments.doctor ")[2].replace("'", "").split()
+    done = trainings.run(tmp_path, *words, door="doctor")
     assert done.returncode == 0, done.stderr
     assert "made anew from 2 runs in the store" in " ".join(done.stdout.split())
     assert statuses(tmp_path) == {"": ["KILLED"], "0": ["FINISHED"], "1": ["KILLED"]}

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
 from tests.tracking.faulty_proxy import Fault, FaultyProxy
+from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
 from experiments.tracking.journal import journal_file, undelivered
@@ -131,7 +133,12 @@ def test_a_network_that_changes_its_mind_all_the_time(server: MlflowServer, prox
 
 @pytest.mark.parametrize("fault", [Fault.DROP, Fault.HANG], ids=lambda fault: fault.name)
 def test_a_store_that_is_away_until_after_the_end(
-    server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
+    trainings: Trainings,
+    server: MlflowServer,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    fault: Fault,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     output_dir = tmp_path / "a day's run"
     with tracker(proxy.uri, output_dir, flush_timeout=1) as run:
@@ -146,9 +153,8 @@ def test_a_store_that_is_away_until_after_the_end(
     assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "RUNNING"
     time.sleep(4)  # the thread of this process ends before another one delivers, as it does with its process
     proxy.become(Fault.NONE)
-    done = subprocess.run(
-        f"{sys.executable} {command.removeprefix('python ')}", shell=True, capture_output=True, text=True, check=False
-    )
+    words = shlex.split(command.removeprefix("python -m experiments.doctor "))
+    done = trainings.run(tmp_path, *words, door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"run {run.run_id} is FINISHED" in done.stdout
     assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
@@ -177,7 +183,7 @@ finally:
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.CUT_ANSWER], ids=lambda fault: fault.name)
 def test_a_stopped_run_ends_in_time_while_the_store_hangs(
-    server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
+    trainings: Trainings, server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
 ) -> None:
     """A scheduler kills ten seconds after it has asked: by then the process is gone, and the store is told later."""
     with subprocess.Popen(
@@ -203,8 +209,7 @@ def test_a_stopped_run_ends_in_time_while_the_store_hangs(
     assert closed < 6
     assert gone < 10
     proxy.become(Fault.NONE)
-    words = ["-m", "experiments.doctor", "sync", f"folders=['{tmp_path}']"]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = trainings.run(tmp_path, "sync", f"folders=['{tmp_path}']", door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")
     client = MlflowClient(server.uri)
     assert client.get_run(run_id).info.status == "KILLED"

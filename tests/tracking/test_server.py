@@ -76,20 +76,6 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
     assert [found.path for found in client.list_artifacts(str(run.run_id), "figures")] == ["figures/ä b.txt"]
 
 
-def test_a_server_that_stays_away_leaves_the_rest_for_later(
-    server: MlflowServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with _tracker(server.uri, tmp_path, flush_timeout=1) as run:
-        _wait_until_delivered(tmp_path)
-        server.kill()
-        _log(run, range(10))
-    assert f"11 events of run {run.run_id} are not delivered; kept in {tmp_path}" in caplog.text
-    server.start()
-    deliver(tmp_path, MlflowSink(MlflowClient(server.uri), str(run.run_id)))
-    assert _steps(server.uri, run.run_id) == list(range(10))
-    assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "FINISHED"
-
-
 def test_what_a_killed_process_wrote_is_delivered_later(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/m.db"
     script = SETTINGS.replace("INTERVAL", "3600") + (
