@@ -142,9 +142,12 @@ CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
 }
 
 
+LONG = ("mirrored tape", "float16 tape")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.long) if case == "float16 tape" else case for case in CASES]
+    "case", [pytest.param(case, marks=pytest.mark.long) if case in LONG else case for case in CASES]
 )
 def test_stopped_and_resumed(tmp_path: Path, splits: Splits, case: str) -> None:
     make, loop = CASES[case]

@@ -136,7 +136,7 @@ def test_what_does_not_fit_together_is_refused(build: Build, changes: dict[str, 
         ("MobileNetV3Small", 32, True),
         pytest.param("NASNetMobile", 32, False, marks=pytest.mark.long),
         ("VGG16", 32, True),
-        ("Xception", 71, False),
+        pytest.param("Xception", 71, False, marks=pytest.mark.long),
     ],
 )
 def test_other_architectures_build_freeze_and_keep_their_weights(

@@ -15,7 +15,7 @@ import collections, ctypes, itertools, sys
 from pathlib import Path
 from experiments.sweeps import hanging
 
-hanging.GRACE_SECONDS = hanging.NOTICE_SECONDS = 0.2
+hanging.GRACE_SECONDS, hanging.NOTICE_SECONDS = 2, 1
 mutex = ctypes.create_string_buffer(64)
 
 def native():

@@ -181,7 +181,7 @@ def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pruner", "rates", "loops"),
     [
-        ("asha", "3e-2,3e-7", "fit,tape"),
+        pytest.param("asha", "3e-2,3e-7", "fit,tape", marks=pytest.mark.long),
         pytest.param("hyperband", "3e-2,3e-7,2e-7,1e-7", "fit", marks=pytest.mark.long),
     ],
 )

@@ -181,7 +181,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.CUT_ANSWER], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault", [Fault.HANG, pytest.param(Fault.CUT_ANSWER, marks=pytest.mark.long)], ids=lambda fault: fault.name
+)
 def test_a_stopped_run_ends_in_time_while_the_store_hangs(
     trainings: Trainings, server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
 ) -> None:

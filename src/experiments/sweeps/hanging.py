@@ -12,7 +12,7 @@ from types import FrameType
 from experiments.errors import ExperimentError
 
 TRACES = "timeout.txt"
-"""Where the threads of a job were when its time was over; in its folder."""
+"""Where a job was when its time was over; in its folder."""
 GRACE_SECONDS = 60
 """For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
 NOTICE_SECONDS = 0.5
@@ -42,8 +42,8 @@ def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
     farewell = Timer(ends - NOTICE_SECONDS, _say_farewell, [traces])
     farewell.daemon = True
     with traces.open("w") as file:
-        # Both work where Python's own code does not get on any more.
-        faulthandler.register(signal.SIGALRM, file, chain=True)
+        # Both work where Python's own code does not get on any more. Reading the frames of threads that run may crash.
+        faulthandler.register(signal.SIGALRM, file, all_threads=False, chain=True)
         faulthandler.dump_traceback_later(ends, exit=True, file=2)
         farewell.start()
         signal.setitimer(signal.ITIMER_REAL, seconds)
