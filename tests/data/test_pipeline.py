@@ -55,6 +55,11 @@ def test_options_of_speed_and_the_first_step_change_no_bit(
     assert_equal(batches(other, epoch, first_step), expected[first_step:])
 
 
+def test_no_thread_tunes_it() -> None:
+    """A run that is stopped within an epoch would wait for that thread, half a minute at times."""
+    assert not splits(num_parallel_calls="auto", prefetch="auto").train.epoch(0).options().autotune.enabled
+
+
 def test_the_order_of_an_epoch_is_the_documented_permutation() -> None:
     split = splits(augment=()).train
     x, y = images(23)

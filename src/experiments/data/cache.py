@@ -16,7 +16,7 @@ from experiments.data.base import DataSpec
 from experiments.data.pack import Contents, DamagedPackError, Pack
 from experiments.data.packing import Packing, check_room, packing
 from experiments.data.passing import through
-from experiments.data.pipeline import Indices, Source
+from experiments.data.pipeline import Indices, Source, untuned
 from experiments.data.rows import Array, MemoryRows
 from experiments.errors import DataError
 
@@ -240,7 +240,7 @@ class KeptSource:
     def _decoded(self, positions: Indices) -> Iterator[Array]:
         apart = tf.data.Options()
         apart.threading.private_threadpool_size = 2  # not of the pool that may be waiting for this
-        yield from self.origin.batches(positions, _CHUNK, 2).with_options(apart).as_numpy_iterator()
+        yield from untuned(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from experiments.data.base import DataSpec, Splits
 from experiments.data.class_folders import class_folders, files_below
 from experiments.data.images import FileSource
-from experiments.data.pipeline import IndexedSplit, Source
+from experiments.data.pipeline import IndexedSplit, Source, untuned
 from experiments.data.scan import Record, counted
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
@@ -98,7 +98,8 @@ def _examples(split: str, source: Source) -> Iterator[Example]:
             yield Example(split, position, record.path, record.label, record.sha256)
         return
     position = 0
-    for batch in source.batches(np.arange(source.spec.num_examples), _CHUNK, int(tf.data.AUTOTUNE)).as_numpy_iterator():
+    batches = source.batches(np.arange(source.spec.num_examples), _CHUNK, int(tf.data.AUTOTUNE))
+    for batch in untuned(batches).as_numpy_iterator():
         for values in batch:
             content = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
             yield Example(split, position, source.names[position], int(source.labels[position]), content)

@@ -104,7 +104,7 @@ class IndexedSplit:
             rows = np.arange(first_step * batch_size, self.spec.num_examples) if self._balanced else indices
             inputs = self._augmented(inputs, epoch, rows, parallel)
         dataset = tf.data.Dataset.zip(inputs, *(self._in_batches(column) for column in self._targets(indices)))
-        return dataset.prefetch(_calls(self.batching.prefetch)) if self.batching.prefetch else dataset
+        return untuned(dataset.prefetch(_calls(self.batching.prefetch)) if self.batching.prefetch else dataset)
 
     @property
     def _balanced(self) -> bool:
@@ -155,6 +155,17 @@ def _check_balance(batching: Batching) -> None:
             "data.sampling=balanced and data.class_weight=balanced make up for the same thing twice: expected one of "
             "them. Set data.class_weight=null or data.sampling=shuffled."
         )
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without the thread that tunes what is `auto`: that is as many calls as cores then, and batches as needed.
+
+    That thread sleeps up to a minute between two looks, and whoever leaves an iterator before its end waits for it now
+    and then (tensorflow::data::model::Model::OptimizeLoop): a stopped run did not end for half a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _calls(value: Auto) -> int:
