@@ -49,4 +49,4 @@ def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> T
     frozen = split_frozen(model, splits.train.spec.input_dtype)
     if exactly and not frozen.exact:
         raise ModelError(f"those of {model.name} differ in their last bits from batch to batch")
-    return TrainedPart(frozen.head, features_of(splits, frozen.features, frozen.identity))
+    return TrainedPart(frozen.head, features_of(splits, frozen.features, frozen.shape, frozen.identity))

@@ -1,10 +1,10 @@
 """The outputs of frozen layers as a source: computed in the first epoch, read from then on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-import keras
 import tensorflow as tf
 
 from experiments.data.base import DataSpec, Split, Splits
@@ -16,14 +16,18 @@ from experiments.errors import DataError
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """What `model` makes of another source's inputs, as float32."""
+    """What frozen layers make of another source's inputs, as float32.
+
+    compute: those layers, a batch of inputs -> [batch, *shape].
+    """
 
     origin: Source
-    model: keras.Model
+    compute: Callable[[Any], tf.Tensor]
+    shape: tuple[int, ...]
 
     @cached_property
     def spec(self) -> DataSpec:
-        return replace(self.origin.spec, input_shape=self.model.output_shape[1:], input_dtype="float32")
+        return replace(self.origin.spec, input_shape=self.shape, input_dtype="float32")
 
     @property
     def labels(self) -> Indices:
@@ -36,7 +40,13 @@ class FeatureSource:
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         inputs = self.origin.batches(indices, batch_size, num_parallel_calls)
         # One batch at a time: the network itself uses every core.
-        return inputs.map(tf.autograph.experimental.do_not_convert(lambda x: self.model(x, training=False)))
+        return inputs.map(self._step)
+
+    @tf.autograph.experimental.do_not_convert
+    def _step(self, batch: tf.Tensor) -> tf.Tensor:
+        # layers in the pipeline's own graph read variables, for which determinism gives up all reading ahead
+        features = tf.numpy_function(self.compute, [batch], tf.float32, stateful=False)
+        return tf.ensure_shape(features, (None, *self.shape))
 
     def damaged(self) -> list[str]:
         return self.origin.damaged()
@@ -45,10 +55,10 @@ class FeatureSource:
         return self.origin.complaint()
 
 
-def features_of(splits: Splits, model: keras.Model, identity: str) -> Splits:
-    """`splits` with the outputs of `model` in place of their inputs, kept where the splits keep theirs.
+def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tuple[int, ...], identity: str) -> Splits:
+    """`splits` with what `FeatureSource` makes of their inputs, kept where the splits keep theirs.
 
-    identity: of the model, for the pack's key.
+    identity: of the frozen layers, for the pack's key.
     Raises DataError for splits that are augmented or made by other means than this package's sources.
     """
 
@@ -57,7 +67,7 @@ def features_of(splits: Splits, model: keras.Model, identity: str) -> Splits:
             raise DataError("the data set makes its batches itself, example by example they are not known")
         if split.batching.augment:
             raise DataError("augmented images differ in every epoch")
-        featured = FeatureSource(split.source, model)
+        featured = FeatureSource(split.source, compute, shape)
         return replace(split, source=KeptSource(featured, _keeper(split.source, featured.spec, identity)))
 
     test = None if splits.test is None else of(splits.test)

@@ -1,11 +1,12 @@
 """Splits a model where its frozen layers end, so that their outputs can be computed once."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.errors import ModelError
@@ -16,14 +17,16 @@ _exact: dict[str, bool] = {}
 
 
 class FrozenModel(NamedTuple):
-    """features: raw inputs -> outputs of the frozen layers; head: those outputs -> the model's own.
+    """features: raw inputs -> outputs of the frozen layers, [batch, *shape]; head: those outputs -> the model's own.
 
-    Both are made of the model's layers, so training `head` trains the model.
+    Both are made of the model's layers, so training `head` trains the model. `features` is one compiled graph, as a
+    training step is: its optimiser folds batch norm into convolutions, which changes last bits.
     identity: SHA-256 over the frozen weights and what they make of a few drawn inputs.
     exact: whether an input's features are the same bits in any batch.
     """
 
-    features: keras.Model
+    features: Callable[[Any], tf.Tensor]
+    shape: tuple[int, ...]
     head: keras.Model
     identity: str
     exact: bool
@@ -41,19 +44,20 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
     not_a_chain = f"{model.name} is not a chain of layers, each fed by the one before"
     try:
-        features = _chained(layers[:frozen], model.input_shape[1:], f"{model.name}_features")
-        head = _chained(layers[frozen:], features.output_shape[1:], f"{model.name}_head")
-        outputs = _outputs(features, probes)
-        same = np.array_equal(_outputs(head, outputs), _outputs(model, probes))
+        chain = _chained(layers[:frozen], model.input_shape[1:], f"{model.name}_features")
+        head = _chained(layers[frozen:], chain.output_shape[1:], f"{model.name}_head")
+        same = np.array_equal(_outputs(head, _outputs(chain, probes)), _outputs(model, probes))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{not_a_chain}: {error}") from error
     if not same:
         raise ModelError(not_a_chain)
-    identity = _identity(features, outputs)
+    features = _compiled(chain, dtype)
+    outputs = np.asarray(features(probes))
+    identity = _identity(chain, outputs)
     if identity not in _exact:
-        alone = np.concatenate([_outputs(features, probe[None]) for probe in probes])
+        alone = np.concatenate([features(probe[None]) for probe in probes])
         _exact[identity] = np.array_equal(alone, outputs)
-    return FrozenModel(features, head, identity, _exact[identity])
+    return FrozenModel(features, chain.output_shape[1:], head, identity, _exact[identity])
 
 
 def _is_constant(layer: keras.Layer) -> bool:
@@ -69,12 +73,17 @@ def _chained(layers: Sequence[keras.Layer], shape: Sequence[int], name: str) -> 
     return keras.Model(inputs, outputs, name=name)
 
 
+def _compiled(chain: keras.Model, dtype: str) -> Callable[[Any], tf.Tensor]:
+    batch = tf.TensorSpec(chain.input_shape, dtype)
+    return tf.function(lambda inputs: chain(inputs, training=False), [batch], autograph=False)  # type: ignore[no-any-return]
+
+
 def _outputs(model: keras.Model, inputs: Any) -> NDArray[np.generic]:
     return np.asarray(model(inputs, training=False))
 
 
-def _identity(features: keras.Model, outputs: NDArray[np.generic]) -> str:
+def _identity(chain: keras.Model, outputs: NDArray[np.generic]) -> str:
     digest = hashlib.sha256(outputs.tobytes())
-    for weight in features.weights:
+    for weight in chain.weights:
         digest.update(np.asarray(weight).tobytes())
     return digest.hexdigest()
