@@ -18,7 +18,7 @@ Record = Callable[[Mapping[str, float], int], None]
 
 
 class SystemMetrics:
-    """Samples every `interval` seconds; the step is the whole seconds that the run has been there.
+    """Samples every `interval` seconds and at the end; the step is the whole seconds that the run has been there.
 
     before: seconds that it had been there when this process began, so that a resumed run goes on counting.
     """
@@ -27,6 +27,7 @@ class SystemMetrics:
         self._record = record
         self._interval = interval
         self._start = time.monotonic() - before
+        self._last_step = int(before)
         self._stopped = Signal()
         self._thread = Thread(target=self._run, name="system-metrics", daemon=True)
 
@@ -40,17 +41,18 @@ class SystemMetrics:
     def _run(self) -> None:
         monitors = _monitors()
         _sample(monitors)  # the CPU's share is counted from the call before: the first says 0
-        last = -1
-        while not self._stopped.wait(self._interval):
-            step = int(time.monotonic() - self._start)
-            if step == last:
-                continue  # an interval below a second
-            last = step
-            try:
-                self._record(_sample(monitors), step)
-            except OSError as error:
-                _log.warning("System metrics end here, as they cannot be written: %s", error)
-                return
+        try:
+            while not self._stopped.wait(self._interval):
+                self._record_sample(monitors)
+            self._record_sample(monitors)  # so that a run shorter than the interval has one too
+        except OSError as error:
+            _log.warning("System metrics end here, as they cannot be written: %s", error)
+
+    def _record_sample(self, monitors: list[BaseMetricsMonitor]) -> None:
+        step = int(time.monotonic() - self._start)
+        if step > self._last_step:  # else an interval below a second
+            self._last_step = step
+            self._record(_sample(monitors), step)
 
 
 def _sample(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:
