@@ -19,7 +19,7 @@ def test_single_examples_are_asked_once_for_equal_layers(monkeypatch: pytest.Mon
     sizes: list[int] = []
     compiled = frozen._compiled
 
-    def counting(chain: keras.Model, dtype: str) -> Callable[[Any], Any]:
+    def counting(chain: keras.Model, dtype: Any) -> Callable[[Any], Any]:
         features = compiled(chain, dtype)
 
         def counted(inputs: Any) -> Any:
@@ -29,7 +29,7 @@ def test_single_examples_are_asked_once_for_equal_layers(monkeypatch: pytest.Mon
         return counted
 
     monkeypatch.setattr(frozen, "_compiled", counting)
-    monkeypatch.setattr(frozen, "_exact", {})
+    monkeypatch.setattr(frozen, "_known", {})
     one, again, other = (frozen.split_frozen(model(seed), "float32") for seed in (0, 0, 1))
     assert (one.identity, one.exact) == (again.identity, again.exact)
     assert other.identity != one.identity

@@ -1,11 +1,14 @@
 """Transfer learning: any network of `keras.applications`, its preprocessing inside, a new head on top."""
 
+from functools import partial
+
 import keras
 
 from experiments.errors import ModelError
 from experiments.models.architectures import build_network, scales_width
 from experiments.models.layers import PreprocessForArchitecture
-from experiments.models.weights import load_weights
+from experiments.models.sharing import Network, shared
+from experiments.models.weights import file_state, load_network, load_weights
 
 
 def application(
@@ -31,25 +34,52 @@ def application(
     Raises ModelError for anything that does not fit together.
     """
     _check(architecture, weights, include_top, input_shape, num_classes, alpha)
+    build = partial(
+        _network,
+        architecture,
+        weights,
+        freeze,
+        include_top,
+        batch_norm_momentum,
+        (input_shape[0], input_shape[1]),
+        num_classes,
+        alpha,
+    )
+    shareable = freeze and not include_top
+    network, loaded = shared((*build.args, file_state(weights)), build) if shareable else build()
+    images = keras.Input(input_shape, name="images")
+    features = network(PreprocessForArchitecture(architecture)(images), training=False if freeze else None)
+    logits = _as_float32(features) if include_top else _head(features, dropout, num_classes)
+    model = keras.Model(images, logits, name=architecture.lower())
+    if not loaded:
+        load_weights(str(weights), network=network, model=model, architecture=architecture)
+    return model
+
+
+def _network(
+    architecture: str,
+    weights: str | None,
+    freeze: bool,
+    include_top: bool,
+    batch_norm_momentum: float | None,
+    image_size: tuple[int, int],
+    num_classes: int,
+    alpha: float | None,
+) -> Network:
+    """With its weights, unless they are of a file that may hold those of the head too."""
     network = build_network(
         architecture,
         imagenet=weights == "imagenet",
         include_top=include_top,
         alpha=alpha,
-        image_size=(input_shape[0], input_shape[1]),
+        image_size=image_size,
         num_classes=num_classes,
     )
     if batch_norm_momentum is not None:
         _set_batch_norm_momentum(network, architecture, batch_norm_momentum)
     if freeze:
         _freeze(network, include_top)
-    images = keras.Input(input_shape)
-    features = network(PreprocessForArchitecture(architecture)(images), training=False if freeze else None)
-    logits = _as_float32(features) if include_top else _head(features, dropout, num_classes)
-    model = keras.Model(images, logits, name=architecture.lower())
-    if weights not in (None, "imagenet"):
-        load_weights(weights, network=network, model=model, architecture=architecture)
-    return model
+    return Network(network, weights in (None, "imagenet") or load_network(str(weights), network))
 
 
 def _head(features: keras.KerasTensor, dropout: float, num_classes: int) -> keras.KerasTensor:

@@ -1,7 +1,7 @@
 """Splits a model where its frozen layers end, so that their outputs can be computed once."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,10 +10,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.errors import ModelError
+from experiments.models.sharing import digest
 
 PROBES = 8
-# By identity: jobs of one process mostly share their frozen layers, and asking each again costs a second.
-_exact: dict[str, bool] = {}
 
 
 class FrozenModel(NamedTuple):
@@ -44,20 +43,53 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
     not_a_chain = f"{model.name} is not a chain of layers, each fed by the one before"
     try:
-        chain = _chained(layers[:frozen], model.input_shape[1:], f"{model.name}_features")
-        head = _chained(layers[frozen:], chain.output_shape[1:], f"{model.name}_head")
-        same = np.array_equal(_outputs(head, _outputs(chain, probes)), _outputs(model, probes))
+        asked = _asked(layers[:frozen], probes)
+        head = _chained(layers[frozen:], asked.shape, f"{model.name}_head")
+        same = np.array_equal(_outputs(head, asked.outputs), _outputs(model, probes))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{not_a_chain}: {error}") from error
     if not same:
         raise ModelError(not_a_chain)
-    features = _compiled(chain, dtype)
-    outputs = np.asarray(features(probes))
-    identity = _identity(chain, outputs)
-    if identity not in _exact:
+    return FrozenModel(asked.features, asked.shape, head, asked.identity, asked.exact)
+
+
+class _Asked(NamedTuple):
+    """What frozen layers make of the probes; outputs: step by step, not compiled."""
+
+    chain: keras.Model
+    features: Callable[[Any], tf.Tensor]
+    shape: tuple[int, ...]
+    outputs: NDArray[np.generic]
+    identity: str
+    exact: bool
+
+
+_known: dict[Hashable, _Asked] = {}
+"""The last ones alone: runs of one process mostly share their frozen layers, and asking takes seconds."""
+
+
+def _asked(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> _Asked:
+    chain = _chained(layers, probes.shape[1:], "features")
+    weights = digest(chain)
+    key = (weights, probes.shape, probes.dtype.str, *map(_described, layers))
+    if key not in _known or digest(_known[key].chain) != weights:
+        features = _compiled(chain, probes.dtype)
+        compiled = np.asarray(features(probes))
         alone = np.concatenate([features(probe[None]) for probe in probes])
-        _exact[identity] = np.array_equal(alone, outputs)
-    return FrozenModel(features, chain.output_shape[1:], head, identity, _exact[identity])
+        identity = hashlib.sha256(compiled.tobytes() + weights.encode()).hexdigest()
+        _known.clear()
+        _known[key] = _Asked(
+            chain, features, chain.output_shape[1:], _outputs(chain, probes), identity, np.array_equal(alone, compiled)
+        )
+    return _known[key]
+
+
+def _described(layer: keras.Layer) -> Hashable:
+    """Equal for layers that compute the same: a person's own layer may hide something from its config."""
+    if isinstance(layer, keras.Model) or not type(layer).__module__.startswith(("keras.", "experiments.")):
+        described: Hashable = layer
+        return described
+    return type(layer), repr({**layer.get_config(), "name": None})
 
 
 def _is_constant(layer: keras.Layer) -> bool:
@@ -73,17 +105,10 @@ def _chained(layers: Sequence[keras.Layer], shape: Sequence[int], name: str) -> 
     return keras.Model(inputs, outputs, name=name)
 
 
-def _compiled(chain: keras.Model, dtype: str) -> Callable[[Any], tf.Tensor]:
+def _compiled(chain: keras.Model, dtype: np.dtype[Any]) -> Callable[[Any], tf.Tensor]:
     batch = tf.TensorSpec(chain.input_shape, dtype)
     return tf.function(lambda inputs: chain(inputs, training=False), [batch], autograph=False)  # type: ignore[no-any-return]
 
 
 def _outputs(model: keras.Model, inputs: Any) -> NDArray[np.generic]:
     return np.asarray(model(inputs, training=False))
-
-
-def _identity(chain: keras.Model, outputs: NDArray[np.generic]) -> str:
-    digest = hashlib.sha256(outputs.tobytes())
-    for weight in chain.weights:
-        digest.update(np.asarray(weight).tobytes())
-    return digest.hexdigest()

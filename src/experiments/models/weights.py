@@ -35,6 +35,26 @@ def load_weights(source: str, *, network: keras.Model, model: keras.Model, archi
         raise misfit(source, architecture, f"expected a model with the {expected}, received '{saved.name}'")
 
 
+def load_network(source: str, network: keras.Model) -> bool:
+    """Whether `source` is a file of arrays that fit `network` alone, which has them then."""
+    if source.startswith("runs:/"):
+        return False
+    path = _existing(source)
+    try:
+        return path.suffix != ".keras" and _try_loading(network, path) is None
+    except OSError as error:
+        raise _no_arrays(path) from error
+
+
+def file_state(source: str | None) -> tuple[int, int] | None:
+    """What changes with a file's content: None where `source` is no file."""
+    path = Path(source or "").expanduser()
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
 def misfit(source: str, architecture: str, reason: str) -> ModelError:
     return ModelError(
         f"model.weights='{source}' does not fit {architecture}: {reason}. Set model.architecture and model.alpha "
@@ -68,7 +88,11 @@ def _load_arrays(path: Path, network: keras.Model, model: keras.Model, architect
         if reason is not None and _try_loading(model, path) is not None:
             raise misfit(str(path), architecture, reason)
     except OSError as error:
-        raise _not_weights(path, "arrays in HDF5 format") from error
+        raise _no_arrays(path) from error
+
+
+def _no_arrays(path: Path) -> ModelError:
+    return _not_weights(path, "arrays in HDF5 format")
 
 
 def _try_loading(target: keras.Model, path: Path) -> str | None:
