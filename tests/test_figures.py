@@ -98,9 +98,9 @@ def test_examples_are_those_asked_for(splits: Splits) -> None:
 
 def test_the_gallery_says_what_was_taken_for_what(splits: Splits, predictions: Predictions) -> None:
     wrong = np.array([1, 3])
-    axes = figures.gallery(figures.examples(splits.validation, wrong), predictions, wrong, ["a", "b", "c"]).axes
-    assert axes[0].get_title() == "b\na (0.96)"
-    assert len(axes[0].images) == len(axes[1].images) == 1
+    (axes,) = figures.gallery(figures.examples(splits.validation, wrong), predictions, wrong, ["a", "b", "c"]).axes
+    assert [text.get_text() for text in axes.texts] == ["b\na (0.96)", "a\nb (0.58)"]
+    assert [int(np.asarray(image.get_array()).max()) for image in axes.images] == [10, 30]
 
 
 def test_a_gallery_of_nothing(splits: Splits) -> None:

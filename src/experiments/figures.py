@@ -18,6 +18,8 @@ COUNTED_CLASSES = 30
 NAMED_CLASSES = 60
 LONGEST_NAME = 24
 COLUMNS = 3
+WIDTH, HEADING = 10.0, 0.6
+"""Of a gallery, in inches."""
 
 
 def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
@@ -107,23 +109,27 @@ def gallery(
     images: Mapping[int, np.ndarray], predictions: Predictions, indices: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
     """A grid of `indices`, each titled by its true class and, below, the predicted one with its probability."""
-    columns = 4
+    columns, titles = 4, 0.2  # of an image's width, for the two lines above it
+    shape = images[int(indices[0])].shape if len(indices) else (1, 1)
+    cell = shape[0] / shape[1] + titles
     rows = max(1, -(-len(indices) // columns))
-    height = 3 * rows + 0.4
-    figure = Figure(figsize=(2.5 * columns, height))
-    figure.suptitle(
-        "true class\npredicted class (its probability)" if len(indices) else "no image of the validation split is wrong"
-    )
-    # Places are known, so that no layout has to be found: that, and packing pixels hard, is most of the drawing.
-    places = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 1.2 / height, "wspace": 0.05, "hspace": 0.25}
-    for axes in figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat:
-        axes.axis("off")
+    height = WIDTH / columns * rows * cell + HEADING
+    figure = Figure(figsize=(WIDTH, height))
+    heading = "true class\npredicted class (its probability)"
+    figure.suptitle(heading if len(indices) else "no image of the validation split is wrong", y=1 - 0.1 / height)
+    # All in one panel: a panel each would take twice as long to draw.
+    axes = figure.add_axes((0, 0, 1, 1 - HEADING / height))
     softmax = probabilities(predictions.outputs)
-    for axes, index in zip(figure.axes, indices, strict=False):
+    for place, index in enumerate(indices):
+        row, left = place // columns, place % columns
+        top, bottom = row * cell + titles, (row + 1) * cell
+        axes.imshow(images[int(index)], cmap="gray", extent=(left + 0.02, left + 0.98, bottom, top))
         said = int(softmax[index].argmax())
-        axes.imshow(images[int(index)], cmap="gray")
-        truth = _short(class_names[predictions.labels[index]])
-        axes.set_title(f"{truth}\n{_short(class_names[said])} ({softmax[index][said]:.2f})")
+        truth, taken = _short(class_names[predictions.labels[index]]), _short(class_names[said])
+        title = f"{truth}\n{taken} ({softmax[index][said]:.2f})"
+        axes.text(left + 0.5, top - 0.02, title, ha="center", va="bottom")
+    axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")
+    axes.axis("off")
     return figure
 
 
