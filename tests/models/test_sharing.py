@@ -62,6 +62,17 @@ def test_another_network_is_built(changed: dict[str, Any]) -> None:
     assert network(built()) is not network(built(**changed))
 
 
+def test_another_precision_is_another_network() -> None:
+    single = built()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = built()
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert network(half) is not network(single)
+    assert network(half).layers[-1].compute_dtype == "bfloat16"
+
+
 def test_one_that_somebody_has_changed_is_built_anew() -> None:
     first = built()
     expected = first.get_weights()

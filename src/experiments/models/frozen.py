@@ -69,10 +69,10 @@ _known: dict[Hashable, _Asked] = {}
 
 
 def _asked(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> _Asked:
-    chain = _chained(layers, probes.shape[1:], "features")
-    weights = digest(chain)
+    weights = digest(weight for layer in layers for weight in layer.weights)
     key = (weights, probes.shape, probes.dtype.str, *map(_described, layers))
-    if key not in _known or digest(_known[key].chain) != weights:
+    if key not in _known or digest(_known[key].chain.weights) != weights:
+        chain = _chained(layers, probes.shape[1:], "features")
         features = _compiled(chain, probes.dtype)
         compiled = np.asarray(features(probes))
         alone = np.concatenate([features(probe[None]) for probe in probes])

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -30,32 +30,32 @@ _kept: list[_Kept] = []
 
 
 def shared(key: Hashable, build: Callable[[], Network]) -> Network:
-    """What `build` makes, or made last for an equal `key` and as nobody has changed it since.
+    """What `build` makes, or made last for an equal `key` and precision, and as nobody has changed it since.
 
     Building draws seeds from Python's generator, so that one in another state means another network; it is left as
     building leaves it, for what is drawn later.
     """
     if tf.distribute.has_strategy():  # variables belong to theirs
         return build()
-    before = random.getstate()
+    key, before = (key, keras.config.dtype_policy().name), random.getstate()
     for kept in _kept:
         if (kept.key, kept.before) == (key, before) and _unchanged(kept):
             random.setstate(kept.after)
             return kept.built
     _kept.clear()
     built = build()
-    _kept.append(_Kept(key, before, random.getstate(), built, digest(built.network)))
+    _kept.append(_Kept(key, before, random.getstate(), built, digest(built.network.weights)))
     return built
 
 
 def _unchanged(kept: _Kept) -> bool:
     network = kept.built.network
-    return not network.trainable_weights and digest(network) == kept.weights
+    return not network.trainable_weights and digest(network.weights) == kept.weights
 
 
-def digest(model: keras.Model) -> str:
-    """SHA-256 of its weights."""
+def digest(weights: Iterable[Any]) -> str:
+    """SHA-256 of their values."""
     found = hashlib.sha256()
-    for weight in model.weights:
+    for weight in weights:
         found.update(np.asarray(weight).tobytes())
     return found.hexdigest()
