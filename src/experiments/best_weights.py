@@ -1,6 +1,7 @@
 """The weights of the best epoch by the monitored metric: a sealed checkpoint in a folder of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +25,10 @@ class Best(NamedTuple):
 
 
 class Unwritten(NamedTuple):
-    """What is the best and not on disk yet. values: of all variables of the model."""
+    """What is the best and not on disk yet. values: of all variables of the model; None: those in it now."""
 
     best: Best
-    values: list[np.ndarray]
+    values: list[np.ndarray] | None
     predictions: Predictions | None
 
 
@@ -44,24 +45,36 @@ class BestWeights:
         """Made once the model has its variables."""
         return tf.train.CheckpointManager(weights(self._model), str(self._folder), 1, checkpoint_name=BEST)
 
-    def keep(self, best: Best, predictions: Predictions | None) -> None:
-        """Copies what is in the model now, to be written later. predictions: of the validation split."""
-        self._unwritten = Unwritten(best, values(self._model.variables), predictions)
+    def keep(self, best: Best, predictions: Predictions | None, *, at_once: bool) -> None:
+        """What is in the model now, to be written. predictions: of the validation split.
+
+        at_once: before anything changes it, so that it need not be copied.
+        """
+        self._unwritten = Unwritten(best, None if at_once else values(self._model.variables), predictions)
 
     def write(self) -> None:
-        """What was kept. TensorFlow writes what is in the variables, which may have gone on since."""
+        """What was kept."""
         if self._unwritten is None:
             return
         best, kept, predictions = self._unwritten
         unseal(self._prefix(best.epoch))
-        now = values(self._model.variables)
-        assign(self._model.variables, kept)
-        prefix = self._manager.save(checkpoint_number=best.epoch + 1)
-        assign(self._model.variables, now)
+        with self._holding(kept):
+            prefix = self._manager.save(checkpoint_number=best.epoch + 1)
         predicted = None if predictions is None else predictions._asdict()
         seal(prefix, {"metric": self._metric, **best._asdict(), "predictions": predicted})
         remove_unsealed(self._folder, BEST)
         self._unwritten = None
+
+    @contextmanager
+    def _holding(self, kept: list[np.ndarray] | None) -> Iterator[None]:
+        """TensorFlow writes what is in the variables, which may have gone on since."""
+        if kept is None:
+            yield
+            return
+        now = values(self._model.variables)
+        assign(self._model.variables, kept)
+        yield
+        assign(self._model.variables, now)
 
     def restore(self, model: keras.Model, best: Best) -> None:
         """Raises ExperimentError where the files are not what was written."""

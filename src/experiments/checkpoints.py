@@ -152,11 +152,12 @@ class Checkpoints(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self._history.setdefault(name, []).append(float(value))
         value = (logs or {})[self._metric]
+        due = self._ends_in_checkpoint(epoch)
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
-            self._best_weights.keep(self.best, self._predictions)
+            self._best_weights.keep(self.best, self._predictions, at_once=due)
         self._spent += time.monotonic() - began
-        if self._ends_in_checkpoint(epoch) or self._interruption.signal is not None:
+        if due or self._interruption.signal is not None:
             self._save(epoch + 1, 0)
         self._interruption.end()
 
