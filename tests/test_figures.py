@@ -96,6 +96,15 @@ def test_examples_are_those_asked_for(splits: Splits) -> None:
     assert {index: int(image.max()) for index, image in found.items()} == {1: 10, 4: 40}
 
 
+@pytest.mark.parametrize("chosen", [[199, 0, 16, 30, 31, 46, 100, 1], [7], [198, 199, 185]])
+def test_examples_are_those_asked_for_wherever_they_lie(chosen: list[int]) -> None:
+    values = np.arange(200, dtype=np.float32)[:, None]
+    pair = (values, np.arange(200) % 2)
+    split = from_arrays(pair, pair, batch_size=3, shuffle=False, seed=0).validation
+    found = figures.examples(split, np.array(chosen))
+    assert {index: float(value[0]) for index, value in found.items()} == {index: float(index) for index in chosen}
+
+
 def test_the_gallery_says_what_was_taken_for_what(splits: Splits, predictions: Predictions) -> None:
     wrong = np.array([1, 3])
     (axes,) = figures.gallery(figures.examples(splits.validation, wrong), predictions, wrong, ["a", "b", "c"]).axes

@@ -18,6 +18,7 @@ COUNTED_CLASSES = 30
 NAMED_CLASSES = 60
 LONGEST_NAME = 24
 COLUMNS = 3
+SHORT_GAP = 4
 WIDTH, HEADING = 10.0, 0.6
 """Of a gallery, in inches."""
 
@@ -96,13 +97,19 @@ def most_wrong(predictions: Predictions, count: int) -> np.ndarray:
 
 
 def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:
-    """The inputs of `indices` of an unshuffled split; reads only the batches that hold them."""
+    """The inputs of `indices` of an unshuffled split; reads only the batches that hold them, and short gaps."""
     found: dict[int, np.ndarray] = {}
-    for step in sorted(set(indices // split.batch_size)):
-        inputs, *_ = next(iter(split.epoch(0, first_step=int(step)).take(1)))
-        for index in indices[indices // split.batch_size == step]:
-            found[int(index)] = inputs[index % split.batch_size].numpy()
+    for first, count in _stretches(np.unique(indices // split.batch_size)):
+        for step, (inputs, *_) in enumerate(split.epoch(0, first_step=first).take(count), first):
+            for index in indices[indices // split.batch_size == step]:
+                found[int(index)] = inputs[index % split.batch_size].numpy()
     return found
+
+
+def _stretches(steps: np.ndarray) -> list[tuple[int, int]]:
+    """(first, count) of steps that are read in one go: to begin anew takes as long as a few batches."""
+    parts = np.split(steps, np.flatnonzero(np.diff(steps) > SHORT_GAP) + 1)
+    return [(int(part[0]), int(part[-1] - part[0]) + 1) for part in parts if len(part)]
 
 
 def gallery(
