@@ -34,3 +34,11 @@ def test_single_examples_are_asked_once_for_equal_layers(monkeypatch: pytest.Mon
     assert (one.identity, one.exact) == (again.identity, again.exact)
     assert other.identity != one.identity
     assert sizes.count(1) == 2 * frozen.PROBES
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_dropout_belongs_to_the_head(rate: float) -> None:
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dropout(rate)(keras.layers.Dense(4, trainable=False)(inputs))
+    head = frozen.split_frozen(keras.Model(inputs, keras.layers.Dense(2)(hidden)), "float32").head
+    assert [type(layer).__name__ for layer in head.layers] == ["InputLayer", "Dropout", "Dense"]

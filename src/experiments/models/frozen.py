@@ -93,8 +93,12 @@ def _described(layer: keras.Layer) -> Hashable:
 
 
 def _is_constant(layer: keras.Layer) -> bool:
-    """Nothing trains, and nothing but the weights decides the output: `variables` adds seeds and metrics to them."""
-    return not layer.trainable_weights and len(layer.variables) == len(layer.weights)
+    """Nothing trains, and nothing but the weights decides the output: `variables` adds seeds and metrics to them.
+
+    A dropout of nothing belongs to the head as any other does, so that heads which differ in it share all before it.
+    """
+    drawing = isinstance(layer, keras.layers.Dropout) or len(layer.variables) > len(layer.weights)
+    return not layer.trainable_weights and not drawing
 
 
 def _chained(layers: Sequence[keras.Layer], shape: Sequence[int], name: str) -> keras.Model:
