@@ -145,13 +145,14 @@ def _user() -> str:
 
 
 def _git_state(folder: Path) -> GitState | None:
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    head = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+    if head is None:
         return None
+    commit, branch = head.split()
     untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
     return GitState(
-        commit=commit.strip(),
-        branch=(_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        commit=commit,
+        branch=branch,
         diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or ""),
         untracked=tuple(mask(name) for name in untracked.splitlines()),
     )

@@ -64,8 +64,10 @@ def _check_keys(path: str, node: DictConfig, schema: Any) -> None:
 
 def _repeats_another_key(node: DictConfig, name: str) -> bool:
     """`${monitor.mode}`, but not `${oc.env:NAME}`: the message is to name the key that was typed."""
+    if not OmegaConf.is_interpolation(node, name):
+        return False
     written = OmegaConf.to_container(node, resolve=False)
-    return OmegaConf.is_interpolation(node, name) and ":" not in str(written[name])  # type: ignore[index,call-overload]
+    return ":" not in str(written[name])  # type: ignore[index,call-overload]
 
 
 def _check_value(path: str, value: Any, item: Field[Any]) -> None:

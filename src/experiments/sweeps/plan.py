@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from uuid import uuid4
@@ -236,4 +237,9 @@ def _key(word: str) -> str:
 
 
 def _value(word: str) -> object:
-    return OverridesParser.create().parse_override(word).value()
+    return _parser().parse_override(word).value()
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
