@@ -18,15 +18,15 @@ from experiments.doors import CONF
 BATCH_SIZE = 32
 
 
-def photos(folder: Path, count: int, originals: Path | None = None) -> Path:
-    """`folder`/train/{cats,dogs} with `count` photos in all and a few in valid/: links to as many as there are."""
+def photos(folder: Path, count: int, originals: Path | None = None, *, validation: int = 4) -> Path:
+    """A folder with `count` photos in train/{cats,dogs} and some in valid/: links to as many as there are."""
     source = originals or cats_dogs(folder)
     root = folder / f"photos-{count}"
     if root.exists():
         return root
     partial = folder / f"photos-{count}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    for split, number in (("train", count), ("valid", 4)):
+    for split, number in (("train", count), ("valid", validation)):
         for kind in ("cats", "dogs"):
             files = sorted((source / split / kind).glob("*.jpg"))
             (partial / split / kind).mkdir(parents=True)

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from measurement import DIGITS, HERE, run
 
@@ -59,19 +60,18 @@ def show_overhead(folder: Path) -> None:
     from turns import start
 
     start()
-    jobs = median_seconds(lambda seed: in_sweep(folder, seed))
-    alone = median_seconds(trained)
+    # In turn, so that a busy minute hits both.
+    taken = [(seconds(in_sweep, folder, seed), seconds(trained, seed)) for seed in range(JOBS // 2)]
+    jobs, alone = map(median, zip(*taken, strict=True))
+    overhead = median(job - without for job, without in taken)
     print(f"  a job in a warm worker: {jobs:.2f} s, of which building, tracing and training are {alone:.2f} s")
-    print(f"sweeps: overhead of a job {jobs - alone:.2f} s (bound {SECONDS_BOUND} s)")
+    print(f"sweeps: overhead of a job {overhead:.2f} s (bound {SECONDS_BOUND} s)")
 
 
-def median_seconds(job: Callable[[int], None]) -> float:
-    taken = []
-    for seed in range(JOBS // 2):
-        began = time.perf_counter()
-        job(seed)
-        taken.append(time.perf_counter() - began)
-    return sorted(taken)[len(taken) // 2]
+def seconds(job: Callable[..., None], *arguments: object) -> float:
+    began = time.perf_counter()
+    job(*arguments)
+    return time.perf_counter() - began
 
 
 def in_sweep(folder: Path, seed: int) -> None:

@@ -1,6 +1,9 @@
 """What tracking every step costs: logging.every_n_steps=1 against logging=none, also with a far server.
 
-The far server runs on this machine all the same and takes its share of the processors, which the wall clock shows.
+    taskset --cpu-list 0 python benchmarks/tracking.py 7 far server
+
+The server takes the processors that this process may not use; where it may use all, it takes from them what no far
+server would, which the wall clock shows.
 """
 
 import os
@@ -97,6 +100,7 @@ def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
         stdout=quiet,
         stderr=quiet,
         start_new_session=True,
+        preexec_fn=elsewhere,
         # Seven more processes, for jobs that no run has.
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
@@ -105,6 +109,13 @@ def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
     finally:
         os.killpg(started.pid, 15)
         started.wait()
+
+
+def elsewhere() -> None:
+    """On the processors that the benchmark itself may not use, if there are any."""
+    others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
+    if others:
+        os.sched_setaffinity(0, others)
 
 
 @contextmanager
