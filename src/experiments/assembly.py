@@ -1,6 +1,6 @@
 """Everything that a config describes, built before a run is opened."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import keras
 import mlflow
@@ -24,8 +24,13 @@ class Built(NamedTuple):
     part: TrainedPart
 
 
-def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
+class Assemble(Protocol):
     """threads: compute threads of one operation; None: as TensorFlow chooses."""
+
+    def __call__(self, cfg: DictConfig, threads: int | None, show: Show) -> Built: ...
+
+
+def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
     strategy = runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": threads})
     if cfg.logging.tracking_uri is not None:
         # model.weights=runs:/ID is looked up there.

@@ -111,7 +111,7 @@ def _is_neutral(key: str) -> bool:
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
     """This package and the modules of a person's own parts, found without importing them."""
     yield from _sources(Path(__file__).parent)
-    for name in sorted({target.partition(".")[0] for target in _targets(OmegaConf.to_container(cfg))}):
+    for name in sorted({target.partition(".")[0] for target in targets(cfg)}):
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
         for folder in (found and found.submodule_search_locations) or []:
             yield from _sources(Path(folder))
@@ -123,8 +123,12 @@ def _sources(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+def targets(cfg: DictConfig) -> Iterator[str]:
+    """The dotted names of the functions and classes that `cfg` names."""
+    yield from _targets(OmegaConf.to_container(cfg))
+
+
 def _targets(node: Any) -> Iterator[str]:
-    """The dotted names of functions and classes."""
     if isinstance(node, list):
         for item in node:
             yield from _targets(item)

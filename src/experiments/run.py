@@ -10,8 +10,8 @@ from typing import NamedTuple
 import keras
 from omegaconf import DictConfig
 
-from experiments import checkpoints, export, figures, resume
-from experiments.assembly import Built, assemble, schedule
+from experiments import assembly, checkpoints, export, figures, resume
+from experiments.assembly import Assemble, Built, schedule
 from experiments.build import build, build_named
 from experiments.callbacks import TensorBoard, TrackMetrics
 from experiments.data import Splits, named_errors
@@ -57,12 +57,14 @@ def run(
     *,
     extra: Mapping[str, keras.callbacks.Callback] | None = None,
     tags: Mapping[str, str] | None = None,
+    assemble: Assemble = assembly.assemble,
 ) -> Result:
     """Trains what `cfg` composes, from the beginning or from where the run that `cfg.resume` names was stopped.
 
     Everything is built before the tracker opens, so an error leaves no junk run.
 
-    show: told what begins; extra: more callbacks, by name; tags: of the run from its first moment.
+    show: told what begins; extra: more callbacks, by name; tags: of the run from its first moment;
+    assemble: builds what the config describes.
     """
     origin = resume.origin(cfg, output_dir)
     built = assemble(origin.cfg, origin.threads, show)

@@ -22,8 +22,7 @@ class TrainingState:
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
         self._metrics = [variable.value for variable in model.metrics_variables]
-        everything = [*whole.variables, *model.optimizer.variables, *model.metrics_variables]
-        self._mirrored = [found for variable in everything if len(found := replicas(variable)) > 1]
+        self._mirrored = [found for variable in everything(model, whole) if len(found := replicas(variable)) > 1]
         extras = {
             **left_out("variable", whole, whole.variables),
             **left_out("optimizer", model.optimizer, model.optimizer.variables),
@@ -59,6 +58,11 @@ class TrainingState:
         for variables, found in zip(self._mirrored, kept, strict=False):
             if found is not None and len(found) == len(variables):
                 assign(variables, found)
+
+
+def everything(model: keras.Model, whole: keras.Model) -> list[keras.Variable]:
+    """model: what trains; whole: the model it is a part of."""
+    return [*whole.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
 def replicas(variable: Any) -> Sequence[tf.Variable]:

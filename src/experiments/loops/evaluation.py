@@ -1,6 +1,5 @@
 """Loss, metrics and outputs of a split in one pass."""
 
-import operator
 import weakref
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.data.base import Split
+from experiments.loops.compiled import OncePerCompilation
 
 
 class Predictions(NamedTuple):
@@ -24,7 +24,6 @@ class Evaluation:
     def __init__(self, model: keras.Model) -> None:
         # Weakly, so that `evaluation_of` keeps no model alive.
         self._model = weakref.ref(model)
-        self._metrics = list(model.metrics)
         # Autograph is off in Keras's own evaluation too. The step takes its batch from an iterator, whose batch axis is
         # open: a batch as argument would be traced anew where the last one is short.
         self._step = tf.function(self._distributed_step, reduce_retracing=True, autograph=False)
@@ -54,11 +53,6 @@ class Evaluation:
     def model(self) -> keras.Model:
         return self._model()
 
-    def is_current(self) -> bool:
-        """Whether the model was not compiled anew: its step counts in the metrics it was traced with."""
-        now = self.model.metrics
-        return len(now) == len(self._metrics) and all(map(operator.is_, now, self._metrics))
-
     def _distributed_step(self, batches: Any) -> tuple[Any, dict[str, tf.Tensor]]:
         strategy = self.model.distribute_strategy
         predictions, logs = strategy.run(self._replica_step, args=(batches.get_next(),))
@@ -72,15 +66,12 @@ class Evaluation:
         return (y, tf.cast(outputs, tf.float32)), logs
 
 
-_evaluations: weakref.WeakKeyDictionary[keras.Model, Evaluation] = weakref.WeakKeyDictionary()
+_evaluations: OncePerCompilation[Evaluation] = OncePerCompilation()
 
 
 def evaluation_of(model: keras.Model) -> Evaluation:
     """One for all splits that a model is evaluated on, so that its step is traced once."""
-    found = _evaluations.get(model)
-    if found is None or not found.is_current():
-        found = _evaluations[model] = Evaluation(model)
-    return found
+    return _evaluations.get(model, None, lambda: Evaluation(model))
 
 
 def _update_metrics(

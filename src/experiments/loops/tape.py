@@ -1,6 +1,7 @@
 """The training loop of the TF2 tutorial, written out."""
 
 import pkgutil
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,14 @@ import tensorflow as tf
 from experiments.data.base import Splits
 from experiments.errors import ConfigError
 from experiments.loops.base import History, Position
+from experiments.loops.compiled import OncePerCompilation
 from experiments.loops.evaluation import reduce_logs, update_loss
 from experiments.loops.observers import Observers
 
 Batch = Any
 TrainStep = Callable[[keras.Model, Batch], dict[str, tf.Tensor]]
+Execution = Callable[..., dict[str, tf.Tensor]]
+"""Compiled: (iterator, count) -> metrics after the next `count` batches."""
 
 
 def train_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
@@ -55,7 +59,8 @@ class TapeLoop:
         observers = Observers(
             callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps, start=start
         )
-        execute = self._execution(model)
+        step = _resolve(self.train_step)
+        execute = _executions.get(model, (self, step), lambda: self._execution(weakref.ref(model), step))
         model.stop_training = start.stopped
         observers.on_train_begin()
         for epoch in observers.epochs:
@@ -77,7 +82,7 @@ class TapeLoop:
         epoch: int,
         batches: tf.data.Dataset,
         steps: int,
-        execute: Callable[..., dict[str, tf.Tensor]],
+        execute: Execution,
         observers: Observers,
     ) -> None:
         model.reset_metrics()
@@ -92,14 +97,11 @@ class TapeLoop:
                 break
         observers.on_epoch_end(epoch, model.get_metrics_result())
 
-    def _execution(self, model: keras.Model) -> Callable[..., dict[str, tf.Tensor]]:
-        """A compiled function (iterator, count) that trains on the next `count` batches."""
-        strategy = model.distribute_strategy
-        step = _resolve(self.train_step)
-
+    def _execution(self, model: Callable[[], keras.Model], step: TrainStep) -> Execution:
         @tf.function(reduce_retracing=True, jit_compile=self.jit_compile)
         def one_step(batch: Batch) -> dict[str, tf.Tensor]:
-            return reduce_logs(strategy, strategy.run(step, args=(model, batch)))
+            strategy = model().distribute_strategy
+            return reduce_logs(strategy, strategy.run(step, args=(model(), batch)))
 
         @tf.function(reduce_retracing=True)
         def execute(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -113,8 +115,11 @@ class TapeLoop:
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs
 
-        chosen: Callable[..., dict[str, tf.Tensor]] = execute if self.steps_per_execution > 1 else execute_one
+        chosen: Execution = execute if self.steps_per_execution > 1 else execute_one
         return chosen
+
+
+_executions: OncePerCompilation[Execution] = OncePerCompilation()
 
 
 def _resolve(step: str | TrainStep) -> TrainStep:

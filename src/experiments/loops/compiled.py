@@ -1,0 +1,35 @@
+"""What is made for a model once, and anew when the model is compiled anew."""
+
+import operator
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+import keras
+
+Made = TypeVar("Made")
+
+
+class _Entry(NamedTuple, Generic[Made]):
+    key: Hashable
+    metrics: list[keras.Metric]
+    made: Made
+
+
+class OncePerCompilation(Generic[Made]):
+    """The last thing made for each model alone: as what Keras keeps of a compiled model. It must not hold the model."""
+
+    def __init__(self) -> None:
+        self._entries: weakref.WeakKeyDictionary[keras.Model, _Entry[Made]] = weakref.WeakKeyDictionary()
+
+    def get(self, model: keras.Model, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gave for this model and an equal `key`, unless the model was compiled since."""
+        entry = self._entries.get(model)
+        if entry is None or entry.key != key or not _are_same(entry.metrics, model.metrics):
+            entry = self._entries[model] = _Entry(key, list(model.metrics), make())
+        return entry.made
+
+
+def _are_same(before: list[keras.Metric], now: list[keras.Metric]) -> bool:
+    """Compiling makes the metrics anew, which a traced step counts in."""
+    return len(now) == len(before) and all(map(operator.is_, now, before))

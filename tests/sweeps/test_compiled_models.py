@@ -1,0 +1,149 @@
+"""Jobs of one process that share a compiled model: the same bits as a run of its own, and never one that differs."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from experiments import assembly
+from experiments.assembly import Assemble
+from experiments.build import build
+from experiments.errors import StoppedRun
+from experiments.loops import Position
+from experiments.stages import silent
+from experiments.sweeps import compiled_models
+from experiments.sweeps.compiled_models import shared
+from experiments.training_state import everything, values
+
+Compose = Callable[..., DictConfig]
+DIGITS = ("data=digits", "data.limit=70")
+CNN = (*DIGITS, "model=cnn", "model.filters=[4]")
+
+
+class Trained(NamedTuple):
+    model: keras.Model
+    values: list[np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_models, "_kept", {})
+
+
+Job = Callable[..., Trained]
+ModelOf = Callable[..., keras.Model]
+
+
+def config(composed: Compose, *words: str) -> DictConfig:
+    return composed("logging=none", "model.dropout=0.2", "epochs=2", *words)
+
+
+@pytest.fixture
+def job(composed: Compose) -> Job:
+    def job(*words: str, assemble: Assemble = assembly.assemble) -> Trained:
+        cfg = config(composed, *words)
+        built = assemble(cfg, None, silent)
+        build(cfg.loop)(*built.part, epochs=cfg.epochs, start=Position(), callbacks=[])
+        return Trained(built.part.model, values(everything(built.part.model, built.model)))
+
+    return job
+
+
+@pytest.fixture
+def in_sweep(job: Job) -> Job:
+    def in_sweep(*words: str) -> Trained:
+        with shared() as assemble:
+            return job(*words, assemble=assemble)
+
+    return in_sweep
+
+
+@pytest.fixture
+def model_of(composed: Compose) -> ModelOf:
+    """What a job of a sweep would train, and how it ends."""
+
+    def model_of(*words: str, ends: Exception | None = None) -> keras.Model:
+        with suppress(RuntimeError, StoppedRun), shared() as assemble:
+            model = assemble(config(composed, *words), None, silent).model
+            if ends is not None:
+                raise ends
+        return model
+
+    return model_of
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*CNN, "loop=fit"],
+        [*CNN, "loop=tape", "optimizer.use_ema=true", "optimizer.gradient_accumulation_steps=2", "augment=flip"],
+        [*DIGITS, "model=mlp", "loop=tape", "runtime.precision=mixed_float16", "loop.steps_per_execution=2"],
+        [*DIGITS, "model=mlp", "callbacks=reduce_on_plateau"],
+    ],
+)
+def test_a_shared_model_changes_no_bit(job: Job, in_sweep: Job, words: list[str]) -> None:
+    changed = [*words, "seed=5", "optimizer.learning_rate=0.02", "epochs=3"]
+    first = in_sweep(*words)
+    again = in_sweep(*changed)
+    assert again.model is first.model
+    for mine, theirs in zip(again.values, job(*changed).values, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_a_shared_head_changes_no_bit(job: Job, in_sweep: Job, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 32, 32, 3)).astype("uint8"), np.arange(20) % 3
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_validation=images[:9], y_validation=labels[:9])
+    data = ["data=npz", f"data.path={tmp_path / 'x.npz'}"]
+    words = [*data, "model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "model.cache_features=true"]
+    first = in_sweep(*words)
+    again = in_sweep(*words, "seed=5")
+    assert again.model is first.model
+    for mine, theirs in zip(again.values, job(*words, "seed=5").values, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["model.dropout=0.2"], ["model.dropout=0.3"]),
+        (["optimizer=adam"], ["optimizer=sgd"]),
+        (["schedule=cosine"], ["schedule=cosine", "optimizer.learning_rate=0.5"]),
+        (["schedule=cosine"], ["schedule=cosine", "epochs=3"]),
+        (["data.batch_size=32"], ["data.batch_size=16"]),
+        (["metrics=accuracy"], ["metrics=[accuracy,top_k]"]),
+        (["loop=fit"], ["loop=tape"]),
+    ],
+)
+def test_steps_that_differ_are_not_shared(model_of: ModelOf, one: list[str], other: list[str]) -> None:
+    first = model_of(*CNN, *one)
+    assert model_of(*CNN, *other) is not first
+    assert model_of(*CNN, *one, "seed=7") is first
+
+
+def test_parts_of_ones_own_are_not_shared(model_of: ModelOf) -> None:
+    own = [*CNN, "model._target_=tests.small_training.own_cnn"]
+    assert model_of(*own) is not model_of(*own)
+
+
+@pytest.mark.parametrize(("ends", "shares"), [(RuntimeError("halfway"), False), (StoppedRun("pruned"), True)])
+def test_a_model_whose_job_failed_is_not_shared(model_of: ModelOf, ends: Exception, shares: bool) -> None:
+    first = model_of(*CNN, ends=ends)
+    assert (model_of(*CNN) is first) == shares
+
+
+def test_few_are_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_models, "KEPT", 2)
+    first, second, third = (model_of(*CNN, f"model.dropout={rate}") for rate in (0.1, 0.2, 0.3))
+    again = [model_of(*CNN, f"model.dropout={rate}") for rate in (0.3, 0.2, 0.1)]
+    assert again[:2] == [third, second]
+    assert again[2] is not first
+    monkeypatch.setattr(compiled_models, "LARGEST", 1000)
+    model_of(*CNN)
+    assert len(compiled_models._kept) == 1
