@@ -69,8 +69,10 @@ def _key(cfg: DictConfig, built: Built) -> Hashable:
 
 
 def _given(kept: Built, fresh: Built) -> Built:
-    """The kept model, as the fresh one is."""
-    assign(_variables(kept), values(_variables(fresh)))
+    """The kept model, as the fresh one is; a frozen network may be a part of both."""
+    pairs = zip(_variables(kept), _variables(fresh), strict=True)
+    mine, theirs = zip(*((mine, theirs) for mine, theirs in pairs if mine is not theirs), strict=True)
+    assign(mine, values(theirs))
     return Built(fresh.splits, kept.model, TrainedPart(kept.part.model, fresh.part.splits))
 
 
