@@ -42,9 +42,9 @@ def frozen_features(weights: str) -> keras.Model:
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(features))
 
 
-def mobilenetv2(weights: str, num_classes: int) -> keras.Model:
+def mobilenetv2(weights: str, num_classes: int, dropout: float = 0.2) -> keras.Model:
     features = frozen_features(weights)
-    return keras.Model(features.input, keras.layers.Dense(num_classes)(keras.layers.Dropout(0.2)(features.output)))
+    return keras.Model(features.input, keras.layers.Dense(num_classes)(keras.layers.Dropout(dropout)(features.output)))
 
 
 if __name__ == "__main__":

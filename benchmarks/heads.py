@@ -6,6 +6,7 @@
 Ours is one command with `-m`, its basic launcher and what each run leaves behind, but for the logged model; the script
 by hand predicts the features once and trains the heads with autologging. Every side is a process of its own on photos
 that no cache knows. Runs without kept features are alike, so that two of them are timed and twelve reckoned from that.
+Bare scripts (`bare_keras.py`) are alike too: one is timed. KerasTuner and Ray Tune run once where they are installed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -38,8 +40,17 @@ class Heads(NamedTuple):
         return self._swept(LEARNING_RATES[:runs], DROPOUTS[:1], "model.cache_features=false")
 
     def by_hand(self) -> Cost:
-        words = [str(self.data), "--weights", imagenet_weights(), "--epochs", str(self.epochs)]
-        return self._run([str(HERE / "heads_by_hand.py"), *words])
+        return self._peer("heads_by_hand.py")
+
+    def bare(self) -> Cost:
+        return self._peer("bare_keras.py")
+
+    def by_tuner(self, module: str) -> Cost:
+        return self._peer("heads_by_tuners.py", module)
+
+    def _peer(self, script: str, *words: str) -> Cost:
+        options = ["--weights", imagenet_weights(), "--epochs", str(self.epochs)]
+        return self._run([str(HERE / script), *words, str(self.data), *options])
 
     def _swept(self, learning_rates: Sequence[float], dropouts: Sequence[float], *words: str) -> Cost:
         swept = (("optimizer.learning_rate", learning_rates), ("model.dropout", dropouts))
@@ -72,7 +83,13 @@ def measured(heads: Heads, rounds: int) -> dict[str, Cost]:
     one, two = heads.without(1), heads.without(2)
     print(f"  without kept features, one run {one}, two {two}", flush=True)
     reckoned = (first + (HEADS - 1) * (both - first) for first, both in zip(one, two, strict=True))
-    return {**costs, "without": Cost(*reckoned)}
+    bare = Cost(*(HEADS * each for each in heads.bare()))
+    return {**costs, "without": Cost(*reckoned), "bare scripts": bare, **tuned(heads)}
+
+
+def tuned(heads: Heads) -> dict[str, Cost]:
+    names = {"keras_tuner": "KerasTuner", "ray": "Ray Tune"}
+    return {name: heads.by_tuner(module) for module, name in names.items() if find_spec(module)}
 
 
 def main() -> None:
@@ -87,12 +104,13 @@ def main() -> None:
         data = linked(folder, count, validation=count // 10) if count else cats_dogs(folder)
         costs = measured(Heads(folder, data, empty_store(folder), arguments.epochs), arguments.rounds)
     for side, (wall, processor) in costs.items():
-        note = " (reckoned from two runs)" if side == "without" else ""
+        note = {"without": " (reckoned from two runs)", "bare scripts": " (reckoned from one)"}.get(side, "")
         print(f"  {HEADS} heads, {side}: {wall:.1f} s, {processor:.1f} s of processor{note}")
     for number, kind in enumerate(("time", "processor time")):
-        ours, by_hand, without = (costs[side][number] for side in ("ours", "by hand", "without"))
+        ours, by_hand, without, bare = (costs[side][number] for side in ("ours", "by hand", "without", "bare scripts"))
         show_ratio(f"heads, ours / by hand, {kind}", ours / by_hand, 1.10)
         show_ratio(f"heads, ours / without kept features, {kind}", ours / without, 0.10)
+        show_ratio(f"heads, ours / bare scripts, {kind}", ours / bare, 0.10)
 
 
 if __name__ == "__main__":
