@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
-from experiments.data.images import Decoder, digest, rounded
+from experiments.data.images import Decoder, digest
 from experiments.data.integrity import Header
 from experiments.data.scan import FileState, Record
 from experiments.errors import DataError
@@ -31,13 +31,6 @@ def test_decoding_is_tensorflows_rounded_to_uint8(photos: Path, options: dict[st
     expected = tf.image.resize(tf.io.decode_image(content, channels=3), (16, 12))
     np.testing.assert_array_equal(inputs[0], np.round(expected.numpy()))
     np.testing.assert_array_equal(labels, [0, 0, 0, 0])
-
-
-def test_rounding_is_that_of_tensorflow() -> None:
-    every_eighth = np.arange(0, 255 * 8 + 1, dtype=np.float32) / 8
-    values = np.concatenate([every_eighth, np.nextafter(every_eighth, 255), np.nextafter(every_eighth, 0)])
-    for given in (rounded, tf.function(rounded)):
-        np.testing.assert_array_equal(given(tf.constant(values)), tf.cast(tf.round(values), tf.uint8))
 
 
 def test_the_spec_tells_what_is_there(photos: Path, options: dict[str, Any]) -> None:
