@@ -17,7 +17,7 @@ from statistics import median
 import keras
 import tensorflow as tf
 from measurement import Cost, cost, show_ratio
-from photos import BATCH_SIZE, as_float, built, composed, ours, photos, tutorial
+from photos import BATCH_SIZE, as_float, built, composed, ours, photos, scratch, tutorial
 
 from experiments.cache_folder import entries
 from experiments.data.base import Splits
@@ -123,8 +123,7 @@ def compare(text: str, ours: list[Cost], theirs: list[Cost], bound: float) -> No
 def main() -> None:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
-    # hard links need the photos' own file system, which a temporary folder of the system may not be
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name:
         folder = Path(name)
         root = photos(folder, COUNT)
         cold = interleaved(cold_sides(root, folder))

@@ -13,7 +13,7 @@ from statistics import median
 
 import tensorflow as tf
 from measurement import Cost, cost, show_ratio
-from photos import built, composed, photos
+from photos import built, composed, photos, scratch
 
 from experiments.cache_folder import entries
 from experiments.data.base import Splits
@@ -38,8 +38,7 @@ def stages(root: Path, folder: Path) -> list[Cost]:
 
 def main() -> None:
     tf.config.experimental.enable_op_determinism()
-    # hard links need the photos' own file system, which a temporary folder of the system may not be
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name:
         folder = Path(name)
         roots = {count: photos(folder, count) for count in COUNTS}
         found: dict[int, list[list[Cost]]] = {count: [] for count in COUNTS}

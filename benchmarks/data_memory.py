@@ -58,10 +58,9 @@ def child(side: str, root: Path, cache_dir: Path) -> None:
 
 def main() -> None:
     from measurement import show_ratio
-    from photos import photos
+    from photos import photos, scratch
 
-    # hard links need the photos' own file system, which a temporary folder of the system may not be
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name:
         folder = Path(name)
         for side, count in SIDES:
             root = photos(folder, count)

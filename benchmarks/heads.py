@@ -3,9 +3,9 @@
     python benchmarks/heads.py --epochs 5
     python benchmarks/heads.py --photos 20000 --rounds 1    # as many as the public data set has, by links
 
-Ours is one command with `-m`, its basic launcher and what each run leaves behind, but for the logged model; the script
-by hand predicts the features once and trains the heads with autologging. Every side is a process of its own on photos
-that no cache knows. Runs without kept features are alike, so that two of them are timed and twelve reckoned from that.
+Ours is one command with `-m` and its basic launcher; the script by hand predicts the features once and trains the heads
+with autologging. No side logs models or draws figures; what figures cost is shown beside. Every side is a process of
+its own on photos that no cache knows. Runs without kept features are alike: two are timed, twelve reckoned from them.
 Bare scripts (`bare_keras.py`) are alike too: one is timed. KerasTuner and Ray Tune run once where they are installed.
 """
 
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from measurement import HERE, Cost, cats_dogs, empty_store, imagenet_weights, photos, run, show_ratio
 from photos import photos as linked
+from photos import scratch
 
 LEARNING_RATES, DROPOUTS = (1e-4, 3e-4, 1e-3, 3e-3), (0.0, 0.2, 0.4)
 HEADS = len(LEARNING_RATES) * len(DROPOUTS)
@@ -33,8 +34,8 @@ class Heads(NamedTuple):
     store: Path
     epochs: int
 
-    def ours(self) -> Cost:
-        return self._swept(LEARNING_RATES, DROPOUTS)
+    def ours(self, *words: str) -> Cost:
+        return self._swept(LEARNING_RATES, DROPOUTS, *words)
 
     def without(self, runs: int) -> Cost:
         return self._swept(LEARNING_RATES[:runs], DROPOUTS[:1], "model.cache_features=false")
@@ -55,8 +56,8 @@ class Heads(NamedTuple):
     def _swept(self, learning_rates: Sequence[float], dropouts: Sequence[float], *words: str) -> Cost:
         swept = (("optimizer.learning_rate", learning_rates), ("model.dropout", dropouts))
         every = [f"{key}={','.join(map(str, values))}" for key, values in swept]
-        fixed = [*photos(self.folder), f"data.path={self.data}", "data.allow_leakage=true", *words]
-        fixed += [f"epochs={self.epochs}", "logging=mlflow", "logging.log_model=false"]
+        fixed = [*photos(self.folder), f"data.path={self.data}", "data.allow_leakage=true", f"epochs={self.epochs}"]
+        fixed += ["logging=mlflow", "logging.log_model=false", "logging.log_figures=false", *words]
         return self._run(["-m", "experiments.train", "-m", *every, *fixed])
 
     def _run(self, arguments: Sequence[str]) -> Cost:
@@ -84,7 +85,9 @@ def measured(heads: Heads, rounds: int) -> dict[str, Cost]:
     print(f"  without kept features, one run {one}, two {two}", flush=True)
     reckoned = (first + (HEADS - 1) * (both - first) for first, both in zip(one, two, strict=True))
     bare = Cost(*(HEADS * each for each in heads.bare()))
-    return {**costs, "without": Cost(*reckoned), "bare scripts": bare, **tuned(heads)}
+    figures = heads.ours("logging.log_figures=true")
+    sides = {"ours, with figures": figures, "without": Cost(*reckoned), "bare scripts": bare}
+    return {**costs, **sides, **tuned(heads)}
 
 
 def tuned(heads: Heads) -> dict[str, Cost]:
@@ -98,8 +101,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--photos", type=int, metavar="N", help="links to train on instead of the photos themselves")
     arguments = parser.parse_args()
-    # hard links need the photos' own file system, which a temporary folder of the system may not be
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name:
         folder, count = Path(name), arguments.photos
         data = linked(folder, count, validation=count // 10) if count else cats_dogs(folder)
         costs = measured(Heads(folder, data, empty_store(folder), arguments.epochs), arguments.rounds)

@@ -35,6 +35,13 @@ def photos(folder: Path, count: int, originals: Path | None = None, *, validatio
     return partial.rename(root)
 
 
+def scratch() -> Path:
+    """Where a temporary folder may be made: hard links need the photos' own file system, and git is to see none."""
+    folder = Path("build").absolute()
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)

@@ -78,7 +78,7 @@ def in_sweep(folder: Path, seed: int) -> None:
     from turns import composed
 
     from experiments.run import run as run_once
-    from experiments.sweeps.compiled_models import shared
+    from experiments.sweeps.compiled_models import sharing_models
     from experiments.sweeps.forgetting import keep_imports
     from experiments.sweeps.task import forgotten_at_the_end
 
@@ -91,7 +91,7 @@ def in_sweep(folder: Path, seed: int) -> None:
         f"logging.tracking_uri=sqlite:///{folder}/mlflow.db",
         "logging.run_name=job",
     )
-    with forgotten_at_the_end(), shared() as assemble:
+    with forgotten_at_the_end(), sharing_models() as assemble:
         run_once(cfg, Path(tempfile.mkdtemp(dir=folder)), assemble=assemble)
 
 
@@ -101,11 +101,11 @@ def trained(seed: int) -> None:
     from experiments.build import build
     from experiments.loops import Position
     from experiments.stages import silent
-    from experiments.sweeps.compiled_models import shared
+    from experiments.sweeps.compiled_models import sharing_models
     from experiments.sweeps.task import forgotten_at_the_end
 
     cfg = composed(*TINY, f"seed={seed}", "logging=none")
-    with forgotten_at_the_end(), shared() as assemble:
+    with forgotten_at_the_end(), sharing_models() as assemble:
         built = assemble(cfg, None, silent)
         build(cfg.loop)(*built.part, epochs=1, start=Position(), callbacks=[])
 

@@ -25,12 +25,16 @@ class Built(NamedTuple):
 
 
 class Assemble(Protocol):
-    """threads: compute threads of one operation; None: as TensorFlow chooses."""
+    """What builds a run: `assemble`, or another that gives as much."""
 
     def __call__(self, cfg: DictConfig, threads: int | None, show: Show) -> Built: ...
 
 
 def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
+    """threads: compute threads of one operation; None: as TensorFlow chooses.
+
+    Raises ConfigError where parts do not fit each other.
+    """
     strategy = runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": threads})
     if cfg.logging.tracking_uri is not None:
         # model.weights=runs:/ID is looked up there.

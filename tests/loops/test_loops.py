@@ -1,5 +1,7 @@
 """Both loops drive the same callbacks, begin where they are told to, and take a step of one's own."""
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -15,6 +17,7 @@ from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import Predictions, build_variables, evaluation_of
 from experiments.loops.tape import Batch, train_step
 from experiments.models.mlp import mlp
+from experiments.sweeps.forgetting import forget_job
 
 Logs = Mapping[str, Any]
 Event = tuple[str, int | None, dict[str, float]]
@@ -258,3 +261,14 @@ def test_building_variables_names_the_metrics_and_leaves_them_empty(splits: Spli
     model = compiled(splits)
     assert build_variables(model, splits.validation) == ["loss", "accuracy"]
     assert all(not np.any(variable) for variable in model.metrics_variables)
+
+
+@BOTH
+def test_what_was_trained_can_be_forgotten(splits: Splits, loop: Loop) -> None:
+    model = compiled(splits)
+    loop(model, splits, epochs=1, start=Position(), callbacks=[])
+    left = weakref.ref(model)
+    del model
+    forget_job()
+    gc.collect()
+    assert left() is None

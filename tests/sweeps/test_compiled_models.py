@@ -1,23 +1,26 @@
 """Jobs of one process that share a compiled model: the same bits as a run of its own, and never one that differs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pytest
 from omegaconf import DictConfig
+from tests.small_training import DEFAULTS, assert_equal
 
 from experiments import assembly
-from experiments.assembly import Assemble
+from experiments.assembly import Assemble, Built
 from experiments.build import build
-from experiments.errors import StoppedRun
+from experiments.checkpoints import Checkpoints
+from experiments.errors import ModelError, StoppedRun
 from experiments.loops import Position
 from experiments.stages import silent
 from experiments.sweeps import compiled_models
-from experiments.sweeps.compiled_models import shared
+from experiments.sweeps.compiled_models import sharing_models
+from experiments.sweeps.task import forgotten_at_the_end
 from experiments.training_state import everything, values
 
 Compose = Callable[..., DictConfig]
@@ -45,20 +48,39 @@ def config(composed: Compose, *words: str) -> DictConfig:
 
 @pytest.fixture
 def job(composed: Compose) -> Job:
-    def job(*words: str, assemble: Assemble = assembly.assemble) -> Trained:
+    def job(
+        *words: str,
+        assemble: Assemble = assembly.assemble,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoints: Path | None = None,
+    ) -> Trained:
+        """checkpoints: the folder to go on from."""
         cfg = config(composed, *words)
         built = assemble(cfg, None, silent)
-        build(cfg.loop)(*built.part, epochs=cfg.epochs, start=Position(), callbacks=[])
-        return Trained(built.part.model, values(everything(built.part.model, built.model)))
+        part = built.part.model
+        start = Position() if checkpoints is None else keeper(checkpoints, built).restore()
+        build(cfg.loop)(*built.part, epochs=cfg.epochs, start=start, callbacks=callbacks)
+        return Trained(part, values(everything(part, built.model)))
 
     return job
 
 
+def keeper(folder: Path, built: Built) -> Checkpoints:
+    return Checkpoints(folder, model=built.part.model, whole=built.model, **DEFAULTS)
+
+
+class Stop(keras.callbacks.Callback):
+    """As a pruner, at the end of the first epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        raise StoppedRun("pruned")
+
+
 @pytest.fixture
 def in_sweep(job: Job) -> Job:
-    def in_sweep(*words: str) -> Trained:
-        with shared() as assemble:
-            return job(*words, assemble=assemble)
+    def in_sweep(*words: str, **options: Any) -> Trained:
+        with forgotten_at_the_end(), sharing_models() as assemble:
+            return job(*words, assemble=assemble, **options)
 
     return in_sweep
 
@@ -68,7 +90,7 @@ def model_of(composed: Compose) -> ModelOf:
     """What a job of a sweep would train, and how it ends."""
 
     def model_of(*words: str, ends: Exception | None = None) -> keras.Model:
-        with suppress(RuntimeError, StoppedRun), shared() as assemble:
+        with suppress(RuntimeError, StoppedRun), sharing_models() as assemble:
             model = assemble(config(composed, *words), None, silent).model
             if ends is not None:
                 raise ends
@@ -89,24 +111,58 @@ def model_of(composed: Compose) -> ModelOf:
 def test_a_shared_model_changes_no_bit(job: Job, in_sweep: Job, words: list[str]) -> None:
     changed = [*words, "seed=5", "optimizer.learning_rate=0.02", "epochs=3"]
     first = in_sweep(*words)
+    with pytest.raises(StoppedRun):
+        in_sweep(*words, "seed=2", callbacks=[Stop()])
     again = in_sweep(*changed)
     assert again.model is first.model
-    for mine, theirs in zip(again.values, job(*changed).values, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    assert_equal(again.values, job(*changed).values)
 
 
-@pytest.mark.slow
-def test_a_shared_head_changes_no_bit(job: Job, in_sweep: Job, tmp_path: Path) -> None:
+def test_a_run_goes_on_in_a_shared_model(job: Job, in_sweep: Job, composed: Compose, tmp_path: Path) -> None:
+    first = in_sweep(*CNN)
+    cfg = config(composed, *CNN, "seed=5")
+    begun = assembly.assemble(cfg, None, silent)
+    build(cfg.loop)(*begun.part, epochs=1, start=Position(), callbacks=[keeper(tmp_path, begun)])
+    again = in_sweep(*CNN, "seed=5", checkpoints=tmp_path)
+    assert again.model is first.model
+    assert_equal(again.values, job(*CNN, "seed=5").values)
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> list[str]:
+    """Words: a head on frozen layers that the seed draws."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (20, 32, 32, 3)).astype("uint8"), np.arange(20) % 3
     np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_validation=images[:9], y_validation=labels[:9])
-    data = ["data=npz", f"data.path={tmp_path / 'x.npz'}"]
-    words = [*data, "model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "model.cache_features=true"]
-    first = in_sweep(*words)
-    again = in_sweep(*words, "seed=5")
+    return [
+        "data=npz",
+        f"data.path={tmp_path / 'x.npz'}",
+        "model=mobilenetv2",
+        "model.weights=null",
+        "model.alpha=0.35",
+    ]
+
+
+@pytest.mark.slow
+def test_a_shared_head_changes_no_bit(job: Job, in_sweep: Job, frozen: list[str]) -> None:
+    first = in_sweep(*frozen)
+    again = in_sweep(*frozen, "seed=5")
     assert again.model is first.model
-    for mine, theirs in zip(again.values, job(*words, "seed=5").values, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    assert_equal(again.values, job(*frozen, "seed=5").values)
+
+
+@pytest.mark.slow
+def test_a_head_and_a_whole_model_are_not_confused(
+    model_of: ModelOf, frozen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether features may be kept is measured on weights, which a seed may have drawn."""
+
+    def refused(model: keras.Model, dtype: str) -> None:
+        raise ModelError("those of this one differ")
+
+    first = model_of(*frozen)
+    monkeypatch.setattr("experiments.trained_part.split_frozen", refused)
+    assert model_of(*frozen, "seed=5") is not first
 
 
 @pytest.mark.parametrize(
@@ -127,6 +183,12 @@ def test_steps_that_differ_are_not_shared(model_of: ModelOf, one: list[str], oth
     assert model_of(*CNN, *one, "seed=7") is first
 
 
+def test_what_draws_the_jobs_is_in_no_step(model_of: ModelOf) -> None:
+    sampled = [*CNN, "sweep.sampler={_target_: optuna.samplers.TPESampler}"]
+    first = model_of(*sampled)
+    assert model_of(*sampled, "optimizer.learning_rate=0.5") is first
+
+
 def test_parts_of_ones_own_are_not_shared(model_of: ModelOf) -> None:
     own = [*CNN, "model._target_=tests.small_training.own_cnn"]
     assert model_of(*own) is not model_of(*own)
@@ -144,6 +206,8 @@ def test_few_are_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> Non
     again = [model_of(*CNN, f"model.dropout={rate}") for rate in (0.3, 0.2, 0.1)]
     assert again[:2] == [third, second]
     assert again[2] is not first
+
+
+def test_what_is_large_is_not_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_models, "LARGEST", 1000)
-    model_of(*CNN)
-    assert len(compiled_models._kept) == 1
+    assert model_of(*CNN) is not model_of(*CNN)

@@ -17,7 +17,10 @@ class _Entry(NamedTuple, Generic[Made]):
 
 
 class OncePerCompilation(Generic[Made]):
-    """The last thing made for each model alone: as what Keras keeps of a compiled model. It must not hold the model."""
+    """The last thing made for each model alone, as Keras keeps its compiled step.
+
+    Neither the thing nor its key may hold the model, which would live for ever.
+    """
 
     def __init__(self) -> None:
         self._entries: weakref.WeakKeyDictionary[keras.Model, _Entry[Made]] = weakref.WeakKeyDictionary()

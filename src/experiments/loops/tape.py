@@ -38,6 +38,8 @@ def train_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
 
 @dataclass(frozen=True)
 class TapeLoop:
+    """Traces the step once for a model as it is compiled, as `fit` does: what it reads of Python stays as it was."""
+
     train_step: str | TrainStep
     steps_per_execution: int
     jit_compile: bool

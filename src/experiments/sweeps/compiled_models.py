@@ -7,10 +7,11 @@ the values over to the earlier one's: the bits are those of a run of its own.
 import math
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
+import keras
 import tensorflow as tf
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import assembly, fingerprint
 from experiments.assembly import Assemble, Built
@@ -20,27 +21,40 @@ from experiments.trained_part import TrainedPart
 from experiments.training_state import assign, everything, values
 
 KEPT = 8
-LARGEST = 256 * 2**20
-"""Bytes of the variables of all that are kept; one is kept, whatever its size."""
+LARGEST = 2**30
+"""Bytes of the variables of all that are kept."""
 SEED, LEARNING_RATE = "seed", "optimizer.learning_rate"
 OURS = ("experiments.", "keras.")
+OUTSIDE_OF_A_STEP = ("sweep", "logging")
 
-_kept: dict[Hashable, Built] = {}
+
+class _Models(NamedTuple):
+    """part: what trains, of `whole` or the same."""
+
+    part: keras.Model
+    whole: keras.Model
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return everything(self.part, self.whole)
+
+
+_kept: dict[Hashable, _Models] = {}
 """The one used last comes last."""
 
 
 @contextmanager
-def shared() -> Iterator[Assemble]:
+def sharing_models() -> Iterator[Assemble]:
     """What builds one job, whose model is kept when it ends well: a failure may leave one in the middle of a step."""
-    lent: dict[Hashable, Built] = {}
+    lent: dict[Hashable, _Models] = {}
 
     def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
         fresh = assembly.assemble(cfg, threads, show)
-        if not _is_shareable(cfg, fresh):
+        if not _is_shareable(cfg):
             return fresh
-        key = _key(cfg, fresh)
-        lent[key] = built = _given(_kept.pop(key), fresh) if key in _kept else fresh
-        return built
+        key, made = _key(cfg, fresh), _Models(fresh.part.model, fresh.model)
+        part, whole = lent[key] = _given(_kept.pop(key), made) if key in _kept else made
+        return Built(fresh.splits, whole, TrainedPart(part, fresh.part.splits))
 
     try:
         yield assemble
@@ -50,10 +64,10 @@ def shared() -> Iterator[Assemble]:
     _keep(lent)
 
 
-def _is_shareable(cfg: DictConfig, built: Built) -> bool:
+def _is_shareable(cfg: DictConfig) -> bool:
     """A part of a person's own may hold in a step what its variables do not; a strategy's variables are its own."""
-    one_device = built.model.distribute_strategy.num_replicas_in_sync == 1
-    return one_device and all(target.startswith(OURS) for target in fingerprint.targets(cfg))
+    inside = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in OUTSIDE_OF_A_STEP])
+    return cfg.runtime.strategy == "none" and all(target.startswith(OURS) for target in fingerprint.targets(inside))
 
 
 def _key(cfg: DictConfig, built: Built) -> Hashable:
@@ -64,28 +78,27 @@ def _key(cfg: DictConfig, built: Built) -> Hashable:
         del found[LEARNING_RATE]
     else:  # an object, whose numbers are in the step
         found["total_steps"] = str(cfg.epochs * built.splits.train.steps_per_epoch)
-    shapes = tuple((tuple(variable.shape), variable.dtype) for variable in _variables(built))
-    return tuple(sorted(found.items())), spec.input_shape, spec.input_dtype, spec.num_classes, shapes
+    models = _Models(built.part.model, built.model)
+    shapes = tuple((tuple(variable.shape), variable.dtype) for variable in models.variables)
+    inputs = spec.input_shape, spec.input_dtype, spec.num_classes
+    # Whether features of the frozen part are the same in any batch, and so are kept, may depend on the seed.
+    return tuple(sorted(found.items())), inputs, shapes, models.part is models.whole
 
 
-def _given(kept: Built, fresh: Built) -> Built:
-    """The kept model, as the fresh one is; a frozen network may be a part of both."""
-    pairs = zip(_variables(kept), _variables(fresh), strict=True)
-    mine, theirs = zip(*((mine, theirs) for mine, theirs in pairs if mine is not theirs), strict=True)
-    assign(mine, values(theirs))
-    return Built(fresh.splits, kept.model, TrainedPart(kept.part.model, fresh.part.splits))
+def _given(kept: _Models, fresh: _Models) -> _Models:
+    """The kept ones, as the fresh ones are; a frozen network may be a part of both."""
+    for mine, theirs in zip(kept.variables, fresh.variables, strict=True):
+        if mine is not theirs:
+            assign([mine], values([theirs]))
+    return kept
 
 
-def _variables(built: Built) -> list[Any]:
-    return everything(built.part.model, built.model)
-
-
-def _keep(lent: dict[Hashable, Built]) -> None:
+def _keep(lent: dict[Hashable, _Models]) -> None:
     _kept.update(lent)
-    while len(_kept) > 1 and (len(_kept) > KEPT or sum(map(_size, _kept.values())) > LARGEST):
+    while len(_kept) > KEPT or _num_bytes() > LARGEST:
         del _kept[next(iter(_kept))]
 
 
-def _size(built: Built) -> int:
-    """In bytes."""
-    return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in _variables(built))
+def _num_bytes() -> int:
+    distinct = {id(variable): variable for models in _kept.values() for variable in models.variables}
+    return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in distinct.values())

@@ -63,7 +63,7 @@ class Task:
     def _train(self, cfg: DictConfig, output_dir: Path) -> "Result":
         from experiments.run import run
         from experiments.sweeps import earlier
-        from experiments.sweeps.compiled_models import shared
+        from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
 
         tags = self._tags()
@@ -75,7 +75,7 @@ class Task:
             logger.info("taken from run %s, which is the same", reused.info.run_id)
             return earlier.result(reused, cfg, output_dir)
         cfg.resume = None if begun is None else begun.info.run_id
-        with shared() as assemble:
+        with sharing_models() as assemble:
             return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble)
 
     def _tags(self) -> Mapping[str, str]:
