@@ -57,8 +57,8 @@ def warm_sides(root: Path, folder: Path) -> dict[str, Side]:
 def grain_side(root: Path) -> dict[str, Side]:
     try:
         grain = import_module("grain")
-    except ImportError:
-        print("Grain is not installed here and left out.")
+    except ImportError as missing:
+        print(f"Grain is left out: {missing}")
         return {}
     import numpy as np
     from PIL import Image
