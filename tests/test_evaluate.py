@@ -55,6 +55,21 @@ def test_the_newest_run_on_its_own_validation_split(
     assert row["accuracy"] == 1.0
 
 
+def test_the_newest_run_is_one_that_trained(
+    evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
+) -> None:
+    """A sweep, whose run folds those of its jobs, and other programs leave finished runs too."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(finished_run.store)
+    other = client.create_run("1", tags={"sweep": "0123456789ab"})
+    client.set_terminated(other.info.run_id)
+    try:
+        assert evaluate()["run_id"] == finished_run.run_id
+    finally:
+        client.delete_run(other.info.run_id)
+
+
 def test_best_equals_what_the_run_logged(evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun) -> None:
     from mlflow import MlflowClient
 

@@ -39,7 +39,11 @@ class Interruption:
         """Ends the process, if a signal has come, as shells and schedulers expect of one that a signal ended."""
         if self.signal is not None:
             name = signal.Signals(self.signal).name
-            logger.warning("Stopped by %s, with all that was done saved: resume=last goes on from here.", name)
+            logger.warning(
+                "Stopped by %s, with all that was done saved: resume=last, or sweep.resume=last of a sweep, "
+                "goes on from here.",
+                name,
+            )
             raise SystemExit(128 + self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

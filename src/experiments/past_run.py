@@ -17,6 +17,7 @@ from experiments.checkpoint_names import BEST
 from experiments.checkpoints import find
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
+from experiments.fingerprint import PREFIX
 from experiments.masking import mask
 from experiments.run_store import existing_run, existing_store
 from experiments.snapshot import read_snapshot
@@ -61,8 +62,10 @@ def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str
 
 def _newest(client: MlflowClient, experiment_name: str) -> str:
     experiment = client.get_experiment_by_name(experiment_name)
+    # Those of sweeps themselves, and of other programs, have no fingerprint.
+    ours = f"attributes.status = 'FINISHED' and tags.`{PREFIX}config` != ''"
     runs = experiment and client.search_runs(
-        [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time DESC"], max_results=1
+        [experiment.experiment_id], ours, order_by=["start_time DESC"], max_results=1
     )
     if not runs:
         raise TrackingError(

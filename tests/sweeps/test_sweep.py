@@ -322,6 +322,11 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
             "seed=interval(...) has no grid: expected choices or a range. "
             "List values, or set sweep.sampler=random or tpe and sweep.n_trials.",
         ),
+        (
+            ["seed=1,2", "resume=last"],
+            "resume=last goes on with one run, and a sweep has many: expected sweep.resume beside -m. "
+            "Leave it out, and set sweep.resume=last to go on with a sweep.",
+        ),
         (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
     ],
 )

@@ -12,6 +12,7 @@ from uuid import uuid4
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -108,6 +109,7 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
         {o.key_or_group: o for o in OverridesParser.create(loader).parse_overrides(list(arguments))}.values()
     )
     check_values(OmegaConf.create({"sweep": settings}))
+    _refuse_resume(overrides)
     space = tuple(dimensions(overrides, settings.zip))
     _check_names(space, settings)
     shared = tuple(fixed(overrides))
@@ -129,6 +131,15 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     )
     _check(plan)
     return plan
+
+
+def _refuse_resume(overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        if override.key_or_group == "resume" and override.value() is not None:
+            raise ConfigError(
+                f"{override.input_line} goes on with one run, and a sweep has many: expected sweep.resume beside -m. "
+                "Leave it out, and set sweep.resume=last to go on with a sweep."
+            )
 
 
 def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
