@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from experiments import cache_folder
 from experiments.cache_folder import CHECKSUMS, DATA, META
 from experiments.data.rows import Array, FileRows
 
-FORMAT = 1
+FORMAT = 2
 
 Indices = NDArray[np.int64]
 
@@ -106,7 +107,9 @@ class Pack:
 
 
 def checksum(row: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(row).reshape(-1).view(np.uint8).data)
+    """CRC-32C, which processors compute: zlib's CRC-32 took five times as long, a twentieth of decoding a photo."""
+    found: int = google_crc32c.value(row.tobytes())
+    return found
 
 
 def _opened(folder: Path, contents: Contents) -> NDArray[np.uint32]:
