@@ -1,4 +1,4 @@
-"""The garbage collector rests while the heavy packages load, once in a process."""
+"""The garbage collector rests while a heavy package loads, once."""
 
 import subprocess
 import sys
@@ -7,13 +7,14 @@ SCRIPT = """
 import gc
 from experiments.loading import loading
 
-with loading():
+with loading("sqlite3"):
+    import sqlite3
     assert not gc.isenabled()
     kept = [[] for _ in range(1000)]
 assert gc.isenabled()
 frozen = gc.get_freeze_count()
 assert frozen > 1000
-with loading():
+with loading("sqlite3"):
     assert gc.isenabled()
     more = [[] for _ in range(1000)]
 assert gc.isenabled() and gc.get_freeze_count() == frozen

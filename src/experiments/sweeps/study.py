@@ -80,10 +80,16 @@ class Queue:
         with _alone(self._folder / LOCK):
             if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
                 return self._asked()
-            if self._plan.settings.sampler == "grid" or len(self.jobs()) >= self._wanted():
+            if self.is_empty():
                 return None
             trial = draw(self.study, self._plan, self.jobs().values())
             return None if trial is None else self._new(trial)
+
+    def is_empty(self) -> bool:
+        """Whether `take` would give no job."""
+        if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            return False
+        return self._plan.settings.sampler == "grid" or len(self.jobs()) >= self._wanted()
 
     def jobs(self) -> dict[int, FrozenTrial]:
         """Number -> its last attempt."""

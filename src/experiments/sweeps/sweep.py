@@ -3,18 +3,18 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
 from experiments.run_lock import locked
 from experiments.sweeps.at_work import refuse_workers
-from experiments.sweeps.earlier import of_these_values
-from experiments.sweeps.parent import Parent
+from experiments.sweeps.opening import Opening
 from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.preview import show_plan
 from experiments.sweeps.retrying import Retries
@@ -22,8 +22,10 @@ from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.stopping import passed_on
 from experiments.sweeps.study import Queue, check_sampler
 from experiments.sweeps.study_file import drop_torn_line, require_whole
-from experiments.sweeps.summary import summarize
 from experiments.sweeps.worker import Worker
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +43,15 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         return
     with locked(folder):
         refuse_workers(folder)
-        with Parent(plan, folder) as parent:
-            queue, retries = _filled(folder, plan)
+        queue, retries = _filled(folder, plan)
+        with Opening(plan, folder) as opening:
+            if _in_this_process(config):
+                opening.parent()  # two threads of one process load packages no sooner than one
             with passed_on(folder):
-                _work(Worker(folder, context, parent.run_id), retries, config)
+                _work(Worker(folder, context), retries, config)
+            parent = opening.parent()
+            from experiments.sweeps.summary import summarize
+
             failures = summarize(queue, plan, folder, parent)
     if failures:
         jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
@@ -65,8 +72,10 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
     return folder, plan
 
 
-def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, Run]:
+def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
     """Number -> a finished run, of the jobs that would be taken from one."""
+    from experiments.sweeps.earlier import of_these_values
+
     if plan.settings.sampler != "grid" or not plan.settings.reuse:
         return {}
     left = {
@@ -110,7 +119,7 @@ def _work(worker: Worker, retries: Retries, config: DictConfig) -> None:
 def _launch(worker: Worker, config: DictConfig, count: int) -> None:
     """Asks the launcher for processes; each takes jobs until none is left."""
     with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(worker.folder), "workers/${hydra.job.num}"
+        config.hydra.sweep.dir = str(worker.folder)
         # The launcher would tell of its workers as of jobs.
         config.hydra.hydra_logging.root.level = "WARNING"
         if "n_jobs" in config.hydra.launcher:
@@ -119,12 +128,19 @@ def _launch(worker: Worker, config: DictConfig, count: int) -> None:
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=worker.context, task_function=worker, config=config
     )
-    for returned in launcher.launch([[] for _ in range(count)], initial_job_idx=0):
+    # The launcher composes each worker's config anew.
+    own = f"hydra.sweep.dir={QuotedString(str(worker.folder), Quote.single).with_quotes()}"
+    words = [[own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
+    for returned in launcher.launch(words, initial_job_idx=0):
         _ = returned.return_value  # raises what ended the worker itself
 
 
+def _in_this_process(config: DictConfig) -> bool:
+    return str(config.hydra.launcher._target_).endswith("BasicLauncher")
+
+
 def _check_launcher(config: DictConfig) -> None:
-    if config.sweep.workers > 1 and config.hydra.launcher._target_.endswith("BasicLauncher"):
+    if config.sweep.workers > 1 and _in_this_process(config):
         raise ConfigError(
             f"sweep.workers={config.sweep.workers} needs a launcher of several processes: expected "
             "hydra/launcher=joblib, ray or submitit, received basic. Add hydra/launcher=joblib "

@@ -39,7 +39,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> list[float]:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            _load()  # apart from the job's time, as half an import would spoil the jobs that follow
+            load()  # apart from the job's time, as half an import would spoil the jobs that follow
             with at_most(self.timeout, output_dir), forgotten_at_the_end():
                 result = self._train(cfg, output_dir)
         except StoppedRun:
@@ -85,7 +85,7 @@ class Task:
         return {**parent, SWEEP: self.sweep, **place}
 
 
-def _load() -> None:
+def load() -> None:
     """TensorFlow and all that a job needs, in the first one of a process."""
     from experiments.loading import loading
     from experiments.quiet import quiet_start

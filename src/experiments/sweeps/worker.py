@@ -17,7 +17,8 @@ from experiments.errors import StoppedRun
 from experiments.explain import words
 from experiments.run_lock import is_locked
 from experiments.sweeps.at_work import any_at_work, at_work
-from experiments.sweeps.task import Task
+from experiments.sweeps.opening import wait_until_opened
+from experiments.sweeps.task import Task, load
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """What the launcher runs in each process. folder: of the sweep; parent: its run's id, where there is one."""
+    """What the launcher runs in each process. folder: of the sweep."""
 
     folder: Path
     context: HydraContext
-    parent: str | None
 
     def __call__(self, cfg: DictConfig) -> int:
         """Returns the number of jobs it ran."""
@@ -50,13 +50,16 @@ class Worker:
         plan = load_plan(self.folder)
         _take_gpu(HydraConfig.get().job.num)
         queue = Queue(self.folder, plan)
+        if not queue.is_empty():
+            load()  # while the sweep is opened
+        opened = wait_until_opened(self.folder)
         count = 0
-        while not _too_many_failures(queue, plan) and (job := queue.take()) is not None:
-            self._run(job, plan, queue)
+        while opened is not None and not _too_many_failures(queue, plan) and (job := queue.take()) is not None:
+            self._run(job, plan, queue, opened.parent)
             count += 1
         return count
 
-    def _run(self, job: "Job", plan: "Plan", queue: "Queue") -> None:
+    def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job, plan)
         label = f"#{job.number} {' '.join(plan.words(job.cell, job.repeat))}"
         _say(label)
@@ -66,7 +69,7 @@ class Worker:
             task_function=Task(
                 job,
                 plan.id,
-                self.parent,
+                parent,
                 timeout=plan.settings.job_timeout,
                 objectives=list(plan.objectives),
                 reuse=plan.settings.reuse,
