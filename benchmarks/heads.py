@@ -3,10 +3,11 @@
     python benchmarks/heads.py --epochs 5
     python benchmarks/heads.py --photos 20000 --rounds 1    # as many as the public data set has, by links
 
-Ours is one command with `-m` and its basic launcher; the script by hand predicts the features once and trains the heads
-with autologging. No side logs models or draws figures; what figures cost is shown beside. Every side is a process of
-its own on photos that no cache knows. Runs without kept features are alike: two are timed, twelve reckoned from them.
-Bare scripts (`bare_keras.py`) are alike too: one is timed. KerasTuner and Ray Tune run once where they are installed.
+Ours is one command with `-m`: with its basic launcher, in one process as the script by hand is, which predicts the
+features once and trains the heads with autologging; and with two workers. No side logs models or draws figures; what
+figures cost is shown beside. Every side is a process of its own on photos that no cache knows. Runs without kept
+features are alike: two are timed, twelve reckoned from them. Bare scripts (`bare_keras.py`) are alike too: one is
+timed. KerasTuner and Ray Tune run once where they are installed.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from photos import scratch
 
 LEARNING_RATES, DROPOUTS = (1e-4, 3e-4, 1e-3, 3e-3), (0.0, 0.2, 0.4)
 HEADS = len(LEARNING_RATES) * len(DROPOUTS)
+TWO, TWO_WORKERS = "ours, two workers", ("hydra/launcher=joblib", "sweep.workers=2")
 
 
 class Heads(NamedTuple):
@@ -75,19 +77,20 @@ def _processor_seconds() -> float:
 
 def measured(heads: Heads, rounds: int) -> dict[str, Cost]:
     """Medians; the sides take turns, so that a busy minute hits all of them."""
-    found: dict[str, list[Cost]] = {"ours": [], "by hand": []}
+    sides = {"ours": heads.ours, TWO: lambda: heads.ours(*TWO_WORKERS), "by hand": heads.by_hand}
+    found: dict[str, list[Cost]] = {name: [] for name in sides}
     for _ in range(rounds):
-        found["ours"].append(heads.ours())
-        found["by hand"].append(heads.by_hand())
-        print(f"  ours {found['ours'][-1]}, by hand {found['by hand'][-1]}", flush=True)
+        for name, side in sides.items():
+            found[name].append(side())
+        print("  " + ", ".join(f"{name} {costs[-1]}" for name, costs in found.items()), flush=True)
     costs = {name: Cost(*map(median, zip(*each, strict=True))) for name, each in found.items()}
     one, two = heads.without(1), heads.without(2)
     print(f"  without kept features, one run {one}, two {two}", flush=True)
     reckoned = (first + (HEADS - 1) * (both - first) for first, both in zip(one, two, strict=True))
     bare = Cost(*(HEADS * each for each in heads.bare()))
     figures = heads.ours("logging.log_figures=true")
-    sides = {"ours, with figures": figures, "without": Cost(*reckoned), "bare scripts": bare}
-    return {**costs, **sides, **tuned(heads)}
+    others = {"ours, with figures": figures, "without": Cost(*reckoned), "bare scripts": bare}
+    return {**costs, **others, **tuned(heads)}
 
 
 def tuned(heads: Heads) -> dict[str, Cost]:
@@ -109,10 +112,12 @@ def main() -> None:
         note = {"without": " (reckoned from two runs)", "bare scripts": " (reckoned from one)"}.get(side, "")
         print(f"  {HEADS} heads, {side}: {wall:.1f} s, {processor:.1f} s of processor{note}")
     for number, kind in enumerate(("time", "processor time")):
-        ours, by_hand, without, bare = (costs[side][number] for side in ("ours", "by hand", "without", "bare scripts"))
-        show_ratio(f"heads, ours / by hand, {kind}", ours / by_hand, 1.10)
-        show_ratio(f"heads, ours / without kept features, {kind}", ours / without, 0.10)
-        show_ratio(f"heads, ours / bare scripts, {kind}", ours / bare, 0.10)
+        by_hand, without, bare = (costs[side][number] for side in ("by hand", "without", "bare scripts"))
+        for side in ("ours", TWO):
+            ours = costs[side][number]
+            show_ratio(f"heads, {side} / by hand, {kind}", ours / by_hand, 1.10)
+            show_ratio(f"heads, {side} / without kept features, {kind}", ours / without, 0.10)
+            show_ratio(f"heads, {side} / bare scripts, {kind}", ours / bare, 0.10)
 
 
 if __name__ == "__main__":
