@@ -46,7 +46,7 @@ def test_what_is_no_number(tmp_path: Path, loss: float, max_loss: float | None) 
         watch.on_train_batch_end(3, {"loss": loss})
     assert str(error.value) == (
         f"the loss is {loss:g} at step 24 (epoch 3, batch 4): expected a finite number. "
-        "The last good checkpoint is none: it came too early. "
+        "No good checkpoint was written before. "
         f"{REMEDY}"
     )
 

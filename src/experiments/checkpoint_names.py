@@ -23,6 +23,11 @@ def newest_seal(directory: Path) -> Path | None:
     return found[-1][1].with_suffix("") if found else None
 
 
+def last_checkpoint(kind: str, prefix: str | Path | None) -> str:
+    """A sentence for errors. kind: what checkpoints count, such as "whole"; prefix: of the last one."""
+    return f"No {kind} checkpoint was written before." if prefix is None else f"The last {kind} checkpoint is {prefix}."
+
+
 def unsealed(directory: Path, name: str | None = None) -> list[Path]:
     """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), and TensorFlow's `_temp` folders.
 

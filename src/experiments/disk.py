@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from experiments.checkpoint_names import newest_seal
+from experiments.checkpoint_names import last_checkpoint, newest_seal
 from experiments.errors import TrainingError
 from experiments.tracking.base import Tracker
 
@@ -42,9 +42,9 @@ def _words(number: int, error: Exception, output_dir: Path, run_id: str | None) 
             f"'{where}' cannot be written: {os.strerror(number)}. Expected a folder this user can write. "
             "Set hydra.run.dir=FOLDER."
         )
-    last = newest_seal(output_dir / "checkpoints") or "none: it came too early"
+    last = last_checkpoint("whole", newest_seal(output_dir / "checkpoints"))
     resume = f"resume={run_id}" if run_id else "resume=last"
     return (
-        f"'{where}' cannot be written: {os.strerror(number)}. The last whole checkpoint is {last}. "
+        f"'{where}' cannot be written: {os.strerror(number)}. {last} "
         f"Free some space and go on with {resume}, or set hydra.run.dir=FOLDER on another disk."
     )

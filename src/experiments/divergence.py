@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from experiments.checkpoint_list import newest_finite
+from experiments.checkpoint_names import last_checkpoint
 from experiments.errors import TrainingError
 
 
@@ -30,6 +31,6 @@ class StopWhenDiverged(keras.callbacks.Callback):
         expected = f"at most monitor.max_loss={self._max_loss:g}" if math.isfinite(loss) else "a finite number"
         raise TrainingError(
             f"the loss is {loss:g} at step {step} (epoch {self._epoch + 1}, batch {batch + 1}): expected {expected}. "
-            f"The last good checkpoint is {newest_finite(self._checkpoints) or 'none: it came too early'}. "
-            "Lower optimizer.learning_rate, or set optimizer.global_clipnorm=1."
+            f"{last_checkpoint('good', newest_finite(self._checkpoints))} Lower optimizer.learning_rate, or set "
+            "optimizer.global_clipnorm=1."
         )

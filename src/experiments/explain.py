@@ -136,6 +136,8 @@ def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
     folder, words = _config_dir()
     groups = {option.partition("=")[0] for option in instead}
     chosen = [word for word in words if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    # Of several that a sweep tries, the first.
+    chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", word) for word in chosen]
     chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
     if folder:
         chosen.append(f"hydra.searchpath=[file://{folder}]")

@@ -46,6 +46,16 @@ def test_a_grid_has_as_many_cells_as_the_product_of_its_choices(sizes: list[int]
     assert len(found) == len(set(found)) == product
 
 
+@pytest.mark.parametrize("typed", ["a=1,2,1", "a=1e-3,0.001", "a=x,x", "a=1,1.0"])
+def test_no_value_is_there_twice(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"^a has the value \S+ twice: expected different ones"):
+        space(typed)
+
+
+def test_a_value_may_be_there_twice_in_a_zip() -> None:
+    assert jobs("a=1,1", "b=3,4", zipped=[["a", "b"]]) == ["a=1 b=3", "a=1 b=4"]
+
+
 def test_zipped_keys_go_together() -> None:
     assert jobs("a=1,2", "c=x,y", "b=3,4", zipped=[["a", "b"]]) == [
         "a=1 b=3 c=x",

@@ -138,8 +138,8 @@ def test_a_failed_job_spoils_no_other_and_is_tried_again(
     assert ended == (
         f"error: 1 job failed: see the logs below {folder(tmp_path)}, and try it again by sweep.resume=last."
     )
-    _, (failed, done) = runs(tmp_path)
-    assert (failed.info.status, done.info.status) == ("FAILED", "FINISHED")
+    parent, (failed, done) = runs(tmp_path)
+    assert (parent.info.status, failed.info.status, done.info.status) == ("FAILED", "FAILED", "FINISHED")
     assert [row["state"] for row in rows(tmp_path)] == ["FAIL", "COMPLETE"]
     assert "the loss is nan at step" in rows(tmp_path)[0]["error"]
     assert "the loss is nan at step" in (folder(tmp_path) / "0" / "train.log").read_text()
@@ -326,6 +326,16 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
             ["seed=1,2", "resume=last"],
             "resume=last goes on with one run, and a sweep has many: expected sweep.resume beside -m. "
             "Leave it out, and set sweep.resume=last to go on with a sweep.",
+        ),
+        (
+            ["seed=1,2", "data.image_size=[9,9]"],
+            "'data.image_size' is a key of data=cats_dogs, data=cats_dogs_synthetic, data=image_folder, which is not "
+            "chosen here. Choose it, or leave the key out.",
+        ),
+        (
+            ["seed=3,3"],
+            "seed has the value 3 twice: expected different ones, as equal jobs give the same. "
+            "Leave one out. For several seeds of each job set sweep.repeats.",
         ),
         (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
     ],

@@ -1,5 +1,6 @@
 """What a sweep varies, in Hydra's own words for it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -58,12 +59,23 @@ def _label(text: str) -> Label:
 def dimensions(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -> list[Dimension]:
     """Of the overrides that vary; keys of one zip are one dimension.
 
-    Raises ConfigError for a zip of keys that do not vary, or in different numbers.
+    Raises ConfigError for a zip of keys that do not vary, or in different numbers, and for a value that is there twice.
     """
     single = [_dimension(override) for override in overrides if override.is_sweep_override()]
     for keys in zipped:
         single = _zip(single, list(keys))
+    for dimension in single:
+        _refuse_twice(dimension)
     return single
+
+
+def _refuse_twice(dimension: Dimension) -> None:
+    twice = [label for label, count in Counter(dimension.labels).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"{dimension.name} has the value {twice[0]} twice: expected different ones, as equal jobs give the same. "
+            "Leave one out. For several seeds of each job set sweep.repeats."
+        )
 
 
 def fixed(overrides: Sequence[Override]) -> list[str]:

@@ -52,10 +52,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
             parent = opening.parent()
             from experiments.sweeps.summary import summarize
 
-            failures = summarize(queue, plan, folder, parent)
-    if failures:
-        jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
-        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and try {them} again by sweep.resume=last.")
+            _require_success(summarize(queue, plan, folder, parent), folder)
 
 
 def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> tuple[Path, Plan]:
@@ -133,6 +130,13 @@ def _launch(worker: Worker, config: DictConfig, count: int) -> None:
     words = [[own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
     for returned in launcher.launch(words, initial_job_idx=0):
         _ = returned.return_value  # raises what ended the worker itself
+
+
+def _require_success(failures: int, folder: Path) -> None:
+    """Raises ExperimentError where jobs failed, which ends the sweep's own run as FAILED."""
+    if failures:
+        jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
+        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and try {them} again by sweep.resume=last.")
 
 
 def _in_this_process(config: DictConfig) -> bool:
