@@ -1,9 +1,14 @@
-"""Sweeps of tiny jobs: what a job costs beside its training, and the whole beside one process of plain Keras a job."""
+"""Sweeps of tiny jobs: what a job costs beside its training, and the whole beside one process of plain Keras a job.
+
+The phases of the whole say where its time goes: on two cores the two workers and the sweep's own process load
+TensorFlow and MLflow for 18 s of processor time before the first job, which is as long as a tenth of the plain scripts.
+"""
 
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +28,10 @@ def main() -> None:
         show_overhead(folder)
         one, two = (swept(folder, LONGER, f"sweep.workers={workers}", LONG) for workers in (1, 2))
         print(f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND}) in {LONGER} jobs, {LONG}")
-        two = swept(folder, JOBS, "sweep.workers=2")
+        own = folder / "phases"
+        began = time.time()
+        two = swept(folder, JOBS, "sweep.workers=2", f"hydra.sweep.dir={own}")
+        show_phases(own, began, began + two)
         alone = [run([sys.executable, str(HERE / "bare_digits.py"), str(seed)], folder) for seed in range(TIMED_ALONE)]
         plain = JOBS * sum(alone) / TIMED_ALONE
         print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, from {TIMED_ALONE} of them")
@@ -39,20 +47,34 @@ def swept(folder: Path, jobs: int, *words: str) -> float:
         return run(command, Path(own))
 
 
-def show_idle(folder: Path) -> None:
-    """The share of two workers' time, from the first job's start to the last one's end, in which they had none."""
+def jobs_of(sweep: Path) -> tuple[list[float], list[float]]:
+    """When each began and ended, in seconds since 1970."""
     from optuna import load_study
 
     from experiments.sweeps.study_file import storage
 
+    trials = load_study(study_name=None, storage=storage(None, sweep)).trials
+    starts = [trial.datetime_start.timestamp() for trial in trials if trial.datetime_start]
+    return starts, [trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete]
+
+
+def show_phases(sweep: Path, began: float, ended: float) -> None:
+    """Where the time of a sweep with two workers goes; the first jobs trace the step that the others share."""
+    starts, ends = map(sorted, jobs_of(sweep))
+    marks = [began, starts[0], ends[1], ends[-1], ended]
+    names = ["until the first job", "first two jobs", f"the other {len(ends) - 2}", "the summary"]
+    seconds = (later - earlier for earlier, later in pairwise(marks))
+    print("  " + ", ".join(f"{name} {each:.1f} s" for name, each in zip(names, seconds, strict=True)))
+
+
+def show_idle(folder: Path) -> None:
+    """The share of two workers' time, from the first job's start to the last one's end, in which they had none."""
     own = folder / "unequal"
     words = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", *SIDE_BY_SIDE, f"hydra.sweep.dir={own}"]
     run([sys.executable, "-m", "experiments.train", "-m", *TINY, *words], folder)
-    trials = load_study(study_name=None, storage=storage(None, own)).trials
-    starts, ends = zip(*((trial.datetime_start, trial.datetime_complete) for trial in trials), strict=True)
-    busy = sum((end - start).total_seconds() for start, end in zip(starts, ends, strict=True))
-    idle = 1 - busy / (2 * (max(ends) - min(starts)).total_seconds())
-    print(f"sweeps: {idle:.1%} of two workers' time idle in {len(trials)} unequal jobs (bound {IDLE_BOUND:.0%})")
+    starts, ends = jobs_of(own)
+    idle = 1 - (sum(ends) - sum(starts)) / (2 * (max(ends) - min(starts)))
+    print(f"sweeps: {idle:.1%} of two workers' time idle in {len(starts)} unequal jobs (bound {IDLE_BOUND:.0%})")
 
 
 def show_overhead(folder: Path) -> None:
