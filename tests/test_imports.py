@@ -167,6 +167,12 @@ print("loaded:", *sorted(set(sys.modules) & set({heavy!r})))
 """
 
 
+def test_a_sweep_starts_its_workers_before_it_loads_what_takes_seconds() -> None:
+    script = "import sys, experiments.sweeps.sweep; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & {*HEAVY_PACKAGES, "scipy"} <= {"numpy"}
+
+
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--info", "defaults"]], ids=" ".join)
 def test_what_only_reads_the_config_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOADED.format(heavy=HEAVY_PACKAGES), *arguments]

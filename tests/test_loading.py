@@ -7,14 +7,14 @@ SCRIPT = """
 import gc
 from experiments.loading import loading
 
-with loading("sqlite3"):
-    import sqlite3
+with loading("mailbox"):
+    import mailbox
     assert not gc.isenabled()
     kept = [[] for _ in range(1000)]
 assert gc.isenabled()
 frozen = gc.get_freeze_count()
 assert frozen > 1000
-with loading("sqlite3"):
+with loading("mailbox"):
     assert gc.isenabled()
     more = [[] for _ in range(1000)]
 assert gc.isenabled() and gc.get_freeze_count() == frozen

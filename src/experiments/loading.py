@@ -5,6 +5,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 
 @contextmanager
@@ -26,4 +27,10 @@ def loading(package: str = "tensorflow") -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        atexit.register(gc.freeze)
+        _freeze_at_the_end()
+
+
+@cache
+def _freeze_at_the_end() -> None:
+    """Once."""
+    atexit.register(gc.freeze)

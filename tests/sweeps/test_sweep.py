@@ -334,8 +334,7 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
         ),
         (
             ["seed=3,3"],
-            "seed has the value 3 twice: expected different ones, as equal jobs give the same. "
-            "Leave one out. For several seeds of each job set sweep.repeats.",
+            "seed=3 would do the jobs of seed=3 again: expected different values. Leave one out.",
         ),
         (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
     ],

@@ -1,23 +1,23 @@
 """Opens a sweep's run while its workers load TensorFlow; they take no job before it is there."""
 
+import fcntl
 import json
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from threading import Thread
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from experiments.loading import loading
-from experiments.run_lock import is_locked
-from experiments.sweeps.plan import PLAN, Plan
-from experiments.sweeps.study_file import STUDY
 
 if TYPE_CHECKING:
     from experiments.sweeps.parent import Parent
+    from experiments.sweeps.plan import Plan
 
-OPENED, RUN_ID = "opened.json", "parent_run"
-POLL_SECONDS = 0.05
+OPENED = "opened.json"
+"""Locked by the sweep's process until it has written there; empty where it could not."""
+PATIENCE_SECONDS = 5.0
 
 
 class Opened(NamedTuple):
@@ -26,61 +26,50 @@ class Opened(NamedTuple):
     parent: str | None
 
 
-class Opening:
-    """Entering begins it on a thread of its own; leaving ends the run, with the error there is."""
+@contextmanager
+def opening(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
+    """Yields what waits for the run, and raises TrackingError where there is none: no job was taken then.
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self._plan, self._folder = plan, folder
-        self._run = ExitStack()
-        self._thread = ThreadPoolExecutor(1, "open the sweep")
-        self._parent: Future[Parent] | None = None
-
-    def __enter__(self) -> Self:
-        (self._folder / OPENED).unlink(missing_ok=True)  # of an earlier start
-        self._parent = self._thread.submit(self._open)
-        return self
-
-    def parent(self) -> "Parent":
-        """Waits for it. Raises TrackingError where there is none: no job was taken then."""
-        if self._parent is None:
-            raise RuntimeError("parent() is for the inside of a with block")
-        return self._parent.result()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._thread.shutdown()
-        self._run.__exit__(kind, error, traceback)
-        if not (self._folder / RUN_ID).exists() and self._parent is not None and self._parent.exception() is not None:
-            # Never begun: sweep.resume=last is for the one before.
-            for name in (PLAN, STUDY):
-                (self._folder / name).unlink(missing_ok=True)
-
-    def _open(self) -> "Parent":
+    Leaving ends the run, with the error there is; a store that hangs keeps nobody for long.
+    at_once: before anything else, where this process is a worker too: two threads load packages no sooner than one.
+    """
+    parent: Future[Parent] = Future()
+    told = (folder / OPENED).open("w")
+    fcntl.flock(told, fcntl.LOCK_EX)
+    with ExitStack() as run:
+        if at_once:
+            _open(plan, folder, run, parent, told)
+        else:
+            Thread(target=_open_and_load, args=(plan, folder, run, parent, told), daemon=True).start()
         try:
-            with loading("mlflow"):
-                from experiments.sweeps.parent import Parent
-            parent = self._run.enter_context(Parent(self._plan, self._folder))
-        except BaseException:
-            _tell(self._folder, None)
-            raise
-        _tell(self._folder, Opened(parent.run_id))
-        with loading("scipy"):  # while jobs run, so that nobody waits for it at the end
+            yield parent.result
+        finally:
+            wait([parent], PATIENCE_SECONDS)
+
+
+def _open(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
+    try:
+        with told, loading("mlflow"):
+            from experiments.sweeps.parent import Parent
+
+            opened = run.enter_context(Parent(plan, folder))
+            json.dump(Opened(opened.run_id)._asdict(), told)
+    except Exception as error:
+        parent.set_exception(error)
+    else:
+        parent.set_result(opened)
+
+
+def _open_and_load(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
+    _open(plan, folder, run, parent, told)
+    if parent.exception() is None:
+        with loading("matplotlib"):  # while jobs run, so that nobody waits for it at the end
             import experiments.sweeps.summary  # noqa: F401
-        return parent
-
-
-def _tell(folder: Path, opened: Opened | None) -> None:
-    temporary = folder / f"{OPENED}.tmp"
-    temporary.write_text(json.dumps(opened and opened._asdict()))
-    temporary.replace(folder / OPENED)
 
 
 def wait_until_opened(folder: Path) -> Opened | None:
-    """For workers; None where the sweep could not be opened, or its process is gone before."""
-    while not (folder / OPENED).exists():
-        if not is_locked(folder):
-            return None
-        time.sleep(POLL_SECONDS)
-    told = json.loads((folder / OPENED).read_text())
-    return None if told is None else Opened(**told)
+    """For workers; None where the sweep could not be opened, or its process is gone."""
+    with (folder / OPENED).open() as told:
+        fcntl.flock(told, fcntl.LOCK_SH)
+        content = told.read()
+    return Opened(**json.loads(content)) if content else None

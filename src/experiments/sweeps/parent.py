@@ -15,7 +15,6 @@ from experiments.params import flatten
 from experiments.repair.findings import treat
 from experiments.repair.runs import dead_runs
 from experiments.sweeps.earlier import of_this_sweep
-from experiments.sweeps.opening import RUN_ID
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.task import SWEEP
 from experiments.tracking.addresses import where_to_look
@@ -23,6 +22,7 @@ from experiments.tracking.heartbeat import Heartbeat
 from experiments.tracking.mlflow import page_of
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
+RUN_ID = "parent_run"
 logger = logging.getLogger(__name__)
 
 

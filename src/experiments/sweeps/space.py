@@ -1,6 +1,5 @@
 """What a sweep varies, in Hydra's own words for it."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -70,12 +69,14 @@ def dimensions(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -
 
 
 def _refuse_twice(dimension: Dimension) -> None:
-    twice = [label for label, count in Counter(dimension.labels).items() if count > 1]
-    if twice:
-        raise ConfigError(
-            f"{dimension.name} has the value {twice[0]} twice: expected different ones, as equal jobs give the same. "
-            "Leave one out. For several seeds of each job set sweep.repeats."
-        )
+    seen: dict[Label, Choice] = {}
+    for choice, label in zip(dimension.choices, dimension.labels, strict=True):
+        if label in seen:
+            raise ConfigError(
+                f"{' '.join(choice)} would do the jobs of {' '.join(seen[label])} again: expected different values. "
+                "Leave one out."
+            )
+        seen[label] = choice
 
 
 def fixed(overrides: Sequence[Override]) -> list[str]:

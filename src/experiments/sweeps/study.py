@@ -15,7 +15,7 @@ from experiments.sweeps.drawing import distributions, draw
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import pruner, sampler, try_out
 from experiments.sweeps.space import Cell
-from experiments.sweeps.study_file import storage
+from experiments.sweeps.study_file import STUDY, storage
 
 LOCK = "study.lock"
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
@@ -52,8 +52,9 @@ class Queue:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self._folder, self._plan = folder, plan
         self.distributions = distributions(plan)
+        self._storage = storage(plan.settings.storage, folder)
         self.study = optuna.create_study(
-            storage=storage(plan.settings.storage, folder),
+            storage=self._storage,
             study_name=plan.id,
             sampler=sampler(plan.settings.sampler),
             pruner=pruner(plan.settings.pruner),
@@ -78,18 +79,26 @@ class Queue:
     def take(self) -> Job | None:
         """The next job; None when nothing is left. One process at a time asks."""
         with _alone(self._folder / LOCK):
-            if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            if self.waiting():
                 return self._asked()
-            if self.is_empty():
+            if not self.left():
                 return None
             trial = draw(self.study, self._plan, self.jobs().values())
             return None if trial is None else self._new(trial)
 
-    def is_empty(self) -> bool:
-        """Whether `take` would give no job."""
-        if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            return False
-        return self._plan.settings.sampler == "grid" or len(self.jobs()) >= self._wanted()
+    def waiting(self) -> int:
+        return len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+
+    def left(self) -> int:
+        """How many jobs `take` gives at most: those that wait, and those that a sampler may still draw."""
+        if self._plan.settings.sampler == "grid":
+            return self.waiting()
+        return self.waiting() + max(0, self._wanted() - len(self.jobs()))
+
+    def discard(self) -> None:
+        """With all that was ever in it."""
+        optuna.delete_study(study_name=self._plan.id, storage=self._storage)
+        (self._folder / STUDY).unlink(missing_ok=True)
 
     def jobs(self) -> dict[int, FrozenTrial]:
         """Number -> its last attempt."""

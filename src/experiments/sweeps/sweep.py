@@ -1,7 +1,7 @@
 """One sweep, read once from top to bottom."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,21 @@ from optuna.trial import FrozenTrial
 from experiments.errors import ConfigError, ExperimentError
 from experiments.run_lock import locked
 from experiments.sweeps.at_work import refuse_workers
-from experiments.sweeps.opening import Opening
-from experiments.sweeps.plan import Plan, code_has_changed, make_plan
+from experiments.sweeps.opening import opening
+from experiments.sweeps.plan import PLAN, Plan, code_has_changed, make_plan
 from experiments.sweeps.preview import show_plan
 from experiments.sweeps.retrying import Retries
 from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.stopping import passed_on
 from experiments.sweeps.study import Queue, check_sampler
 from experiments.sweeps.study_file import drop_torn_line, require_whole
-from experiments.sweeps.worker import Worker
+from experiments.sweeps.worker import Worker, too_many_failures
+from experiments.tracking.addresses import require_answer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    from experiments.sweeps.parent import Parent
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +44,22 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         done = Queue(folder, plan).jobs() if config.sweep.resume else {}
         show_plan(plan, done, _equal(plan, done))
         return
+    if plan.logging.tracking_uri is not None:
+        require_answer(plan.logging.tracking_uri)
     with locked(folder):
         refuse_workers(folder)
         queue, retries = _filled(folder, plan)
-        with Opening(plan, folder) as opening:
-            if _in_this_process(config):
-                opening.parent()  # two threads of one process load packages no sooner than one
+        here = _in_this_process(config)
+        with opening(plan, folder, at_once=here) as parent:
+            if here:
+                _opened(parent, queue, folder, is_new=config.sweep.resume is None)
             with passed_on(folder):
-                _work(Worker(folder, context), retries, config)
-            parent = opening.parent()
+                _work(Worker(folder, context), queue, retries, config)
+            opened = _opened(parent, queue, folder, is_new=config.sweep.resume is None)
+            _require_all_taken(queue, plan, folder)
             from experiments.sweeps.summary import summarize
 
-            _require_success(summarize(queue, plan, folder, parent), folder)
+            _require_success(summarize(queue, plan, folder, opened), folder)
 
 
 def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> tuple[Path, Plan]:
@@ -95,10 +102,34 @@ def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
     return queue, retries
 
 
-def _work(worker: Worker, retries: Retries, config: DictConfig) -> None:
+def _opened(parent: Callable[[], "Parent"], queue: Queue, folder: Path, *, is_new: bool) -> "Parent":
+    """When workers have ended. Raises TrackingError where the store could not be opened, so that no job was taken.
+
+    A new sweep leaves nothing then that sweep.resume=last would take for one that was stopped.
+    """
+    try:
+        return parent()
+    except Exception:
+        if is_new:
+            queue.discard()
+            (folder / PLAN).unlink()
+        raise
+
+
+def _require_all_taken(queue: Queue, plan: Plan, folder: Path) -> None:
+    """Raises ExperimentError where jobs wait that workers should have taken."""
+    waiting = queue.waiting()
+    if waiting and not too_many_failures(queue, plan):
+        raise ExperimentError(
+            f"{waiting} of the jobs were taken by no worker: expected that workers see the locks of '{folder}', as a "
+            "file system that all machines share shows them. Set hydra.sweep.dir to such a place."
+        )
+
+
+def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) -> None:
     """Lets workers empty the queue. Where one was killed, its jobs run again at the end, alone: the others go on."""
-    count = config.sweep.workers
-    while True:
+    count = min(config.sweep.workers, queue.left())
+    while count:
         try:
             _launch(worker, config, count)
         except ExperimentError:

@@ -39,7 +39,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> list[float]:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            load()  # apart from the job's time, as half an import would spoil the jobs that follow
+            load()  # before the job's time, as half an import would spoil the jobs that follow
             with at_most(self.timeout, output_dir), forgotten_at_the_end():
                 result = self._train(cfg, output_dir)
         except StoppedRun:

@@ -50,11 +50,11 @@ class Worker:
         plan = load_plan(self.folder)
         _take_gpu(HydraConfig.get().job.num)
         queue = Queue(self.folder, plan)
-        if not queue.is_empty():
+        if queue.left():
             load()  # while the sweep is opened
         opened = wait_until_opened(self.folder)
         count = 0
-        while opened is not None and not _too_many_failures(queue, plan) and (job := queue.take()) is not None:
+        while opened is not None and not too_many_failures(queue, plan) and (job := queue.take()) is not None:
             self._run(job, plan, queue, opened.parent)
             count += 1
         return count
@@ -112,6 +112,6 @@ def _take_gpu(worker: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(worker % len(gpus))
 
 
-def _too_many_failures(queue: "Queue", plan: "Plan") -> bool:
+def too_many_failures(queue: "Queue", plan: "Plan") -> bool:
     bound: Any = plan.settings.max_failures
     return bound is not None and queue.failures() >= bound

@@ -6,9 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
@@ -16,9 +13,8 @@ from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
 from experiments.masking import mask
-from experiments.tracking.addresses import SQLITE, database_path
+from experiments.tracking.addresses import SQLITE, database_path, require_answer
 
-ANSWER_SECONDS = 5
 CREATION_SECONDS = 120
 NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
 CLIENT_ENVIRONMENT = {
@@ -40,8 +36,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     if tracking_uri.startswith(SQLITE):
         return _open_sqlite(database_path(tracking_uri))
-    if tracking_uri.startswith(("http://", "https://")):
-        _require_answer(tracking_uri)
+    require_answer(tracking_uri)
     return _client(tracking_uri)
 
 
@@ -100,23 +95,6 @@ def _client(tracking_uri: str, *, named: str | None = None) -> MlflowClient:
             "Set logging.tracking_uri, or run with logging=none."
         ) from error
     return client
-
-
-def _require_answer(uri: str) -> None:
-    """Any answer will do, also a refusal: one short request, where MLflow's own client would wait and repeat."""
-    parts = urlsplit(uri)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    try:
-        with urlopen(address, timeout=ANSWER_SECONDS):
-            pass
-    except HTTPError:
-        return
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingError(
-            f"tracking server {mask(uri)} is not reachable: {reason}. "
-            "Start it, set logging.tracking_uri, or run with logging=none."
-        ) from error
 
 
 def _open_sqlite(path: Path) -> MlflowClient:
