@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed_spoils_no_other_job(trainings: Trainings, tmp_p
         "other": ("COMPLETE", ""),
     }
     killed = next(row["job"] for row in rows(tmp_path) if row["state"] == "FAIL")
-    assert statuses(tmp_path) == {**FINISHED, killed: ["KILLED"]}
+    assert statuses(tmp_path) == {**FINISHED, "": ["FAILED"], killed: ["KILLED"]}
 
 
 def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
