@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Timer
 
@@ -11,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from tests.trainings import Trainings
 
-from experiments.sweeps.opening import OPENED, Opened, wait_until_opened
+from experiments.sweeps.opening import OPENED, Opened, close, is_open, wait_until_opened
 from experiments.sweeps.plan import PLAN
 from experiments.sweeps.study_file import STUDY
 
@@ -90,13 +91,40 @@ def test_a_server_that_is_away_is_told_before_anything_is_written(trainings: Tra
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_worker_takes_a_job_of_a_closed_sweep(tmp_path: Path) -> None:
+    (tmp_path / OPENED).write_text('{"parent": null}')
+    assert is_open(tmp_path)
+    close(tmp_path)
+    assert not is_open(tmp_path)
+    assert wait_until_opened(tmp_path) is None
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_a_signal_while_workers_load(tmp_path: Path) -> None:
+    with started(tmp_path) as sweep:
+        while not (tmp_path / "swept" / "parent_run").exists() and sweep.poll() is None:
+            time.sleep(0.05)
+        sweep.terminate()
+        _, errors = sweep.communicate()
+    assert sweep.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("swept/[01]"))
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert [run.info.status for run in found] == ["KILLED"]
+
+
 @pytest.mark.slow
 def test_in_processes_of_its_own(tmp_path: Path) -> None:
     """Where MLflow and TensorFlow load at the same time, into a store that is made meanwhile."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
-    assert ended.returncode == 0, ended.stderr
+    with started(tmp_path) as sweep:
+        _, errors = sweep.communicate()
+    assert sweep.returncode == 0, errors
     found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"], order_by=["start_time"])
     assert [run.info.status for run in found] == ["FINISHED"] * 3
     assert {run.data.tags.get("mlflow.parentRunId") for run in found[1:]} == {found[0].info.run_id}

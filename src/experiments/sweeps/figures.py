@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from optuna import Study, visualization
 
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
 logger = logging.getLogger(__name__)
 
 

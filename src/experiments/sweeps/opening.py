@@ -67,9 +67,22 @@ def _open_and_load(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[P
             import experiments.sweeps.summary  # noqa: F401
 
 
+def close(folder: Path) -> None:
+    """From now on workers take no job."""
+    (folder / OPENED).unlink(missing_ok=True)
+
+
+def is_open(folder: Path) -> bool:
+    """Also where the sweep's process was killed: its workers go on."""
+    return (folder / OPENED).exists()
+
+
 def wait_until_opened(folder: Path) -> Opened | None:
-    """For workers; None where the sweep could not be opened, or its process is gone."""
-    with (folder / OPENED).open() as told:
-        fcntl.flock(told, fcntl.LOCK_SH)
-        content = told.read()
+    """For workers; None where the sweep could not be opened, is closed, or its process is gone."""
+    try:
+        with (folder / OPENED).open() as told:
+            fcntl.flock(told, fcntl.LOCK_SH)
+            content = told.read()
+    except FileNotFoundError:
+        return None
     return Opened(**json.loads(content)) if content else None

@@ -12,6 +12,7 @@ import psutil
 
 from experiments.interruption import SIGNALS
 from experiments.sweeps.at_work import any_at_work
+from experiments.sweeps.opening import close
 
 PATIENCE_SECONDS = 15.0
 NOTICE_SECONDS = 1.0
@@ -22,12 +23,15 @@ NOTICE_SECONDS = 1.0
 def passed_on(folder: Path) -> Iterator[None]:
     """Within, a signal ends this process when its workers have ended their jobs, or after PATIENCE_SECONDS.
 
+    They take no other ones, nor any where they were loading their packages.
+
     folder: of the sweep. A second signal ends this process at once.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        close(folder)
         workers = psutil.Process().children(recursive=True)
         if workers:
             time.sleep(NOTICE_SECONDS)

@@ -17,7 +17,7 @@ from experiments.errors import StoppedRun
 from experiments.explain import words
 from experiments.run_lock import is_locked
 from experiments.sweeps.at_work import any_at_work, at_work
-from experiments.sweeps.opening import wait_until_opened
+from experiments.sweeps.opening import is_open, wait_until_opened
 from experiments.sweeps.task import Task, load
 
 if TYPE_CHECKING:
@@ -54,10 +54,13 @@ class Worker:
             load()  # while the sweep is opened
         opened = wait_until_opened(self.folder)
         count = 0
-        while opened is not None and not too_many_failures(queue, plan) and (job := queue.take()) is not None:
+        while opened is not None and self._goes_on(queue, plan) and (job := queue.take()) is not None:
             self._run(job, plan, queue, opened.parent)
             count += 1
         return count
+
+    def _goes_on(self, queue: "Queue", plan: "Plan") -> bool:
+        return is_open(self.folder) and not too_many_failures(queue, plan)
 
     def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job, plan)
