@@ -19,7 +19,7 @@ from rich.table import Table
 
 from experiments.data import Augmentation, ColorJitter, CropAndResize, Flip, Rot90, Rotate
 from experiments.data.augment import augmented
-from experiments.data.images import Decoder
+from experiments.data.images.image_source import Decoder
 
 Block = Callable[[], object]
 AUGMENTATIONS: dict[str, list[Augmentation]] = {

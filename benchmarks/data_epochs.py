@@ -23,8 +23,8 @@ import tensorflow as tf
 from measurement import Cost, cost, show_ratio
 from photos import BATCH_SIZE, as_float, built, composed, ours, photos, scratch, tutorial
 
-from experiments.cache_folder import entries
 from experiments.data.base import Splits
+from experiments.data.cache.listing import entries
 
 COUNT, SIZE, ROUNDS = 2000, 256, 5
 FIRST_BATCH = "ours, cold, until the first batch"

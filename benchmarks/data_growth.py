@@ -15,8 +15,8 @@ import tensorflow as tf
 from measurement import Cost, cost, show_ratio
 from photos import built, composed, photos, scratch
 
-from experiments.cache_folder import entries
 from experiments.data.base import Splits
+from experiments.data.cache.listing import entries
 
 COUNTS, SIZE, BOUND, ROUNDS = (1_000, 4_000, 16_000), 96, 1.15, 3
 STAGES = ("scan", "packing epoch", "warm epoch")

@@ -7,7 +7,7 @@ from pathlib import Path
 from measurement import DIGITS, photos, show_ratio
 from turns import Training, Turns, compare, composed, prepared, start, take_turns
 
-from experiments.build import build
+from experiments.config.build import build
 from experiments.loops import Position
 
 BOUND = 1.05

@@ -17,9 +17,9 @@ from statistics import median
 
 from measurement import cats_dogs, show_ratio
 
-from experiments.data import remembered
-from experiments.data.class_folders import class_folders
-from experiments.data.manifest import read_manifest
+from experiments.data.images import scan_cache as remembered
+from experiments.data.images.class_folders import class_folders
+from experiments.data.images.manifest import read_manifest
 
 Block = Callable[[], object]
 BOUND = 2.0

@@ -63,7 +63,7 @@ def cats_dogs(folder: Path) -> Path:
     """Photos as train|valid/{cats,dogs}: real ones where EXPERIMENTS_REAL_DATA names them, else drawn in `folder`."""
     if REAL_DATA is not None:
         return Path(REAL_DATA) / "cats_dogs"
-    from experiments.data.synthetic import Drawing, ensure_drawn
+    from experiments.data.datasets.synthetic import Drawing, ensure_drawn
 
     root = folder / "cats_dogs"
     ensure_drawn(root, Drawing(num_examples=1200, size=400, draw_seed=0))

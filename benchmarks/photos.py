@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from measurement import cats_dogs
 from omegaconf import DictConfig
 
-from experiments.build import build
 from experiments.config import register
+from experiments.config.build import build
+from experiments.config.registry import CONF
 from experiments.data.base import Splits
-from experiments.doors import CONF
 
 BATCH_SIZE = 32
 

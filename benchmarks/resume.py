@@ -20,8 +20,8 @@ from measurement import DIGITS, HERE, show_ratio
 from turns import composed, prepared
 from turns import start as begin
 
-from experiments.build import build
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints.callback import Checkpoints
+from experiments.config.build import build
 from experiments.loops import Position
 
 KILLS = 20

@@ -51,7 +51,7 @@ def jobs_of(sweep: Path) -> tuple[list[float], list[float]]:
     """When each began and ended, in seconds since 1970."""
     from optuna import load_study
 
-    from experiments.sweeps.study_file import storage
+    from experiments.sweeps.queue import storage
 
     trials = load_study(study_name=None, storage=storage(None, sweep)).trials
     starts = [trial.datetime_start.timestamp() for trial in trials if trial.datetime_start]
@@ -99,10 +99,9 @@ def seconds(job: Callable[..., None], *arguments: object) -> float:
 def in_sweep(folder: Path, seed: int) -> None:
     from turns import composed
 
-    from experiments.run import run as run_once
-    from experiments.sweeps.compiled_models import sharing_models
-    from experiments.sweeps.forgetting import keep_imports
-    from experiments.sweeps.task import forgotten_at_the_end
+    from experiments.runs.run import run as run_once
+    from experiments.sweeps.compiled_models import keep_imports, sharing_models
+    from experiments.sweeps.job import forgotten_at_the_end
 
     keep_imports()
     # As a worker does it but for the first job: see worker.py.
@@ -120,11 +119,11 @@ def in_sweep(folder: Path, seed: int) -> None:
 def trained(seed: int) -> None:
     from turns import composed
 
-    from experiments.build import build
+    from experiments.cli.status import silent
+    from experiments.config.build import build
     from experiments.loops import Position
-    from experiments.stages import silent
     from experiments.sweeps.compiled_models import sharing_models
-    from experiments.sweeps.task import forgotten_at_the_end
+    from experiments.sweeps.job import forgotten_at_the_end
 
     cfg = composed(*TINY, f"seed={seed}", "logging=none")
     with forgotten_at_the_end(), sharing_models() as assemble:

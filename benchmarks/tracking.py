@@ -22,9 +22,9 @@ from urllib.request import urlopen
 from measurement import DIGITS, HERE, photos, show_ratio
 from turns import Training, Turns, compare, composed, prepared, start, take_turns
 
-from experiments.build import build
+from experiments.config.build import build
 from experiments.loops import Position
-from experiments.run import observers
+from experiments.runs.callbacks import observers
 from experiments.tracking.journal import undelivered
 
 HOST = "127.0.0.1"

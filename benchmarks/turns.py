@@ -10,13 +10,13 @@ import keras
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments import runtime
-from experiments.assembly import compile_model
-from experiments.build import build, build_each
 from experiments.config import register
+from experiments.config.build import build, build_each
+from experiments.config.registry import CONF
 from experiments.data import Splits
-from experiments.doors import CONF
 from experiments.loops.evaluation import build_variables
+from experiments.runs import runtime
+from experiments.runs.assembly import compile_model
 
 LONGEST_TURN = 100
 

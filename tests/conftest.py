@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.trainings import Trainings
 
 from experiments.config import register
-from experiments.doors import CONF
+from experiments.config.registry import CONF
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # What test modules import lives as long as the process: looking through it again and again is a tenth of all time.
@@ -153,7 +153,7 @@ def finished_run(
     tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig], empty_store: Path
 ) -> FinishedRun:
     """A small run on painted images; its output folder is gone, as on the machine of a colleague."""
-    from experiments.run import run
+    from experiments.runs.run import run
 
     folder = tmp_path_factory.mktemp("finished")
     photos = folder / "photos"

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints.callback import Checkpoints
 from experiments.data import Splits, from_arrays
 from experiments.loops import Position, TapeLoop
 from experiments.loops.evaluation import build_variables

@@ -9,13 +9,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from experiments import resume
+from experiments.config.registry import CONF
 from experiments.data.base import DataSpec
-from experiments.doors import CONF
-from experiments.fingerprint import Fingerprint, fingerprint
-from experiments.run_lock import locked
-from experiments.snapshot import write_snapshot
+from experiments.records.fingerprint import Fingerprint, fingerprint
+from experiments.records.snapshot import write_snapshot
+from experiments.runs import resume
 from experiments.tracking.journal import Journal
+from experiments.tracking.liveness import locked
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
 Compose = Callable[..., DictConfig]

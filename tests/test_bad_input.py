@@ -15,7 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from experiments.doors import enter
+from experiments.cli.entry import enter
 from experiments.train import main
 
 Refused = Callable[..., str]

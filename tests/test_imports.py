@@ -130,10 +130,10 @@ def test_only_build_instantiates(path: Path) -> None:
         ("models", "import hydra", ["line 1: hydra"]),
         ("data", "def f():\n    from omegaconf import DictConfig", ["line 2: omegaconf.DictConfig"]),
         ("losses", "from experiments.config.fields import above", ["line 1: experiments.config.fields.above"]),
-        ("tracking", "from experiments import build", ["line 1: experiments.build"]),
+        ("tracking", "from experiments import build", ["line 1: experiments.config.build"]),
         ("loops", "from experiments.data.base import Splits\nimport keras", []),
         ("run", "from experiments.train import main", ["line 1: experiments.train.main"]),
-        ("build", "def f():\n    from experiments.run import run", ["line 2: experiments.run.run"]),
+        ("build", "def f():\n    from experiments.runs.run import run", ["line 2: experiments.runs.run.run"]),
     ],
 )
 def test_upward_imports_are_found(part: str, source: str, expected: list[str]) -> None:

@@ -11,7 +11,7 @@ from keras import layers
 
 from experiments.data.base import DataSpec
 from experiments.errors import ModelError
-from experiments.export import check_savable, save_model
+from experiments.runs.saved_model import check_savable, save_model
 
 SPEC = DataSpec((4, 4, 1), "uint8", 2, ("lying", "standing"), 3, "0", (2, 1), "made here")
 

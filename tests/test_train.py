@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.trainings import Trainings
 
 from experiments.config import check
-from experiments.run import Result, run
+from experiments.runs.results import Result
+from experiments.runs.run import run
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments.build import build
 from experiments.config import check, check_values, register
-from experiments.doors import CONF
-from experiments.run import run
+from experiments.config.build import build
+from experiments.config.registry import CONF
+from experiments.runs.run import run
 
 ROOT = Path(__file__).parents[1]
 MAP = (ROOT / "docs" / "tutorial-map.md").read_text(encoding="utf-8")

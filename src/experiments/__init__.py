@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from experiments.data import Splits, from_arrays
     from experiments.loops import FitLoop, Position, TapeLoop
-    from experiments.recording import log_image, log_scalar
+    from experiments.runs.recording import log_image, log_scalar
 
 _HOMES = {
     "FitLoop": "experiments.loops",
@@ -14,8 +14,8 @@ _HOMES = {
     "Splits": "experiments.data",
     "TapeLoop": "experiments.loops",
     "from_arrays": "experiments.data",
-    "log_image": "experiments.recording",
-    "log_scalar": "experiments.recording",
+    "log_image": "experiments.runs.recording",
+    "log_scalar": "experiments.runs.recording",
 }
 
 __all__ = ["FitLoop", "Position", "Splits", "TapeLoop", "from_arrays", "log_image", "log_scalar"]

@@ -9,13 +9,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cache_folder import Entry, entries, manifests, prune
+from experiments.cli.entry import enter, job
 from experiments.config import check_values, register
-from experiments.doors import CONF, enter, job
+from experiments.config.registry import CONF
+from experiments.data.cache.listing import Entry, entries, manifests, prune
 from experiments.errors import DataError
-from experiments.repair.findings import Finding
-from experiments.repair.folders import output_folders
+from experiments.repair.base import Finding
 from experiments.repair.journals import undelivered_journals
+from experiments.repair.leftovers import output_folders
 
 register()
 
@@ -35,7 +36,7 @@ def main(cfg: DictConfig) -> None:
 
 def _runs(cfg: DictConfig) -> None:
     """Dead runs and all that they left; with `sync` undelivered journals alone, which are sent without `fix` too."""
-    from experiments.repair.overview import findings, show
+    from experiments.repair.checks import findings, show
     from experiments.sweeps.rebuilding import damaged_queues
 
     folders = output_folders(cfg.folders)
@@ -61,7 +62,7 @@ def _cache(cfg: DictConfig) -> None:
     found = [*entries(cfg.cache_dir), *manifests(cfg.cache_dir)]
     fates = [_fate(entry, cfg) for entry in found]
     if found or cfg.format == "json":
-        from experiments.tables import write
+        from experiments.cli.tables import write
 
         write([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], cfg.format)
     if cfg.format == "table":

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from experiments.build import build
+from experiments.cli.entry import enter, job
+from experiments.cli.startup import loading, quiet_start
+from experiments.cli.status import stages
 from experiments.config import check_values, register
-from experiments.doors import CONF, enter, job
+from experiments.config.build import build
+from experiments.config.registry import CONF
 from experiments.errors import ConfigError
-from experiments.loading import loading
-from experiments.quiet import quiet_start
-from experiments.stages import stages
 
 if TYPE_CHECKING:
     from experiments.data import Split, Splits
-    from experiments.past_run import PastRun
+    from experiments.records.finished_run import PastRun
 
 DIGITS = 6
 """A float32 has hardly more."""
@@ -29,9 +29,10 @@ def main(cfg: DictConfig) -> None:
     with stages("terminal") as show:
         show("loading TensorFlow")
         with quiet_start(), loading():
+            from experiments.cli.tables import write
             from experiments.loops.evaluation import Evaluation
-            from experiments.past_run import past_run, restored_model
-            from experiments.tables import write
+            from experiments.records.finished_run import past_run
+            from experiments.runs.restored_run import restored_model
 
         show("reading the run")
         with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:

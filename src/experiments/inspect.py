@@ -5,10 +5,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from experiments.build import build
+from experiments.cli.entry import enter, job
+from experiments.cli.startup import quiet_start
 from experiments.config import check_values, register
-from experiments.doors import CONF, enter, job
-from experiments.quiet import quiet_start
+from experiments.config.build import build
+from experiments.config.registry import CONF
 
 register()
 # So that what training would refuse is reported instead, every file is read, and no pixels are kept.
@@ -23,9 +24,9 @@ def main(cfg: DictConfig) -> None:
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
-        from experiments.data.inspection import inspect_splits
-        from experiments.inspection_page import write_page
-        from experiments.inspection_report import print_report
+        from experiments.data.inspection.findings import inspect_splits
+        from experiments.data.inspection.page import write_page
+        from experiments.data.inspection.terminal import print_report
 
     changes = {key: value for key, value in _READ_ONLY.items() if key in cfg.data}
     inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes), decode=cfg.decode)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from experiments.build import build
+from experiments.cli.entry import enter, job
+from experiments.cli.startup import loading, quiet_start
+from experiments.cli.status import stages
 from experiments.config import check_values, register
-from experiments.doors import CONF, enter, job
+from experiments.config.build import build
+from experiments.config.registry import CONF
 from experiments.errors import ConfigError
-from experiments.loading import loading
-from experiments.quiet import quiet_start
-from experiments.stages import stages
 
 if TYPE_CHECKING:
-    from experiments.prediction import Classifier
+    from experiments.runs.predictor import Classifier
 
 register()
 
@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
     with stages("terminal") as show:
         show("loading TensorFlow")
         with quiet_start(), loading():
-            from experiments.prediction import image_files
-            from experiments.tables import write
+            from experiments.cli.tables import write
+            from experiments.runs.predictor import image_files
 
         files = image_files(Path(cfg.path))
         show("reading the model")
@@ -39,8 +39,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def _of_run(cfg: DictConfig) -> "Classifier":
-    from experiments.past_run import past_run, restored_model
-    from experiments.prediction import Classifier
+    from experiments.records.finished_run import past_run
+    from experiments.runs.predictor import Classifier
+    from experiments.runs.restored_run import restored_model
 
     with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
         model = restored_model(past, str(cfg.checkpoint))
@@ -50,7 +51,7 @@ def _of_run(cfg: DictConfig) -> "Classifier":
 
 def _stock(cfg: DictConfig) -> "Classifier":
     """A network of keras.applications as published, with its 1000 classes."""
-    from experiments.prediction import Classifier, imagenet_classes
+    from experiments.runs.predictor import Classifier, imagenet_classes
 
     if not cfg.model.get("include_top"):
         raise ConfigError(

@@ -6,11 +6,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from experiments.cli.entry import enter, job
+from experiments.cli.startup import loading, quiet_start
+from experiments.cli.status import stages
 from experiments.config import check, register
-from experiments.doors import CONF, enter, job
-from experiments.loading import loading
-from experiments.quiet import quiet_start
-from experiments.stages import stages
+from experiments.config.registry import CONF
 
 register()
 
@@ -22,8 +22,8 @@ def main(cfg: DictConfig) -> float:
     with stages(cfg.progress) as show:
         show("loading TensorFlow")
         with quiet_start(), loading():
-            from experiments.report import report
-            from experiments.run import run
+            from experiments.cli.report import report
+            from experiments.runs.run import run
 
         show(None)
         result = run(cfg, Path(HydraConfig.get().runtime.output_dir), show)

@@ -20,16 +20,16 @@ CHAIN = (3, 9)
 """Kills of one run, at least and at most; fewer where it ends before."""
 FIRST = frozenset(
     {
-        "experiments.description.write_snapshot",
+        "experiments.runs.run.write_snapshot",
         "mlflow.MlflowClient.create_run",
         "mlflow.MlflowClient.log_inputs",
     }
 )
 LAST = frozenset(
     {
-        "experiments.best_weights.restore_weights",
-        "experiments.figures.draw",
-        "experiments.export.save_model",
+        "experiments.checkpoints.best.restore_weights",
+        "experiments.runs.figures.draw",
+        "experiments.runs.saved_model.save_model",
         "mlflow.MlflowClient.log_artifacts",
         "mlflow.MlflowClient.set_terminated",
         "shutil.copyfile",

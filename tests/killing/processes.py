@@ -13,21 +13,21 @@ from typing import Any, NoReturn
 
 from tests.killing import faults
 
-from experiments.doors import enter
+from experiments.cli.entry import enter
 from experiments.train import main
 
 LOADED_ONCE = (
-    "experiments.inspection_page",
-    "experiments.inspection_report",
+    "experiments.data.inspection.page",
+    "experiments.data.inspection.terminal",
     "experiments.models.applications",
     "experiments.models.cnn",
-    "experiments.past_run",
-    "experiments.prediction",
-    "experiments.repair.overview",
-    "experiments.report",
-    "experiments.run",
+    "experiments.records.finished_run",
+    "experiments.runs.predictor",
+    "experiments.repair.checks",
+    "experiments.cli.report",
+    "experiments.runs.run",
     "experiments.sweeps.rebuilding",
-    "experiments.tracking.mlflow",
+    "experiments.tracking.mlflow_tracker",
     "matplotlib.backends.backend_agg",
     "mlflow.keras",
     "mlflow.store.tracking.sqlalchemy_store",

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.loading import loading
+from experiments.cli.startup import loading
 
 with loading():
     from tests.killing.evidence import STORE

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from experiments import runtime
-from experiments.assembly import compile_model
-from experiments.build import build, build_each
+from experiments.config.build import build, build_each
 from experiments.data import Splits
 from experiments.loops import History, Position
 from experiments.loops.evaluation import build_variables
+from experiments.runs import runtime
+from experiments.runs.assembly import compile_model
 
 Compose = Callable[..., DictConfig]
 CNN = "model=cnn model.filters=[8,16] model.dropout=0.3 model.l2=0.001"

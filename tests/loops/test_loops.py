@@ -17,7 +17,7 @@ from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import Predictions, build_variables, evaluation_of
 from experiments.loops.tape import Batch, train_step
 from experiments.models.mlp import mlp
-from experiments.sweeps.forgetting import forget_job
+from experiments.sweeps.compiled_models import forget_job
 
 Logs = Mapping[str, Any]
 Event = tuple[str, int | None, dict[str, float]]

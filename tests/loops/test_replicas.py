@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import DictConfig
 
-from experiments.run import run
+from experiments.runs.run import run
 
 TINY = (
     *("data.limit=64", "model=mlp", "epochs=1", "progress=none", "logging.log_model=false"),

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import runtime
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints.callback import Checkpoints
+from experiments.cli.signals import Interruption
 from experiments.data import Splits, from_arrays
-from experiments.interruption import Interruption
 from experiments.loops import FitLoop, History, Loop, Position, TapeLoop, update_loss
 from experiments.loops.evaluation import build_variables
 from experiments.models.cnn import cnn
+from experiments.runs import runtime
 
 EPOCHS = 3
 STEP = "experiments.loops.tape.train_step"

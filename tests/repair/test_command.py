@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from tests.trainings import Trainings
 
-from experiments.run_lock import locked
 from experiments.tracking.journal import undelivered
-from experiments.tracking.mlflow import sync_command
+from experiments.tracking.liveness import locked
+from experiments.tracking.mlflow_tracker import sync_command
 
 MakeRun = Callable[..., Run]
 LeaveJournal = Callable[..., Path]

@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
-from experiments.repair.findings import treat
+from experiments.repair.base import treat
 from experiments.repair.schema import newest_revision, old_schema
-from experiments.run_lock import locked
+from experiments.tracking.liveness import locked
 
 OLD = "3500859a5d39"
 """Add Model Aliases table: MLflow 2.3."""

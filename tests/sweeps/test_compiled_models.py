@@ -11,17 +11,17 @@ import pytest
 from omegaconf import DictConfig
 from tests.small_training import DEFAULTS, assert_equal
 
-from experiments import assembly
-from experiments.assembly import Assemble, Built
-from experiments.build import build
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints.callback import Checkpoints
+from experiments.checkpoints.training_state import everything, values
+from experiments.cli.status import silent
+from experiments.config.build import build
 from experiments.errors import ModelError, StoppedRun
 from experiments.loops import Position
-from experiments.stages import silent
+from experiments.runs import assembly
+from experiments.runs.assembly import Assemble, Built
 from experiments.sweeps import compiled_models
 from experiments.sweeps.compiled_models import sharing_models
-from experiments.sweeps.task import forgotten_at_the_end
-from experiments.training_state import everything, values
+from experiments.sweeps.job import forgotten_at_the_end
 
 Compose = Callable[..., DictConfig]
 DIGITS = ("data=digits", "data.limit=70")
@@ -161,7 +161,7 @@ def test_a_head_and_a_whole_model_are_not_confused(
         raise ModelError("those of this one differ")
 
     first = model_of(*frozen)
-    monkeypatch.setattr("experiments.trained_part.split_frozen", refused)
+    monkeypatch.setattr("experiments.runs.assembly.split_frozen", refused)
     assert model_of(*frozen, "seed=5") is not first
 
 

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from experiments.doors import enter
+from experiments.cli.entry import enter
 from experiments.train import main
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
 from experiments.tracking.journal import journal_file, undelivered
-from experiments.tracking.mlflow import MlflowTracker
+from experiments.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
 LARGE = os.urandom(300_000)
@@ -163,7 +163,7 @@ def test_a_store_that_is_away_until_after_the_end(
 KILLED = """
 import sys, time
 from pathlib import Path
-from experiments.tracking.mlflow import MlflowTracker
+from experiments.tracking.mlflow_tracker import MlflowTracker
 output_dir = Path(sys.argv[2])
 (output_dir / "figures").mkdir(parents=True)
 (output_dir / "figures" / "large").write_bytes(bytes(300_000))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.tracking.delivery import Shipper
 from experiments.tracking.journal import (
     Event,
     Journal,
@@ -20,7 +21,6 @@ from experiments.tracking.journal import (
     rejected_file,
     undelivered,
 )
-from experiments.tracking.shipper import Shipper
 
 
 class RecordingSink:

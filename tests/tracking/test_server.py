@@ -10,14 +10,14 @@ from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
 
 from experiments.tracking.journal import deliver, first_event, undelivered
-from experiments.tracking.mlflow import MlflowTracker
 from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = """
 from pathlib import Path
-from experiments.tracking.mlflow import MlflowTracker
+from experiments.tracking.mlflow_tracker import MlflowTracker
 settings = dict(experiment_name="x", run_name="r", tags={}, flush_timeout=60, delivery_interval=INTERVAL,
                 system_metrics=False, system_metrics_interval=1)
 """

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
-from experiments.config.core import Config, Doctor, Evaluate, Inspect, Predict
+from experiments.config.schemas.commands import Config, Doctor, Evaluate, Inspect, Predict
 
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
@@ -27,3 +28,9 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=option, node=schema)
     # Hydra copies its sources, this store among them, 180 times for one --help: 3 s. What is loaded is copied anyway.
     store.__deepcopy__ = lambda _: store  # type: ignore[attr-defined]
+
+
+PACKAGED = Path(__file__).parent / "conf"
+
+CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf")
+"""Inside the package when installed from a wheel, at the top of the checkout otherwise."""

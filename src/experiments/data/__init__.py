@@ -3,14 +3,14 @@
 from experiments.data.arrays import from_arrays
 from experiments.data.augment import Augmentation, ColorJitter, CropAndResize, Flip, Rot90, Rotate
 from experiments.data.base import DataSpec, Split, Splits
-from experiments.data.cats_dogs import cats_dogs
-from experiments.data.damage import named_errors
-from experiments.data.digits import digits
-from experiments.data.image_folder import image_folder
-from experiments.data.mnist import mnist
-from experiments.data.npz import npz
+from experiments.data.datasets.cats_dogs import cats_dogs
+from experiments.data.datasets.digits import digits
+from experiments.data.datasets.image_folder import image_folder
+from experiments.data.datasets.mnist import mnist
+from experiments.data.datasets.npz import npz
+from experiments.data.datasets.synthetic import cats_dogs_synthetic
 from experiments.data.pipeline import Batching, IndexedSplit, Source, indexed
-from experiments.data.synthetic import cats_dogs_synthetic
+from experiments.data.read_errors import named_errors
 
 __all__ = [
     "Augmentation",

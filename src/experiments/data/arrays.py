@@ -10,10 +10,9 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from experiments.data.augment import Augmentation
-from experiments.data.balance import ClassWeight
 from experiments.data.base import DataSpec, Splits
-from experiments.data.partition import held_out, spread
 from experiments.data.pipeline import Auto, Batching, Indices, indexed
+from experiments.data.sampling import ClassWeight, held_out, spread
 from experiments.errors import DataError
 
 Pair = tuple[ArrayLike, ArrayLike]

@@ -1,19 +1,20 @@
 """Batches addressed by epoch and step: order and augmentation are pure functions of seed, epoch and example."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.data.augment import Augmentation, augmented, check_augmentations
-from experiments.data.balance import ClassWeight, balanced_order, class_weights
 from experiments.data.base import DataSpec, Splits
+from experiments.data.sampling import ClassWeight, balanced_order, class_weights
 from experiments.errors import DataError
 
 Indices = NDArray[np.int64]
+
 Auto = int | Literal["auto"]
 
 
@@ -170,3 +171,20 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _calls(value: Auto) -> int:
     return int(tf.data.AUTOTUNE) if value == "auto" else value
+
+
+def through(step: Callable[..., None], arguments: list[tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
+    """`batch` itself, after `step(*arguments)` ran on their arrays; what it raises ends the epoch.
+
+    A stateful function would be kept without more ado, but costs the prefetching under determinism; of one that is
+    not, the graph's optimiser leaves out whatever the result does not need. So the result is cut at a place that only
+    the function knows, which is its begin: no copy.
+    """
+
+    def run(*arrays: Any) -> np.int32:
+        step(*arrays)
+        return np.int32(0)
+
+    begin = tf.numpy_function(run, arguments, tf.int32, stateful=False)
+    rest = [0] * (len(batch.shape) - 1)
+    return tf.ensure_shape(tf.slice(batch, [begin, *rest], [-1] * len(batch.shape)), batch.shape)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.data.base import Split
-from experiments.loops.compiled import OncePerCompilation
+from experiments.loops.step_cache import OncePerCompilation
 
 
 class Predictions(NamedTuple):

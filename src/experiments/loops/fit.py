@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.data.base import Splits
 from experiments.loops.base import History, Position
-from experiments.loops.observers import Observers
+from experiments.loops.callback_list import Observers
 
 
 @dataclass(frozen=True)

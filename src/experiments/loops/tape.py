@@ -12,9 +12,9 @@ import tensorflow as tf
 from experiments.data.base import Splits
 from experiments.errors import ConfigError
 from experiments.loops.base import History, Position
-from experiments.loops.compiled import OncePerCompilation
+from experiments.loops.callback_list import Observers
 from experiments.loops.evaluation import reduce_logs, update_loss
-from experiments.loops.observers import Observers
+from experiments.loops.step_cache import OncePerCompilation
 
 Batch = Any
 TrainStep = Callable[[keras.Model, Batch], dict[str, tf.Tensor]]

@@ -7,7 +7,7 @@ import keras
 from experiments.errors import ModelError
 from experiments.models.architectures import build_network, scales_width
 from experiments.models.layers import PreprocessForArchitecture
-from experiments.models.sharing import Network, shared
+from experiments.models.network_cache import Network, shared
 from experiments.models.weights import file_state, load_network, load_weights
 
 

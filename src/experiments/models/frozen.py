@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.errors import ModelError
-from experiments.models.sharing import digest
+from experiments.models.network_cache import digest
 
 PROBES = 8
 

@@ -1,16 +1,22 @@
 """Events that a run could not deliver, sent from its output folder later."""
 
+import getpass
 import json
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
 from experiments.errors import TrackingError
-from experiments.repair.findings import Finding
-from experiments.run_lock import is_locked, locked
-from experiments.tracking.addresses import has_store
+from experiments.repair.base import Finding
 from experiments.tracking.journal import first_event, journal_file, rejected_file, undelivered
+from experiments.tracking.liveness import is_locked, locked
+from experiments.tracking.uris import has_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +57,6 @@ def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
 
 
 def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
-    from experiments.repair.runs import close
     from experiments.tracking.journal import Unavailable, deliver
     from experiments.tracking.mlflow_sink import MlflowSink
 
@@ -67,7 +72,7 @@ def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
 
 def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClient, Run]":
     """A recorded address has lost its password, and a server may have moved: the first store that has the run."""
-    from experiments.run_store import existing_run, existing_store
+    from experiments.tracking.mlflow_store import existing_run, existing_store
 
     problems = []
     for address in dict.fromkeys(addresses):
@@ -101,3 +106,17 @@ def _tags(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
 
 def _lines(path: Path) -> int:
     return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def close(client: MlflowClient, run_id: str) -> str:
+    """Ends a run whose process is gone, at its last sign of life; says what it is now."""
+    run = client.get_run(run_id)
+    ended = max(int(float(run.data.tags.get("heartbeat", 0)) * 1000), run.info.start_time)
+    finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {_when(time.time())}"
+    client.set_tag(run_id, "found_dead_by", finder)
+    client.set_terminated(run_id, status="KILLED", end_time=ended)
+    return "KILLED"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

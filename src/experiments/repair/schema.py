@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from experiments.errors import TrackingError
-from experiments.liveness import is_worked_on
-from experiments.repair.findings import Finding
-from experiments.tracking.addresses import SQLITE, database_path
+from experiments.repair.base import Finding
+from experiments.tracking.liveness import is_worked_on
 from experiments.tracking.mlflow_store import creation_lock
+from experiments.tracking.uris import SQLITE, database_path
 
 
 def old_schema(tracking_uri: str) -> Iterator[Finding]:

@@ -4,27 +4,34 @@ A job whose config differs from an earlier one's in nothing but what variables h
 the values over to the earlier one's: the bits are those of a run of its own.
 """
 
+import gc
 import math
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 from omegaconf import DictConfig, OmegaConf
+from tensorflow.python.framework import ops
 
-from experiments import assembly, fingerprint
-from experiments.assembly import Assemble, Built
+from experiments.checkpoints.training_state import assign, everything, values
+from experiments.cli.status import Show
 from experiments.errors import StoppedRun
-from experiments.stages import Show
-from experiments.trained_part import TrainedPart
-from experiments.training_state import assign, everything, values
+from experiments.records import fingerprint
+from experiments.runs import assembly
+from experiments.runs.assembly import Assemble, Built, TrainedPart
 
 KEPT = 8
+
 LARGEST = 2**30
 """Bytes of the variables of all that are kept."""
+
 SEED, LEARNING_RATE = "seed", "optimizer.learning_rate"
+
 OURS = ("experiments.", "keras.")
+
 OUTSIDE_OF_A_STEP = ("sweep", "logging")
 
 
@@ -102,3 +109,22 @@ def _keep(lent: dict[Hashable, _Models]) -> None:
 def _num_bytes() -> int:
     distinct = {id(variable): variable for models in _kept.values() for variable in models.variables}
     return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in distinct.values())
+
+
+CUSTOM = "CustomGradient-"
+
+
+def forget_job() -> None:
+    """Every `optimizer.apply` leaves functions in TensorFlow's registry of gradients, and with them the whole model.
+
+    There is no public way to take them out. The next run clears Keras's session.
+    """
+    registry = ops.gradient_registry
+    for name in [name for name in registry.list() if name.startswith(CUSTOM)]:
+        del registry._registry[name]
+
+
+@cache
+def keep_imports() -> None:
+    """Once, before the first job: the collections between jobs need not look at what was imported."""
+    gc.freeze()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import keras
 from omegaconf import DictConfig
 
+from experiments.checkpoints.callback_state import State
 from experiments.errors import StoppedRun
-from experiments.stateful import State
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from experiments.sweeps.study import Job
+    from experiments.sweeps.queue import Job
 
 
 class ReportToStudy(keras.callbacks.Callback):

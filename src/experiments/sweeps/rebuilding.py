@@ -10,16 +10,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments.repair.findings import Finding
-from experiments.run_lock import is_locked, locked
-from experiments.run_store import at_best, existing_store
-from experiments.sweeps.at_work import refuse_workers
-from experiments.sweeps.earlier import of_this_sweep
-from experiments.sweeps.plan import Plan, load_plan
-from experiments.sweeps.stopped import sweeps
-from experiments.sweeps.study import Begun, Queue
-from experiments.sweeps.study_file import STUDY, damaged_line
-from experiments.sweeps.task import CELL, JOB, REPEAT
+from experiments.repair.base import Finding
+from experiments.sweeps.plan import CELL, JOB, REPEAT, Plan, load_plan
+from experiments.sweeps.previous_runs import of_this_sweep
+from experiments.sweeps.processes import refuse_workers
+from experiments.sweeps.queue import STUDY, Begun, Queue, damaged_line
+from experiments.sweeps.stopped_sweep import sweeps
+from experiments.tracking.liveness import is_locked, locked
+from experiments.tracking.mlflow_store import at_best, existing_store
 
 STATES = {"FINISHED": TrialState.COMPLETE, "FAILED": TrialState.FAIL}
 

@@ -1,21 +1,30 @@
 """What draws the cells of a sweep and what gives hopeless jobs up: optuna's, by a short name or by `_target_`."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, cast
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from experiments.build import build
+from experiments.config.build import build
 from experiments.errors import ConfigError, close_to
+from experiments.sweeps.plan import Plan
+from experiments.sweeps.search_space import Cell, Dimension
 
 SAMPLERS = {"grid": "optuna.samplers.RandomSampler", "random": "optuna.samplers.RandomSampler"}
+
 SAMPLERS |= {"tpe": "optuna.samplers.TPESampler"}
+
 PRUNERS = {"none": "optuna.pruners.NopPruner", "median": "optuna.pruners.MedianPruner"}
+
 PRUNERS |= {"hyperband": "optuna.pruners.HyperbandPruner", "asha": "optuna.pruners.SuccessiveHalvingPruner"}
+
 STARTUP = 12
 """More trials than samplers draw at random before they begin to compute."""
 
@@ -57,3 +66,54 @@ def _chosen(node: str | DictConfig, known: dict[str, str], key: str) -> Any:
 def _unusable(node: str | DictConfig, key: str, error: Exception) -> ConfigError:
     first = str(error).strip().partition("\n")[0].removesuffix(".")
     return ConfigError(f"{key}={node} cannot be used: {first}. Change it, or install what it needs.")
+
+
+TRIES = 1000
+"""Draws after which a sampler that meets excluded cells only is given up."""
+
+
+def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
+    """A cell that none of `jobs` has; None where all have been drawn. Raises ConfigError where it finds none."""
+    drawn = {_key(trial.params): trial for trial in jobs}
+    if len(drawn) >= _size(plan):
+        return None
+    for _ in range(TRIES):
+        trial = study.ask(distributions(plan))
+        if plan.excludes(dict(trial.params)):
+            study.tell(trial, state=TrialState.FAIL)
+        elif _key(trial.params) in drawn:
+            _count_again(study, trial, drawn[_key(trial.params)])
+        else:
+            return trial
+    raise ConfigError(f"sweep.exclude left out {TRIES} draws of sweep.sampler in a row. Loosen its rules.")
+
+
+def distributions(plan: Plan) -> dict[str, BaseDistribution]:
+    return {dimension.name: _distribution(dimension) for dimension in plan.space}
+
+
+def _count_again(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
+    """The result of an equal job: the sampler learns that it has been there."""
+    for step, value in earlier.intermediate_values.items():
+        trial.report(value, step)
+    done = earlier.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    complete = earlier.state == TrialState.COMPLETE
+    study.tell(trial, earlier.values if complete else None, earlier.state if done else TrialState.FAIL)
+
+
+def _size(plan: Plan) -> float:
+    """Number of cells that can be drawn."""
+    return math.inf if any(part.interval for part in plan.space) else len(plan.cells())
+
+
+def _key(cell: Cell) -> Hashable:
+    return tuple(sorted(cell.items()))
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if dimension.interval is None:
+        return CategoricalDistribution(dimension.labels)
+    low, high = cast(tuple[float, float], (dimension.interval.start, dimension.interval.end))
+    if dimension.integer:
+        return IntDistribution(int(low), int(high), log=dimension.log)
+    return FloatDistribution(low, high, log=dimension.log)

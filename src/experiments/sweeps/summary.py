@@ -1,25 +1,32 @@
 """What a sweep has found: a table, the best job, statistics over repeats, figures, and what failed."""
 
 import csv
+import logging
 import math
 import statistics
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
+from matplotlib import pyplot
+from optuna import Study, visualization
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats  # scikit-learn brings it
+from scipy import stats
 
-from experiments.sweeps.figures import draw_figures
-from experiments.sweeps.hanging import why_killed
-from experiments.sweeps.parent import Parent
+from experiments.cli.tables import write
+from experiments.sweeps.failures import why_killed
+from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.study import Queue
-from experiments.tables import write
+from experiments.sweeps.queue import Queue
 
 FOLDER = "summary"
+
 CONFIDENCE = 0.95
+
 LAST_LINES = 20
+
 HIDDEN = ("epochs", "repeat", "run_id", "error")
 """Columns of the file that a terminal has no room for."""
 
@@ -157,3 +164,31 @@ def _short(name: str, names: list[str]) -> str:
     """The last part of a key, where no other one ends like it."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
+
+
+matplotlib.use("Agg")
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
+
+logger = logging.getLogger(__name__)
+
+
+def draw_figures(study: Study, output: Path, objective: str) -> None:
+    """Of the first objective; without those that so few jobs, or such equal ones, have no figure of."""
+    drawn: dict[str, Callable[..., Any]] = {
+        "history": visualization.matplotlib.plot_optimization_history,
+        "parallel_coordinates": visualization.matplotlib.plot_parallel_coordinate,
+        "slice": visualization.matplotlib.plot_slice,
+        "importance": visualization.matplotlib.plot_param_importances,
+    }
+    for name, draw in drawn.items():
+        try:
+            with warnings.catch_warnings():
+                # Of few jobs, or of equal values: the figure shows as much.
+                warnings.simplefilter("ignore")
+                draw(study, target=lambda trial: trial.values[0], target_name=objective)
+        except (ValueError, RuntimeError) as reason:
+            logger.info("No figure of %s: %s", name, reason)
+            continue
+        pyplot.gcf().savefig(output / f"{name}.png", bbox_inches="tight")
+        pyplot.close("all")

@@ -12,23 +12,20 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
-from experiments.run_lock import locked
-from experiments.sweeps.at_work import refuse_workers
-from experiments.sweeps.opening import opening
-from experiments.sweeps.plan import PLAN, Plan, code_has_changed, make_plan
-from experiments.sweeps.preview import show_plan
-from experiments.sweeps.retrying import Retries
-from experiments.sweeps.stopped import new_sweep, resumed_plan, stopped_sweep
-from experiments.sweeps.stopping import passed_on
-from experiments.sweeps.study import Queue, check_sampler
-from experiments.sweeps.study_file import drop_torn_line, require_whole
+from experiments.sweeps.failures import Retries
+from experiments.sweeps.parent_start import opening
+from experiments.sweeps.plan import PLAN, Plan, code_has_changed, make_plan, show_plan
+from experiments.sweeps.processes import passed_on, refuse_workers
+from experiments.sweeps.queue import Queue, check_sampler, drop_torn_line, require_whole
+from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.worker import Worker, too_many_failures
-from experiments.tracking.addresses import require_answer
+from experiments.tracking.liveness import locked
+from experiments.tracking.uris import require_answer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from experiments.sweeps.parent import Parent
+    from experiments.sweeps.parent_run import Parent
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +75,7 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
 
 def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
     """Number -> a finished run, of the jobs that would be taken from one."""
-    from experiments.sweeps.earlier import of_these_values
+    from experiments.sweeps.previous_runs import of_these_values
 
     if plan.settings.sampler != "grid" or not plan.settings.reuse:
         return {}

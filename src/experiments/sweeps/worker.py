@@ -13,16 +13,16 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
+from experiments.config.explain import words
 from experiments.errors import StoppedRun
-from experiments.explain import words
-from experiments.run_lock import is_locked
-from experiments.sweeps.at_work import any_at_work, at_work
-from experiments.sweeps.opening import is_open, wait_until_opened
-from experiments.sweeps.task import Task, load
+from experiments.sweeps.job import Task, load
+from experiments.sweeps.parent_start import is_open, wait_until_opened
+from experiments.sweeps.processes import any_at_work, at_work
+from experiments.tracking.liveness import is_locked
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
-    from experiments.sweeps.study import Job, Queue
+    from experiments.sweeps.queue import Job, Queue
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Worker:
 
     def _work(self) -> int:
         from experiments.sweeps.plan import load_plan
-        from experiments.sweeps.study import Queue
+        from experiments.sweeps.queue import Queue
 
         plan = load_plan(self.folder)
         _take_gpu(HydraConfig.get().job.num)

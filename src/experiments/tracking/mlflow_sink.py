@@ -1,6 +1,7 @@
 """Journal events as calls of the MLflow client, for one explicit run."""
 
 import json
+import logging
 import shutil
 import tempfile
 import time
@@ -12,11 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models.model import MLMODEL_FILE_NAME, Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
 from requests import HTTPError
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
-from experiments.tracking.mlflow_artifacts import remove_others
 
 LATER = frozenset({401, 403, 408, 429})
 """Client errors that a new password, or waiting, cures."""
@@ -144,3 +145,28 @@ def _dataset_input(event: Event) -> DatasetInput:
         profile=json.dumps(event["profile"]),
     )
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", event["context"])])
+
+
+_log = logging.getLogger(__name__)
+
+
+def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: str) -> None:
+    """Takes away the files of the run's artifact `folder` that `directory` does not hold."""
+    held = {f"{folder}/{path.relative_to(directory).as_posix()}" for path in directory.rglob("*") if path.is_file()}
+    others = [path for path in _files(client, run_id, folder) if path not in held]
+    if not others:
+        return
+    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
+    try:
+        for path in others:
+            repository.delete_artifacts(path)
+    except NotImplementedError:
+        _log.warning("This artifact store removes nothing: older files of %s/ stay there.", folder)
+
+
+def _files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:
+    for artifact in client.list_artifacts(run_id, folder):
+        if artifact.is_dir:
+            yield from _files(client, run_id, artifact.path)
+        else:
+            yield artifact.path

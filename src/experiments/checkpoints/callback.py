@@ -1,0 +1,228 @@
+"""What a run needs to go on or to be used later, written to its `checkpoints/` folder."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments.checkpoints.best import Best, BestWeights
+from experiments.checkpoints.callback_state import (
+    State,
+    Watch,
+    get_state,
+    keeps_state,
+    random_state,
+    set_random_state,
+    set_state,
+)
+from experiments.checkpoints.store import list_until, newest_whole, remove_unsealed, seal, unseal
+from experiments.checkpoints.training_state import TrainingState
+from experiments.cli.signals import Interruption
+from experiments.errors import ExperimentError
+from experiments.loops.base import History, Position
+from experiments.loops.callback_list import passes
+from experiments.loops.evaluation import Predictions
+
+OVERHEAD = 0.01
+"""Share of the time that writing may take where epochs are short; what a stop then loses is done again, bit for bit."""
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps the newest checkpoints of the training state and the weights of the best epoch.
+
+    To be the last callback: what it saves is what the others have left. `restore` and `restore_best` read back.
+
+    model: what trains; whole: the model it is a part of, where it is one.
+    every_epoch: True, False, or "auto": not while writing would take over OVERHEAD of the time. The last one always.
+    observers: the other callbacks by name, whose state is part of a checkpoint.
+    interruption: when a signal has come, the step's end is saved and SystemExit raised.
+    saved: told the path prefix of each new checkpoint.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        model: keras.Model,
+        whole: keras.Model | None = None,
+        metric: str,
+        mode: str,
+        max_to_keep: int,
+        name: str,
+        every_epoch: bool | str,
+        every_n_steps: int | None,
+        every_n_minutes: float | None,
+        observers: Mapping[str, keras.callbacks.Callback] | None = None,
+        interruption: Interruption | None = None,
+        saved: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.directory = directory
+        self.best: Best | None = None
+        self._trained, self._whole = model, whole or model
+        self._metric, self._sign = metric, 1.0 if mode == "max" else -1.0
+        self._max_to_keep, self._name = max_to_keep, name
+        self._every_epoch, self._every_n_steps, self._every_n_minutes = every_epoch, every_n_steps, every_n_minutes
+        self._observers = dict(observers or {})
+        self._interruption = interruption or Interruption()
+        self._saved = saved
+        self._restored: State = {}
+        self._history: History = {}
+        self._epoch = self._begun = 0
+        self._counted: list[np.ndarray] = []
+        self._predictions: Predictions | None = None
+        self._best_weights = BestWeights(directory, self._whole, metric)
+        self._seconds = self._spent = 0.0
+
+    @cached_property
+    def _state(self) -> TrainingState:
+        """Made once model, optimizer and metrics have their variables."""
+        return TrainingState(self._trained, self._whole)
+
+    def restore(self) -> Position:
+        """Puts the newest whole checkpoint into the model and its optimizer; where there is none, at the beginning.
+
+        One whose best weights are damaged is not whole: nothing after it would make them again.
+        The callbacks' state follows when training begins, for they forget then.
+        """
+        found = newest_whole(self.directory, lambda state: self._best_weights.damage(state["best"]))
+        remove_unsealed(self.directory, self._name)
+        list_until(self.directory, found and found.prefix)
+        if found is None:
+            return Position()
+        self._state.restore(found.prefix)
+        self._state.set_replica_values(found.state["replicas"])
+        self._counted = self._state.metric_values()
+        self._restored, self._history = found.state, found.state["history"]
+        self.best = self._best_weights.on_disk(found.state["best"])
+        return Position(found.state["epoch"], found.state["step"], self._history, found.state["stopped"])
+
+    def restore_best(self, model: keras.Model) -> Best:
+        """Puts the best epoch's weights into `model`. Raises ExperimentError where there are none, or damaged ones."""
+        if self.best is None:
+            raise ExperimentError(
+                f"{self._metric} was never a finite number, so there is no best epoch. "
+                "Lower optimizer.learning_rate or set optimizer.global_clipnorm=1."
+            )
+        self._best_weights.restore(model, self.best)
+        return self.best
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._newest = tf.train.CheckpointManager(
+            self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
+        )
+        if self._restored:
+            self._restore_observers(self._restored)
+        self._watch: Watch | None = Watch(self._observers)
+        self._training_since = self._saved_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        if self._restored and self._restored["step"]:
+            # Both loops have just reset the metrics, which are in the middle of their count.
+            self._state.set_metric_values(self._counted)
+        self._restored = {}
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._begun = batch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._trained.stop_training:
+            return  # the end of the epoch follows at once, and belongs to what was done
+        if self._is_due(batch + 1) or self._interruption.signal is not None:
+            self._save(self._epoch, batch + 1)
+        self._interruption.end()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._counted = self._state.metric_values()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._interruption.signal is not None:
+            # All steps of the epoch are done: validation begins anew, with what the metrics had counted before it.
+            self._state.set_metric_values(self._counted)
+            self._save(self._epoch, self.params["steps"])
+        self._interruption.end()
+
+    def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None:  # noqa: ARG002
+        self._predictions = predictions
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        began = time.monotonic()
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(float(value))
+        value = (logs or {})[self._metric]
+        due = self._ends_in_checkpoint(epoch)
+        if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
+            self.best = Best(value, epoch)
+            self._best_weights.keep(self.best, self._predictions, at_once=due)
+        self._spent += time.monotonic() - began
+        if due or self._interruption.signal is not None:
+            self._save(epoch + 1, 0)
+        self._interruption.end()
+
+    def _ends_in_checkpoint(self, epoch: int) -> bool:
+        if self._every_epoch is True or self._trained.stop_training or epoch + 1 == self.params["epochs"]:
+            return True
+        elapsed = time.monotonic() - self._training_since
+        return self._every_epoch == "auto" and (self._seconds == 0 or self._spent + self._seconds <= OVERHEAD * elapsed)
+
+    def _is_due(self, step: int) -> bool:
+        if passes(self._begun, step, self._every_n_steps):
+            return True
+        return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
+
+    def _save(self, epoch: int, step: int) -> None:
+        """Until the seal is there, the checkpoint before counts."""
+        began = time.monotonic()
+        self._best_weights.write()
+        self._state.epoch.assign(epoch)
+        self._state.step.assign(step)
+        # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
+        number = epoch * self.params["steps"] + step
+        unseal(self.directory / f"{self._name}-{number}")
+        prefix = self._newest.save(checkpoint_number=number)
+        seal(prefix, self._described(epoch, step))
+        remove_unsealed(self.directory, self._name)
+        if self._saved is not None:
+            self._saved(prefix)
+        self._tell_forgetful()
+        self._saved_at = time.monotonic()
+        self._seconds = self._saved_at - began
+        self._spent += self._seconds
+
+    def _described(self, epoch: int, step: int) -> State:
+        return {
+            "epoch": epoch,
+            "step": step,
+            "stopped": bool(self._trained.stop_training),
+            "best": self.best,
+            "history": self._history,
+            "observers": {name: get_state(each) for name, each in self._observers.items() if keeps_state(each)},
+            "random": random_state(),
+            "replicas": self._state.replica_values(),
+        }
+
+    def _restore_observers(self, state: State) -> None:
+        for name, kept in state["observers"].items():
+            if name in self._observers:
+                set_state(self._observers[name], kept)
+        set_random_state(state["random"])
+
+    def _tell_forgetful(self) -> None:
+        """Once, when the first checkpoint is written."""
+        forgetful = self._watch.forgetful() if self._watch is not None else {}
+        self._watch = None
+        for name, attributes in forgetful.items():
+            logger.warning(
+                "callbacks.%s keeps %s, which a resumed run would lose: give it get_state() and set_state(state).",
+                name,
+                ", ".join(attributes),
+            )

@@ -1,0 +1,163 @@
+"""One checkpoint on disk: TensorFlow's files, and a seal that says what they are and that they are whole."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from experiments.checkpoints.callback_state import Arrays, State, pack, unpack
+from experiments.checkpoints.layout import ARRAYS, BEST, SEAL, newest_seal, seals, unsealed
+from experiments.errors import TrackingError
+from experiments.files import TEMPORARY, _digest, write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class Sealed(NamedTuple):
+    """A checkpoint whose files are as they were written. prefix: TensorFlow's path of it, without endings."""
+
+    prefix: str
+    state: State
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As another file than before: the one before may have other names, by which it is being uploaded."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def seal(prefix: str, state: Mapping[str, Any]) -> None:
+    """Makes what TensorFlow has written at `prefix` a checkpoint, with `state`: until here it does not count."""
+    path = Path(prefix)
+    arrays: Arrays = {}
+    packed = pack(state, arrays, "the run")
+    write_arrays(path.with_name(path.name + ARRAYS), arrays)
+    files = {each.name: _synced_digest(each) for each in _files(path)}
+    write_atomically(path.with_name(path.name + SEAL), json.dumps({"files": files, "state": packed}))
+
+
+def unseal(path: Path) -> None:
+    """Before a checkpoint is written over, so that a stop meanwhile leaves an unfinished one and no damaged one."""
+    path.with_name(path.name + SEAL).unlink(missing_ok=True)
+
+
+def newest_whole(directory: Path, missing: Callable[[State], str | None] = lambda _: None) -> Sealed | None:
+    """The newest checkpoint that is whole; a damaged newer one is named in a warning.
+
+    missing: says of a checkpoint's state what is damaged elsewhere that it cannot do without.
+    """
+    damaged: list[str] = []
+    for number, path in sorted(seals(directory), reverse=True):
+        prefix = path.with_suffix("")
+        problem = damage(prefix) or missing(state := read_state(prefix))
+        if problem is None:
+            _warn(damaged, f"checkpoint {number}, the one before")
+            return Sealed(str(prefix), state)
+        damaged.append(f"{prefix} ({problem})")
+    _warn(damaged, "the beginning, as none is whole")
+    return None
+
+
+def damage(prefix: Path) -> str | None:
+    """What is wrong with the checkpoint of this path prefix; None where it is whole."""
+    path = prefix.with_name(prefix.name + SEAL)
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if wrong is None else f"{wrong} is not what was written"
+
+
+def read_state(prefix: Path) -> State:
+    """What was sealed with the checkpoint."""
+    content = json.loads(prefix.with_name(prefix.name + SEAL).read_text(encoding="utf-8"))
+    with np.load(prefix.with_name(prefix.name + ARRAYS)) as arrays:
+        state: State = unpack(content["state"], arrays)
+    return state
+
+
+def remove_unsealed(directory: Path, name: str) -> None:
+    """Takes away what a killed process left half-written, and seals of what TensorFlow's manager has rotated out."""
+    for path in unsealed(directory, name):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _files(path: Path) -> list[Path]:
+    """What belongs to the checkpoint, the seal apart."""
+    found = path.parent.glob(f"{path.name}.*")
+    return sorted(each for each in found if each.suffix not in (SEAL, TEMPORARY))
+
+
+def _warn(damaged: list[str], instead: str) -> None:
+    for each in damaged:
+        logger.warning("The checkpoint %s is damaged; going on from %s.", each, instead)
+
+
+def _synced_digest(path: Path) -> str:
+    """Of the file's bytes, which are on the disk and not only with the operating system when this returns."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return _digest(path)
+
+
+def list_until(directory: Path, newest: str | None) -> None:
+    """Takes what is newer, and damaged or gone, from TensorFlow's own list: it would count among those to keep."""
+    listed = tf.train.get_checkpoint_state(str(directory))
+    names = [Path(path).name for path in listed.all_model_checkpoint_paths] if listed else []
+    if newest is None or Path(newest).name not in names:
+        (directory / "checkpoint").unlink(missing_ok=True)
+        return
+    count = names.index(Path(newest).name) + 1
+    found = tf.compat.v1.train.generate_checkpoint_state_proto(
+        str(directory),
+        newest,
+        listed.all_model_checkpoint_paths[:count],
+        all_model_checkpoint_timestamps=listed.all_model_checkpoint_timestamps[:count],
+        last_preserved_timestamp=listed.last_preserved_timestamp,
+    )
+    write_atomically(directory / "checkpoint", str(found))
+
+
+def newest_finite(directory: Path) -> str | None:
+    """The path prefix of the newest checkpoint without a NaN or an infinity in its variables."""
+    found = tf.train.get_checkpoint_state(str(directory))
+    prefixes: list[str] = list(found.all_model_checkpoint_paths) if found else []
+    return next((prefix for prefix in reversed(prefixes) if _is_finite(prefix)), None)
+
+
+def _is_finite(prefix: str) -> bool:
+    reader = tf.train.load_checkpoint(prefix)
+    floating = [name for name, kind in reader.get_variable_to_dtype_map().items() if kind.is_floating]
+    return all(bool(np.isfinite(reader.get_tensor(name).astype(np.float64)).all()) for name in floating)
+
+
+def find(directory: Path, which: str, owner: str | None = None) -> str:
+    """The path prefix of checkpoint `best`, `latest` or a number, below a run's `checkpoints/` folder.
+
+    owner: whose they are, where nobody knows the folder. Raises TrackingError that lists what there is, or that says
+    what is damaged.
+    """
+    numbered = {str(number): path.with_suffix("") for number, path in sorted(seals(directory))}
+    others = {"latest": newest_seal(directory), BEST: newest_seal(directory / BEST)}
+    named = {**numbered, **{name: prefix for name, prefix in others.items() if prefix is not None}}
+    if which not in named:
+        raise TrackingError(
+            f"checkpoint={which} is not one of {owner or directory}: expected one of "
+            f"{', '.join(named) or 'none: it is empty'}. Choose one of these."
+        )
+    problem = damage(named[which])
+    if problem is not None:
+        raise TrackingError(
+            f"checkpoint={which} of {owner or directory} is damaged: {problem}. Expected the files as they were "
+            f"written. Choose another one, such as checkpoint={'latest' if which == BEST else BEST}."
+        )
+    return str(named[which])

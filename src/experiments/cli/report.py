@@ -1,0 +1,41 @@
+"""The last lines of a run: where to look and what to type next."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from experiments.runs.results import Result
+from experiments.tracking.uris import where_to_look
+
+
+def report(result: Result, tracking_uri: str | None) -> None:
+    lines = {
+        "run id": result.run_id or "none (logging=none)",
+        "objective": f"{result.objective:.4f} ({result.monitored}, the best of all epochs)",
+        **{name: f"{value:.4f}" for name, value in result.metrics.items()},
+        "checkpoints": str(_near(result.output_dir / "checkpoints")),
+        **next_commands(result, tracking_uri),
+    }
+    width = max(map(len, lines))
+    below = "\n" + " " * (width + 2)
+    print()
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {below.join(value.splitlines())}", flush=True)
+
+
+def next_commands(result: Result, tracking_uri: str | None) -> dict[str, str]:
+    """What a person may type next, ready to paste; the environment first, if it is not active."""
+    in_environment = sys.prefix != sys.base_prefix
+    activate = _near(Path(sys.prefix) / "bin" / "activate")
+    commands = {"activate": f"source {shlex.quote(str(activate))}"} if in_environment else {}
+    if tracking_uri is not None:
+        commands["MLflow"] = where_to_look(tracking_uri, result.page)
+    commands["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(_near(result.output_dir / 'tensorboard')))}"
+    if result.run_id is not None:
+        commands["evaluate"] = f"python -m experiments.evaluate run_id={result.run_id}"
+    return commands
+
+
+def _near(path: Path) -> Path:
+    """Relative to the working folder where it is below it, for shorter lines."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,173 @@
+"""One line for the person at the terminal out of what Hydra, OmegaConf and the file system raise."""
+
+import errno
+import re
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from experiments.errors import close_to, listed, near
+
+UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that have no class of their own."""
+
+EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
+
+_TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
+
+_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+"""Launchers of jobs, and what brings them."""
+
+_EXPECTED_BY_REASON = {
+    "to Integer": "a whole number",
+    "to Float": "a number",
+    "not a valid bool": "true or false",
+    "not Optional": "a value other than null",
+    "not a ListConfig": "a list such as [1,2]",
+}
+"""What OmegaConf's messages mean for somebody who types a value."""
+
+
+def explain(error: Exception, conf: str, config_name: str) -> str:
+    """conf: the folder that `config_name` was composed from, for the names it knows."""
+    if isinstance(error, OSError) and error.errno is not None:  # Hydra's own are OSErrors too, without a number
+        return (
+            f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
+            "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_option(error.missing_cfg_file, conf, error.options)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read: {words(error)}. Expected key=value, quoted where it has blanks."
+    unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and unknown:
+        return _unknown_key(unknown[1].lstrip("~"), conf, config_name)
+    refused = re.match(r"Error merging override ([^=]+)=(.*)", str(error))
+    if refused and error.__cause__ is not None:
+        return _wrong_type(refused[1], refused[2], words(error.__cause__))
+    return words(error)
+
+
+def explain_value(error: Exception, word: str, conf: str, config_name: str) -> str:
+    """The same for a value that is put into a config that is there already: `word` is KEY=VALUE."""
+    key, _, value = word.partition("=")
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(key, conf, config_name)
+    return _wrong_type(key, value, words(error))
+
+
+def unwritable_output(error: Exception) -> OSError | None:
+    """What keeps Hydra from making the output folder and the log in it; Python's logging wraps it in a ValueError."""
+    cause = error.__cause__ if isinstance(error, ValueError) else error
+    if not isinstance(cause, OSError):
+        return None
+    return cause if isinstance(cause, UNWRITABLE) or cause.errno in DISK or _is_refused_folder(cause) else None
+
+
+def _is_refused_folder(error: OSError) -> bool:
+    """As /proc and the like answer Hydra that there is no such folder when one is to be made."""
+    callers = [frame for frame in extract_tb(error.__traceback__) if frame.name not in ("mkdir", "makedirs")]
+    by_hydra = any("hydra" in Path(frame.filename).parts for frame in callers[-1:])
+    return isinstance(error, FileNotFoundError) and by_hydra
+
+
+def words(error: BaseException) -> str:
+    """Its message on one line, without what OmegaConf and Hydra say of their own types."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not _TRAILER.match(line))
+
+
+def _wrong_type(key: str, value: str, reason: str) -> str:
+    expected = next((words for sign, words in _EXPECTED_BY_REASON.items() if sign in reason), None)
+    problem = f"expected {expected}, received {value!r}" if expected else reason.removesuffix(".")
+    return f"{key}={value}: {problem}. Change {key}."
+
+
+def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
+    group, _, option = config.rpartition("/")
+    if group == "hydra/launcher" and option in _EXTRAS:
+        return f"{group}={option} is not installed: expected its plugin. pip install 'experiments[{_EXTRAS[option]}]'"
+    return f"{group}={option} is not an option. {near(option, options or _options(group, conf))}"
+
+
+def _options(group: str, conf: str) -> list[str]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf, version_base="1.3"):
+        options = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+    folder, _ = _config_dir()
+    return [*options, *(path.stem for path in Path(folder, group).glob("*.yaml") if folder)]
+
+
+def _unknown_key(key: str, conf: str, config_name: str) -> str:
+    """The nearest key; where none is near, those beside which it would stand."""
+    cfg = _composed(conf, config_name)
+    keys = _keys(cfg)
+    parent = key.rpartition(".")[0]
+    if key in keys:
+        return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
+    if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
+        return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
+    others = _options_with(key, conf, config_name)
+    if others:
+        return f"'{key}' is a key of {', '.join(others)}, which is not chosen here. Choose it, or leave the key out."
+    beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
+    return f"'{key}' is not a key of this config. {close_to(key, keys) or listed(beside)}"
+
+
+def _options_with(key: str, conf: str, config_name: str) -> list[str]:
+    """Options of the key's group, other than the chosen one, that have the key."""
+    group, _, rest = key.partition(".")
+    options = [f"{group}={option}" for option in _options(group, conf)] if rest else []
+    return [option for option in options if key in _keys(_composed(conf, config_name, option))]
+
+
+def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
+    """The config with those words of the command line that choose an option of a group, or a folder of options.
+
+    instead: options that are not those of the command line.
+    """
+    folder, words = _config_dir()
+    groups = {option.partition("=")[0] for option in instead}
+    chosen = [word for word in words if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    # Of several that a sweep tries, the first.
+    chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", word) for word in chosen]
+    chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
+    if folder:
+        chosen.append(f"hydra.searchpath=[file://{folder}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf, version_base="1.3"):
+        cfg = _compose_without_errors(config_name, chosen)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg))
+
+
+def _config_dir() -> tuple[str, list[str]]:
+    """One's own folder of options, or "", and the other words of the command line."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", default="")
+    found, words = parser.parse_known_args()
+    return found.config_dir, words
+
+
+def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:
+    try:
+        return compose(config_name, chosen)
+    except HydraException:
+        return compose(config_name)
+
+
+def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys += [f"{prefix}{key}", *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [])]
+    return keys

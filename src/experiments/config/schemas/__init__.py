@@ -1,0 +1,1 @@
+"""The dataclasses that type the options of each config group."""

@@ -1,0 +1,1 @@
+"""Decoded pixels and computed features, kept for later epochs and runs."""

@@ -1,0 +1,291 @@
+"""A source kept as its batches pass by, in memory or in a pack on disk, so that later epochs read no image."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from experiments.data.base import DataSpec
+from experiments.data.cache import paths as cache_folder
+from experiments.data.cache.pack import Contents, DamagedPackError, Pack
+from experiments.data.cache.pack_writer import Packing, check_room, packing
+from experiments.data.cache.rows import Array, MemoryRows
+from experiments.data.pipeline import Indices, Source, through, untuned
+from experiments.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 32
+
+
+class Kept(Protocol):
+    """Arrays by position: `Pack`, `Packing` or `MemoryRows`."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row can be read."""
+        ...
+
+    def missing(self) -> Indices: ...
+
+    def write(self, positions: Indices, rows: Array) -> None: ...
+
+    def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
+        """The rows of `positions`, and which of them are sound."""
+        ...
+
+
+class Keeper(Protocol):
+    """Where a source is kept."""
+
+    @property
+    def failure(self) -> DataError | None:
+        """Why nothing can be kept, where that is an error."""
+        ...
+
+    def kept(self) -> Kept | None:
+        """What to read from or write to in the epoch that begins; None to do without. Raises `failure`."""
+        ...
+
+    def damaged(self) -> None:
+        """Told when a row was not sound."""
+        ...
+
+    def refused(self, error: OSError) -> None:
+        """Told when a row could not be written; sets `failure` where that is an error."""
+        ...
+
+
+@dataclass
+class MemoryKeeper:
+    rows: MemoryRows
+    failure: DataError | None = None
+
+    def kept(self) -> Kept:
+        return self.rows
+
+    def damaged(self) -> None:
+        """Memory is trusted."""
+
+    def refused(self, error: OSError) -> None:
+        """Memory takes every row."""
+
+
+@dataclass
+class DiskKeeper:
+    """cache_dir: where packs lie; required: whether a pack that cannot be written is an error."""
+
+    contents: Contents
+    cache_dir: str
+    required: bool
+    failure: DataError | None = None
+    _current: Pack | Packing | None = field(default=None, init=False)
+    _gave_up: bool = field(default=False, init=False)
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder.packs_folder(self.cache_dir) / self.contents.key
+
+    def kept(self) -> Kept | None:
+        if isinstance(self._current, Packing) and self._current.failure is not None:
+            self.refused(self._current.failure)
+        if not self._gave_up and not (self._current is not None and self._current.open):
+            try:
+                self._current = self._found()
+            except OSError as error:
+                self.refused(error)
+        if self.failure is not None:
+            raise self.failure
+        return self._current
+
+    def prepare(self) -> None:
+        """Raises `failure` before a run begins, where a pack is needed and cannot be made."""
+        try:
+            if not self.folder.exists():
+                check_room(self.folder, self.contents)
+        except OSError as error:
+            self.refused(error)
+        if self.failure is not None:
+            raise self.failure
+
+    def refused(self, error: OSError) -> None:
+        """Remembers that the cache takes nothing: an error where it is required, else one line in the log."""
+        reason = error.strerror or str(error)
+        message = (
+            f"data.cache_dir='{self.cache_dir}' cannot keep the decoded images of '{self.contents.about['split']}' "
+            f"({self.contents.num_bytes / 1e6:,.0f} MB): {reason}."
+        )
+        if self.required:
+            self.failure = DataError(
+                f"{message} Set data.cache_dir to a place with room that you can write to, data.cache=none to decode "
+                "in every epoch, or data.cache_required=false to go on without."
+            )
+        elif not self._gave_up:
+            logger.warning("%s Training goes on and decodes in every epoch.", message)
+        self._gave_up, self._current = True, None
+
+    def _found(self) -> Pack | Packing | None:
+        try:
+            return Pack(self.folder, self.contents)
+        except FileNotFoundError:
+            return packing(self.folder, self.contents)
+        except DamagedPackError as error:
+            logger.warning("The pack %s is damaged (%s): it is removed and made anew.", self.folder, error)
+            cache_folder.remove(self.folder)
+            return packing(self.folder, self.contents)
+
+    def damaged(self) -> None:
+        damaged, self._current = self._current, None
+        if isinstance(damaged, Pack):
+            logger.warning(
+                "The pack %s is damaged: what cannot be read is decoded, and the pack is removed and made anew.",
+                self.folder,
+            )
+            try:
+                damaged.discard()
+            except OSError as error:
+                self.refused(error)
+
+
+class KeptSource:
+    """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
+
+    def __init__(self, origin: Source, keeper: Keeper) -> None:
+        self.origin = origin
+        self.keeper = keeper
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.origin.spec
+
+    @property
+    def labels(self) -> Indices:
+        return self.origin.labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.origin.names
+
+    def damaged(self) -> list[str]:
+        return self.origin.damaged()
+
+    def complaint(self) -> DataError | None:
+        return self.keeper.failure or self.origin.complaint()
+
+    def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
+        kept = self.keeper.kept()
+        chosen = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+        if kept is not None and kept.complete:
+            read = self._reader(kept)
+            return chosen.map(read, num_parallel_calls=num_parallel_calls, deterministic=True)
+        inputs = self.origin.batches(indices, batch_size, num_parallel_calls)
+        if kept is None:
+            return inputs
+        write = self._writer(kept, len(indices))
+        passing = tf.data.Dataset.zip(chosen, inputs)
+        return passing.map(write, num_parallel_calls=num_parallel_calls, deterministic=True)
+
+    def _reader(self, kept: Kept) -> Callable[[tf.Tensor], tf.Tensor]:
+        shape = (None, *self.spec.input_shape)
+
+        def read(positions: Indices) -> Array:
+            rows, sound = kept.read(positions)
+            if not sound.all():
+                self.keeper.damaged()
+                rows[~sound] = np.concatenate(list(self._decoded(positions[~sound])))
+            return rows
+
+        @tf.autograph.experimental.do_not_convert
+        def step(positions: tf.Tensor) -> tf.Tensor:
+            # a stateful function would cost the prefetching under determinism
+            rows = tf.numpy_function(read, [positions], self.spec.input_dtype, stateful=False)
+            return tf.ensure_shape(rows, shape)
+
+        return step  # type: ignore[no-any-return]
+
+    def _writer(self, kept: Kept, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        passed = _Countdown(count)
+
+        def write(positions: Indices, rows: Array) -> None:
+            try:
+                kept.write(positions, rows)
+            except OSError as error:
+                self.keeper.refused(error)
+                if self.keeper.failure is not None:
+                    raise self.keeper.failure from error
+            if passed.by(len(rows)) and len(kept.missing()):
+                threading.Thread(target=self._fill, args=[kept], name="fill a pack", daemon=True).start()
+
+        @tf.autograph.experimental.do_not_convert
+        def step(positions: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+            return through(write, [positions, rows], rows)
+
+        return step  # type: ignore[no-any-return]
+
+    def _fill(self, kept: Kept) -> None:
+        """The rest, after an epoch that began in the middle."""
+        missing = kept.missing()
+        try:
+            for number, rows in enumerate(self._decoded(missing)):
+                kept.write(missing[number * _CHUNK : number * _CHUNK + len(rows)], rows)
+        except (OSError, tf.errors.OpError) as error:
+            logger.debug("The next epoch meets this itself: %s", error)
+
+    def _decoded(self, positions: Indices) -> Iterator[Array]:
+        apart = tf.data.Options()
+        apart.threading.private_threadpool_size = 2  # not of the pool that may be waiting for this
+        yield from untuned(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where decoded images are kept: "none", "memory", or "disk" below `directory`.
+
+    required: whether a pack that cannot be written is an error.
+    """
+
+    kind: str
+    directory: str
+    required: bool
+
+    def of(self, source: Source, contents: Contents) -> Source:
+        """`source` with its arrays kept, which are what `contents` says.
+
+        Raises DataError where they cannot be, and have to.
+        """
+        if self.kind == "none":
+            return source
+        if self.kind == "memory":
+            return KeptSource(source, MemoryKeeper(_in_memory(contents)))
+        keeper = DiskKeeper(contents, self.directory, self.required)
+        keeper.prepare()
+        return KeptSource(source, keeper)
+
+
+def _in_memory(contents: Contents) -> MemoryRows:
+    try:
+        return MemoryRows(len(contents.labels), contents.shape, contents.dtype)
+    except MemoryError as error:
+        raise DataError(
+            f"data.cache=memory needs {contents.num_bytes / 1e6:,.0f} MB for the decoded images, more than this "
+            "machine gives. Set data.cache=disk."
+        ) from error
+
+
+class _Countdown:
+    """True once, for whoever takes the last of `count`."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._guard = threading.Lock()
+
+    def by(self, number: int) -> bool:
+        with self._guard:
+            self._left -= number
+            return self._left == 0

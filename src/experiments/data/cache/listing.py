@@ -1,0 +1,127 @@
+"""Lists and removes what lies in the cache folder; standard library only, so that `doctor` answers at once."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.data.cache.paths import _UNFINISHED, MANIFESTS, META, packs_folder, remove
+from experiments.files import try_lock, unlock
+
+# Seconds after which nobody still writes a manifest: they take a fraction of one.
+_ABANDONED = 60
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pack or a manifest. state: whole, being made, left over (by a killed process) or damaged.
+
+    made, last_used: seconds since 1970; shape: as `640 x 160 x 160 x 3 uint8`, or `1000 files`.
+    """
+
+    kind: str
+    path: Path
+    state: str
+    source: str
+    split: str
+    shape: str
+    num_bytes: int
+    made: float
+    last_used: float
+
+    @property
+    def idle_days(self) -> float:
+        return max(0.0, time.time() - self.last_used) / 86_400
+
+
+def entries(cache_dir: str) -> list[Entry]:
+    """Every pack of the cache, whole or not, the longest unused first."""
+    folder = packs_folder(cache_dir)
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted((entry for path in found for entry in _entry(path)), key=lambda entry: entry.last_used)
+
+
+def manifests(cache_dir: str) -> list[Entry]:
+    """What scans of folders found, whole or not, the longest unused first."""
+    folder = Path(cache_dir).expanduser() / MANIFESTS
+    found = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted((entry for path in found for entry in _manifest(path)), key=lambda entry: entry.last_used)
+
+
+def prune(entry: Entry) -> bool:
+    """Removes one pack or manifest; False when a process works on it meanwhile."""
+    if entry.kind == "manifest":
+        entry.path.unlink(missing_ok=True)
+        return True
+    pack = entry.path.with_name(entry.path.name.split(".")[0])
+    with _locked(pack) as free:
+        if not free:
+            return False
+        if entry.path.exists():
+            shutil.rmtree(entry.path) if entry.path.suffix == _UNFINISHED else remove(entry.path)
+    return True
+
+
+@contextmanager
+def _locked(pack: Path) -> Iterator[bool]:
+    lock = try_lock(pack)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            unlock(pack, lock)
+
+
+def _entry(path: Path) -> Iterator[Entry]:
+    try:
+        size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
+        changed = path.stat().st_mtime
+        if path.suffix == _UNFINISHED:
+            yield Entry("pack", path, _state_of_unfinished(path), "", "", "", size, changed, changed)
+        else:
+            yield _whole(path, size, changed)
+    except FileNotFoundError:
+        return  # renamed or removed while we looked
+
+
+def _state_of_unfinished(path: Path) -> str:
+    pack = path.with_name(path.name.split(".")[0])
+    try:
+        with _locked(pack) as free:
+            return "left over" if free else "being made"
+    except OSError:
+        return "unfinished"  # a folder that this person cannot write
+
+
+def _whole(path: Path, size: int, changed: float) -> Entry:
+    try:
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        about, last_used = meta["about"], (path / META).stat().st_mtime
+        shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
+        source, split = about.get("source", ""), about.get("split", "")
+        return Entry("pack", path, "whole", source, split, shape, size, meta["made"], last_used)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Entry("pack", path, "damaged", "", "", "", size, changed, changed)
+
+
+def _manifest(path: Path) -> Iterator[Entry]:
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            first = file.readline(10_000)
+    except FileNotFoundError:
+        return  # removed while we looked
+    size, used = status.st_blocks * 512, status.st_mtime
+    if path.suffix == _UNFINISHED:
+        state = "left over" if time.time() - used > _ABANDONED else "being made"
+        yield Entry("manifest", path, state, "", "", "", size, used, used)
+        return
+    try:
+        head = json.loads(first)
+        held = "1 file" if head["count"] == 1 else f"{head['count']} files"
+        yield Entry("manifest", path, "whole", head["root"], "", held, size, head["made"], used)
+    except (ValueError, KeyError, TypeError):
+        yield Entry("manifest", path, "damaged", "", "", "", size, used, used)

@@ -1,0 +1,125 @@
+"""Packs: one array per example in a file of their own, checked when read, shared by all processes."""
+
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.data.cache import paths as cache_folder
+from experiments.data.cache.paths import CHECKSUMS, DATA, META
+from experiments.data.cache.rows import Array, FileRows
+
+FORMAT = 1
+
+Indices = NDArray[np.int64]
+
+
+class DamagedPackError(ValueError):
+    """What is wrong with a pack, in a few words."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a pack holds.
+
+    identity: everything that decides its bits, as JSON takes it; shape, dtype: of one example's array;
+    labels: int64 [num_examples]; about: for people, with "source" and "split".
+    """
+
+    identity: Mapping[str, Any]
+    shape: tuple[int, ...]
+    dtype: str
+    labels: Indices
+    about: Mapping[str, str]
+
+    @cached_property
+    def key(self) -> str:
+        labels = hashlib.sha256(self.labels.tobytes()).hexdigest()
+        facts = [FORMAT, dict(self.identity), self.shape, self.dtype, labels]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def header(self) -> bytes:
+        """Of `data.npy`, so that NumPy opens it too."""
+        stream = io.BytesIO()
+        shape = (len(self.labels), *self.shape)
+        described = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, described)
+        return stream.getvalue()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of `data.npy`."""
+        return len(self.header) + len(self.labels) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def rows(self, folder: Path, flags: int) -> FileRows:
+        return FileRows(folder / DATA, flags, len(self.header), self.shape, self.dtype)
+
+
+class Pack:
+    """A whole pack, open for reading; each row is checked when it is first read."""
+
+    complete = open = True
+
+    def __init__(self, folder: Path, contents: Contents) -> None:
+        """Raises FileNotFoundError where there is none, DamagedPackError where it cannot be what `contents` says."""
+        self.folder = folder
+        folder.stat()
+        try:
+            self._checksums = _opened(folder, contents)
+            self._rows = contents.rows(folder, os.O_RDONLY)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedPackError(str(error)) from error
+        self._checked = np.zeros(len(contents.labels), bool)
+        cache_folder.touch(folder / META)
+
+    def discard(self) -> None:
+        """Takes the pack's folder away, unless another process has already put a new one in its place."""
+        try:
+            if (self.folder / DATA).stat().st_ino == os.fstat(self._rows.descriptor).st_ino:
+                cache_folder.remove(self.folder)
+        except FileNotFoundError:
+            return  # taken away by another process that found the same
+
+    def missing(self) -> Indices:
+        return np.empty(0, np.int64)
+
+    def write(self, positions: Indices, rows: Array) -> None:
+        """A row that is there already needs no writing."""
+
+    def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
+        """The rows of `positions`, and which of them are as they were written."""
+        rows, sound = self._rows.read(positions)
+        for number in np.flatnonzero(sound & ~self._checked[positions]):
+            sound[number] = checksum(rows[number]) == self._checksums[positions[number]]
+        self._checked[positions[sound]] = True
+        return rows, sound
+
+
+def checksum(row: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(row).reshape(-1).view(np.uint8).data)
+
+
+def _opened(folder: Path, contents: Contents) -> NDArray[np.uint32]:
+    """The checksums of a pack whose parts fit each other. Raises ValueError naming the part that does not."""
+    meta = json.loads((folder / META).read_bytes())
+    stored = (folder / CHECKSUMS).read_bytes()
+    with (folder / DATA).open("rb") as data:
+        header, size = data.read(len(contents.header)), data.seek(0, os.SEEK_END)
+    if (meta["format"], meta["key"]) != (FORMAT, contents.key):
+        raise ValueError(f"{META} is of another pack")
+    if zlib.crc32(stored) != meta["checksums"]:
+        raise ValueError(f"{CHECKSUMS} has changed")
+    if header != contents.header or size != contents.num_bytes:
+        raise ValueError(f"{DATA} has {size} bytes and not {contents.num_bytes}, or another header")
+    checksums: NDArray[np.uint32] = np.load(io.BytesIO(stored))
+    return checksums

@@ -1,0 +1,204 @@
+"""Makes packs: written row by row as batches pass by, by one process at a time, whole or not there."""
+
+import atexit
+import errno
+import io
+import json
+import os
+import shutil
+import threading
+import time
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+from weakref import WeakSet, WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.data.cache import paths as cache_folder
+from experiments.data.cache.pack import FORMAT, Contents, Indices, checksum
+from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
+from experiments.data.cache.rows import Array, FileRows
+
+_MARGIN = 64 * 2**20  # bytes left to others on the disk
+
+
+class Packing:
+    """A pack in the making, held by one process; any thread may write any row, any number of times.
+
+    When every row is there, a thread of its own gives the pack its name; rows can be read from then on.
+    """
+
+    def __init__(self, folder: Path, contents: Contents, lock: int) -> None:
+        """Takes over `lock`. Raises OSError when the folder cannot be written or has no room."""
+        self.folder = folder
+        self.failure: OSError | None = None
+        self._contents = contents
+        self._lock: int | None = lock
+        self._partial = cache_folder.unfinished_folder(folder)
+        self._guard = threading.Lock()
+        self._sealing: threading.Thread | None = None
+        self._checksums = np.zeros(len(contents.labels), np.uint32)
+        self._written = np.zeros(len(contents.labels), bool)
+        try:
+            self._rows = self._begin()
+        except OSError:
+            self._leave()
+            raise
+        _unfinished.add(self)
+
+    def _begin(self) -> FileRows:
+        for left in cache_folder.leftovers(self.folder):
+            shutil.rmtree(left, ignore_errors=True)
+        self._partial.mkdir()
+        (self._partial / DATA).write_bytes(self._contents.header)
+        rows = self._contents.rows(self._partial, os.O_RDWR)
+        os.ftruncate(rows.descriptor, self._contents.num_bytes)
+        return rows
+
+    @property
+    def open(self) -> bool:
+        """Until the pack has its name or was given up."""
+        return self._lock is not None
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._written.all())
+
+    def missing(self) -> Indices:
+        return np.flatnonzero(~self._written)
+
+    def write(self, positions: Indices, rows: Array) -> None:
+        """Raises OSError when the disk is full; nothing half-made is left then, and nothing more is taken."""
+        if self._lock is None or self._sealing is not None:
+            return
+        try:
+            for position, row in zip(positions.tolist(), rows, strict=True):
+                self._rows.write(position, row)
+                self._checksums[position] = checksum(row)
+        except OSError as error:
+            self.failure = error
+            self.close()
+            raise
+        with self._guard:
+            self._written[positions] = True
+            if self.complete and self._sealing is None and self._lock is not None:
+                self._sealing = threading.Thread(target=self._seal, name="seal a pack", daemon=True)
+                self._sealing.start()
+
+    def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
+        return self._rows.read(positions)
+
+    def close(self) -> None:
+        """Waits for a pack that is whole to get its name; takes away what is not whole."""
+        if self._sealing is not None:
+            self._sealing.join()
+        else:
+            self._leave()
+
+    def _seal(self) -> None:
+        try:
+            _write_bytes(self._partial / LABELS, _npy(self._contents.labels))
+            _write_bytes(self._partial / CHECKSUMS, _npy(self._checksums))
+            _write_bytes(self._partial / META, self._meta())
+            os.fsync(self._rows.descriptor)
+            _sync_folder(self._partial)
+            self._partial.rename(self.folder)
+            _sync_folder(self.folder.parent)
+        except OSError as error:
+            self.failure = error
+        finally:
+            self._leave()
+
+    def _meta(self) -> bytes:
+        contents = self._contents
+        facts = {
+            "format": FORMAT,
+            "key": contents.key,
+            "shape": [len(contents.labels), *contents.shape],
+            "dtype": contents.dtype,
+            "about": dict(contents.about),
+            "identity": dict(contents.identity),
+            "made": time.time(),
+            "made_by": f"experiments {version('experiments')}",
+            "checksums": zlib.crc32(_npy(self._checksums)),
+        }
+        return json.dumps(facts, indent=1, ensure_ascii=False).encode()
+
+    def _leave(self) -> None:
+        with self._guard:
+            lock, self._lock = self._lock, None
+        if lock is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            cache_folder.unlock(self.folder, lock)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_unfinished: WeakSet[Packing] = WeakSet()
+
+_packings: WeakValueDictionary[Path, Packing] = WeakValueDictionary()
+
+_opening = threading.Lock()
+
+
+@atexit.register
+def _close_all() -> None:
+    for packing in list(_unfinished):
+        packing.close()
+
+
+def check_room(folder: Path, contents: Contents) -> None:
+    """Raises OSError where a pack cannot be made; makes the folder around it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if os.statvfs(folder.parent).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if not os.access(folder.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    free = shutil.disk_usage(folder.parent).free
+    if free < contents.num_bytes + _MARGIN:
+        raise OSError(errno.ENOSPC, f"{contents.num_bytes / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free")
+
+
+def packing(folder: Path, contents: Contents) -> Packing | None:
+    """The pack in the making at `folder`, begun here if nobody does; None while another process makes it.
+
+    Jobs of one process that follow each other share it, so that what one has written is there for the next.
+    Raises OSError when the folder cannot be written or has no room.
+    """
+    with _opening:
+        found = _packings.get(folder)
+        if found is not None and found.open:
+            return found
+        check_room(folder, contents)
+        lock = cache_folder.try_lock(folder)
+        if lock is None:
+            return None
+        if folder.exists():  # finished by another between a look for it and the lock
+            cache_folder.unlock(folder, lock)
+            return None
+        _packings[folder] = begun = Packing(folder, contents, lock)
+        return begun
+
+
+def _npy(array: Array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

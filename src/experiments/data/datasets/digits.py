@@ -1,0 +1,29 @@
+"""scikit-learn's 1797 handwritten digits: part of the installation, so they need neither network nor disk."""
+
+from typing import Unpack
+
+import numpy as np
+
+from experiments.data.arrays import from_arrays
+from experiments.data.base import Splits
+from experiments.data.datasets.npz import ArrayOptions
+from experiments.data.sampling import held_out
+
+_HIGHEST = 16  # the shades of grey in scikit-learn's copy
+
+
+def digits(*, test_fraction: float, **options: Unpack[ArrayOptions]) -> Splits:
+    """Splits of uint8 [8, 8, 1] images in 0..255; `test_fraction` of all is the test split, none for 0."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / _HIGHEST)).astype(np.uint8)[..., None]
+    # a name of its own, so that validation is not drawn from the same end of the same hash
+    tested = held_out([f"test {index}" for index in range(len(images))], test_fraction)
+    return from_arrays(
+        (images[~tested], bunch.target[~tested]),
+        test=(images[tested], bunch.target[tested]) if tested.any() else None,
+        class_names=[str(name) for name in bunch.target_names],
+        source="sklearn.datasets.load_digits",
+        **options,
+    )

@@ -1,0 +1,94 @@
+"""Fetches one file over HTTP: resumed where it broke off, checked by its digest, then put in place."""
+
+import hashlib
+import logging
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from experiments.cli.progress_bar import progress
+from experiments.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 14  # all that is lost when a connection breaks
+
+_TIMEOUT = 30  # seconds to connect, and between two chunks
+
+
+def download(url: str, file: Path, *, sha256: str, offline: str) -> None:
+    """Makes `file` from `url`; what arrived so far is kept beside it as `.part` and continued by the next call.
+
+    offline: what a person without network can do instead, as one sentence; ends the message of each failure.
+    Raises DataError when the server cannot be reached, refuses, or sends something whose SHA-256 is not `sha256`.
+    """
+    part = file.with_name(f"{file.name}.part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while not _finish(url, part, offline):
+        logger.info("The download of %s broke off after %d bytes: continuing", url, part.stat().st_size)
+    received = _sha256(part)
+    if received != sha256:
+        part.unlink()
+        raise DataError(
+            f"{url} is not the expected file: expected SHA-256 {sha256}, received {received}. Set data.sha256 if the "
+            f"file is the one you want, or data.url to another address. {offline}"
+        )
+    part.rename(file)
+
+
+def _finish(url: str, part: Path, offline: str) -> bool:
+    """Continues the download; False when it broke off but got further, so that another try is worth it."""
+    before = _size(part)
+    try:
+        _receive(url, part)
+    except HTTPError as error:
+        raise DataError(f"{url} cannot be downloaded: {error.code} {error.reason}. {offline}") from error
+    except (HTTPException, OSError) as error:
+        if _size(part) > before:
+            return False
+        raise DataError(f"{url} cannot be downloaded: {_reason(error)}. {offline}") from error
+    return True
+
+
+def _receive(url: str, part: Path) -> None:
+    begun = _size(part)
+    wanted = Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        with urlopen(wanted, timeout=_TIMEOUT) as response:
+            _write(response, part, begun if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
+    except HTTPError as error:
+        error.close()  # it is the answer too, with its connection
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+
+        # Nothing is left to fetch; the digest tells whether it is right.
+
+
+def _write(response: HTTPResponse, part: Path, offset: int) -> None:
+    """Appends from `offset`. Raises ConnectionError where less arrives than was announced."""
+    length = response.headers.get("Content-Length")
+    total = None if length is None else offset + int(length)
+    with part.open("ab" if offset else "wb") as file, progress(f"Downloading {part.stem}", total) as advance:
+        advance(offset)
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            advance(len(chunk))
+    if total is not None and _size(part) < total:
+        raise ConnectionError(f"the connection broke off after {_size(part)} of {total} bytes")
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    kinds = {TimeoutError: "the server does not answer", ConnectionRefusedError: "the server is not reachable"}
+    return next((words for kind, words in kinds.items() if isinstance(cause, kind)), str(cause))

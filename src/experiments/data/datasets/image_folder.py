@@ -1,0 +1,119 @@
+"""Folders of images, one folder a class: with a folder a split, or split by the names of the files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from experiments.data.augment import Augmentation
+from experiments.data.base import Splits
+from experiments.data.cache.cached_source import Cache
+from experiments.data.cache.paths import manifest_file
+from experiments.data.images.class_folders import ClassFolders, class_folders
+from experiments.data.images.image_source import Decoder, FileSource
+from experiments.data.images.manifest import (
+    Manifest,
+    check_leakage,
+    check_whole,
+    limited,
+    read_manifest,
+    reunited,
+    tell_overlooked,
+)
+from experiments.data.pipeline import Auto, Batching, Source, indexed
+from experiments.data.sampling import ClassWeight
+from experiments.errors import DataError
+
+
+class ImageOptions(TypedDict):
+    """What every source of image files takes; `image_folder` says what each means."""
+
+    image_size: Sequence[int]
+    channels: int
+    antialias: bool
+    cache: str
+    cache_dir: str
+    cache_required: bool
+    on_corrupt: str
+    allow_leakage: bool
+    rescan: bool
+    validation_fraction: float
+    limit: int | None
+    batch_size: int
+    shuffle: bool
+    num_parallel_calls: Auto
+    prefetch: Auto
+    sampling: str
+    class_weight: ClassWeight
+    seed: int
+    augment: Sequence[Augmentation]
+
+
+def image_folder(
+    path: str,
+    *,
+    image_size: Sequence[int],
+    channels: int,
+    antialias: bool,
+    cache: str,
+    cache_dir: str,
+    cache_required: bool,
+    on_corrupt: str,
+    allow_leakage: bool,
+    rescan: bool,
+    validation_fraction: float,
+    limit: int | None,
+    batch_size: int,
+    shuffle: bool,
+    num_parallel_calls: Auto,
+    prefetch: Auto,
+    sampling: str,
+    class_weight: ClassWeight,
+    seed: int,
+    augment: Sequence[Augmentation],
+) -> Splits:
+    """Splits of JPEG, PNG, BMP and GIF files below the folder `path`.
+
+    path: holds train/, valid/ (or validation/) and perhaps test/ with one folder per class in each, or one folder
+        per class; then `validation_fraction` is held out by a hash of the file names.
+    image_size: [height, width] in pixels; inputs are uint8 [height, width, channels].
+    cache: "none" decodes in every epoch, "memory" and "disk" in the first one; all give the same bits. On disk, below
+        `cache_dir`, they serve later runs too; `cache_required`: whether it is an error that they cannot be kept.
+    on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
+    allow_leakage: whether the same image may be in two splits, byte for byte; where `path` has no folder for
+        validation, such images go to training together.
+    rescan: reads every file, even one that has the size, times and inode it had when it was last read.
+    limit: at most so many images of each split, every class keeping its share.
+    sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
+    Raises DataError when folders or files cannot be trained on.
+    """
+    folders = class_folders(Path(path), validation_fraction)
+    manifest = _manifest(Path(path), folders, limit, on_corrupt, manifest_file(cache_dir, Path(path)), rescan=rescan)
+    if not allow_leakage:
+        check_leakage(manifest)
+    decoder = Decoder((image_size[0], image_size[1]), channels, antialias)
+    sources = _sources(manifest, folders, decoder, Cache(cache, cache_dir, cache_required))
+    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)
+    return indexed(sources["train"], sources["validation"], sources.get("test"), batching)
+
+
+def _manifest(
+    root: Path, folders: ClassFolders, limit: int | None, on_corrupt: str, memory: Path, *, rescan: bool
+) -> Manifest:
+    splits = folders.splits()
+    tell_overlooked(root, splits)
+    manifest = read_manifest(root, limited(splits, limit), memory, rescan=rescan)
+    check_whole(manifest, on_corrupt)
+    return reunited(manifest, limit) if folders.held_out else manifest
+
+
+def _sources(manifest: Manifest, folders: ClassFolders, decoder: Decoder, cache: Cache) -> dict[str, Source]:
+    """The images of each split, kept where `cache` says."""
+
+    def source(split: str) -> Source:
+        records, damaged = manifest.records[split], manifest.damaged[split]
+        if not records:
+            raise DataError(f"No image of '{split}' below '{manifest.root}' is left. Check data.limit and the files.")
+        images = FileSource(manifest.root, records, decoder, folders.class_names, damaged)
+        return cache.of(images, images.contents(split))
+
+    return {split: source(split) for split in folders.splits()}

@@ -1,0 +1,23 @@
+"""MNIST's handwritten digits, in Keras's layout of one .npz file."""
+
+from pathlib import Path
+from typing import Unpack
+
+from experiments.data.base import Splits
+from experiments.data.datasets.download import download
+from experiments.data.datasets.npz import ArrayOptions, npz
+from experiments.files import exclusive
+
+
+def mnist(path: str, *, url: str, sha256: str, **options: Unpack[ArrayOptions]) -> Splits:
+    """Splits of uint8 [28, 28, 1] images, downloaded from `url` to the file `path` when it does not exist.
+
+    Raises DataError when the download fails or the file is not what it should be.
+    """
+    file = Path(path)
+    if not file.exists():
+        offline = f"Without network, put Keras's mnist.npz at '{file}' or set data.path to it, or use data=digits."
+        with exclusive(file):
+            if not file.exists():
+                download(url, file, sha256=sha256, offline=offline)
+    return npz(path, **options)

@@ -1,0 +1,198 @@
+"""Image files as a source: one decoder, used the same way whatever keeps the result."""
+
+import hashlib
+import os
+import platform
+import unicodedata
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from experiments.cli.progress_bar import progress
+from experiments.data.base import DataSpec
+from experiments.data.cache.pack import Contents
+from experiments.data.images.scan import Damage, Record, named
+from experiments.data.pipeline import Indices, through
+from experiments.errors import DataError
+
+_VERSION = 1  # to be raised with every change of what Decoder gives
+
+# row, column of each EXIF orientation, after 5 to 8 were mirrored at the diagonal
+_BACKWARDS = tuple((number in {3, 4, 7, 8}, number in {2, 3, 6, 7}) for number in range(9))
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG: a grey image stays what it is
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Encoded bytes -> uint8 [height, width, channels], upright, resized bilinear as Keras's own loader does.
+
+    antialias: smooths before shrinking; slower, and not what most published weights were trained on.
+    channels: 3, or 1 for shades of grey.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    antialias: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.image_size, self.channels)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything but the file that decides a pixel: TensorFlow brings the libraries that decode."""
+        return {**asdict(self), "decoder": _VERSION, "tensorflow": tf.__version__, "machine": platform.machine()}
+
+    def __call__(self, content: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself; None for upright.
+
+        Raises tf.errors.InvalidArgumentError on bytes that are no image.
+        """
+        pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
+        if orientation is not None:
+            pixels = _turned(pixels, orientation)
+        resized = tf.image.resize(pixels, self.image_size, method="bilinear", antialias=self.antialias)
+        if self.channels == 1:
+            resized = tf.reduce_sum(resized * _LUMA, axis=-1, keepdims=True)
+        # weights of a mean keep to 0..255, so that nothing saturates
+        return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), self.shape)
+
+    def read(self, path: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        return self(tf.io.read_file(path), orientation)
+
+
+def _turned(stored: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    return tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
+
+
+def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns and mirrors [height, width, channels] as EXIF's `orientation`, 1 to 8, asks for."""
+    mirrored = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    backwards = tf.gather(_BACKWARDS, orientation)  # of rows, of columns
+    return tf.reverse(mirrored, tf.where(backwards)[:, 0])
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Images decoded whenever they are asked for."""
+
+    root: Path
+    records: tuple[Record, ...]
+    decoder: Decoder
+    class_names: tuple[str, ...]
+    skipped: tuple[Damage, ...]
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        return DataSpec(
+            input_shape=self.decoder.shape,
+            input_dtype="uint8",
+            num_classes=len(self.class_names),
+            class_names=self.class_names,
+            num_examples=len(self.records),
+            digest=digest(self.records),
+            class_counts=tuple(counts.tolist()),
+            source=str(self.root),
+            skipped=tuple(map(str, self.skipped)),
+        )
+
+    @cached_property
+    def labels(self) -> Indices:
+        return np.array([record.label for record in self.records], np.int64)
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        return [str(self.root / record.path) for record in self.records]
+
+    def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
+        paths = tf.constant([self.names[index] for index in indices], tf.string)
+        orientations = np.array([self.records[index].header.orientation for index in indices], np.int32)
+        # to ask each image costs a tenth of decoding it, so none is asked where all are upright
+        turned = bool((orientations != 1).any())
+        each = tf.data.Dataset.from_tensor_slices((paths, orientations) if turned else (paths,))
+        read = tf.autograph.experimental.do_not_convert(self.decoder.read)
+        images = each.map(read, num_parallel_calls=num_parallel_calls, deterministic=True)
+        numbers = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+        return tf.data.Dataset.zip(numbers, images.batch(batch_size)).map(
+            self._checked, num_parallel_calls=num_parallel_calls, deterministic=True
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def _checked(self, positions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Looks after decoding whether the files are still those of the scan: what is kept must be what was hashed."""
+
+        def check(numbers: Indices) -> None:
+            changed = self.changed(numbers.tolist())
+            if changed:
+                raise ValueError(f"changed since the scan: {named(changed)}")
+
+        return through(check, [positions], images)
+
+    def changed(self, positions: Iterable[int]) -> list[str]:
+        """The names of those whose size or time of change is no more that of the scan; one that is gone is none."""
+        return [self.names[number] for number in positions if self._has_changed(number)]
+
+    def _has_changed(self, number: int) -> bool:
+        try:
+            now = os.stat(self.names[number])  # noqa: PTH116 -- called for every image of an epoch
+        except FileNotFoundError:
+            return False
+        state = self.records[number].state
+        return (now.st_size, now.st_mtime_ns) != (state.num_bytes, state.modified_ns)
+
+    def complaint(self) -> DataError | None:
+        changed = self.changed(range(len(self.records)))
+        if not changed:
+            return None
+        count = "1 image" if len(changed) == 1 else f"{len(changed)} images"
+        return DataError(
+            f"{count} of {len(self.records)} changed while they were trained on: {named(changed)}. Expected files that "
+            "stay as they were when the run began. Start again when nothing writes to the folder any more."
+        )
+
+    def contents(self, split: str) -> Contents:
+        """What a pack of the decoded images is; `split` is for people."""
+        return Contents(
+            identity={"images": _in_order(self.records), **self.decoder.identity},
+            shape=self.decoder.shape,
+            dtype="uint8",
+            labels=self.labels,
+            about={"source": str(self.root.absolute()), "split": split},
+        )
+
+    def damaged(self) -> list[str]:
+        with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
+            found = []
+            for name, fails in zip(self.names, readers.map(self._fails, self.names, self.records), strict=True):
+                advance(1)
+                if fails:
+                    found.append(name)
+        return found
+
+    def _fails(self, name: str, record: Record) -> bool:
+        try:
+            self.decoder.read(tf.constant(name), tf.constant(record.header.orientation))
+        except tf.errors.OpError:
+            return True
+        return False
+
+
+def _in_order(records: Sequence[Record]) -> str:
+    """SHA-256 over the content of every image as they lie in a pack."""
+    return hashlib.sha256("".join(record.sha256 for record in records).encode()).hexdigest()
+
+
+def digest(records: Sequence[Record]) -> str:
+    """SHA-256 over path, content and class of every image, whatever the order of `records` or the file system."""
+    lines = sorted(
+        f"{unicodedata.normalize('NFC', record.path)}\0{record.sha256}\0{record.label}\n" for record in records
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

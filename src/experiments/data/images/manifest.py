@@ -1,0 +1,151 @@
+"""The images of every split as one scan found them, and whether they can be trained on."""
+
+import gc
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from experiments.data.images.class_folders import files_below
+from experiments.data.images.headers import EXTENSIONS, kind_of
+from experiments.data.images.scan import Damage, ImageFile, Record, counted, named, scan
+from experiments.data.images.scan_cache import scan_again
+from experiments.data.sampling import spread
+from experiments.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_OTHER_IMAGES = (b"II*\0", b"MM\0*")  # TIFF
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Whole images and damaged ones of each split, in the order of its files."""
+
+    root: Path
+    records: Mapping[str, tuple[Record, ...]]
+    damaged: Mapping[str, tuple[Damage, ...]]
+
+    def __len__(self) -> int:
+        return sum(map(len, chain(self.records.values(), self.damaged.values())))
+
+
+def read_manifest(
+    root: Path, splits: Mapping[str, Sequence[ImageFile]], memory: Path | None = None, *, rescan: bool = False
+) -> Manifest:
+    """Reads every file of all `splits` below `root` in one pass.
+
+    memory: a file that remembers the last pass; files that have not changed since are read again for `rescan` only.
+    """
+    files = [file for split in splits.values() for file in split]
+    with _no_collection():
+        found = iter(scan(root, files) if memory is None else scan_again(root, files, memory, rescan=rescan))
+        by_split = {split: [next(found) for _ in files] for split, files in splits.items()}
+    return Manifest(
+        root,
+        {split: tuple(item for item in items if isinstance(item, Record)) for split, items in by_split.items()},
+        {split: tuple(item for item in items if isinstance(item, Damage)) for split, items in by_split.items()},
+    )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looks for objects that refer to each other: a scan makes none, and each look is at everything there is.
+
+    With TensorFlow loaded and 20,000 files unchanged, these were half of the time.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def limited(splits: Mapping[str, Sequence[ImageFile]], limit: int | None) -> dict[str, list[ImageFile]]:
+    """At most `limit` files of each split, every class keeping its share."""
+    return {split: [files[at] for at in spread(_labels(files), limit)] for split, files in splits.items()}
+
+
+def check_whole(manifest: Manifest, on_corrupt: str) -> None:
+    """Raises DataError naming the first damaged files when `on_corrupt` is "error"; else logs what is left out."""
+    damaged = list(chain.from_iterable(manifest.damaged.values()))
+    if not damaged:
+        return
+    count = counted(len(damaged), "image")
+    if on_corrupt == "error":
+        raise DataError(
+            f"{count} of {len(manifest)} below '{manifest.root}' cannot be read: {named(map(str, damaged))}. "
+            "Remove or replace them, or set data.on_corrupt=skip to leave them out."
+        )
+    logger.warning("Left out %s of %d below '%s': %s", count, len(manifest), manifest.root, named(map(str, damaged)))
+
+
+def check_leakage(manifest: Manifest) -> None:
+    """Raises DataError when the same file content is in two splits, naming two pairs."""
+    pairs = [f"{first.path} = {other.path}" for first, other in across_splits(manifest.records)]
+    if pairs:
+        raise DataError(
+            f"{counted(len(pairs), 'image')} below '{manifest.root}' {'is' if len(pairs) == 1 else 'are'} in more than "
+            f"one split, byte for byte: {named(pairs, most=2)}. Scores on images that were trained on mean little. "
+            "Remove one of each, or set data.allow_leakage=true."
+        )
+
+
+def tell_overlooked(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None:
+    """Logs which files below `root` are images by content, but not by ending or place, and so are not used."""
+    taken = {file.path for files in used.values() for file in files}
+    others = (path for path in files_below(root, root) if path not in taken)
+    overlooked = sorted(path for path in others if _is_image(root / path))
+    if overlooked:
+        logger.warning(
+            "%s below '%s' %s not used, as expected are %s in a class folder: %s",
+            counted(len(overlooked), "image"),
+            root,
+            "is" if len(overlooked) == 1 else "are",
+            ", ".join(EXTENSIONS),
+            named(overlooked),
+        )
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return kind_of(start) is not None or start.startswith(_OTHER_IMAGES) or start[8:12] == b"WEBP"
+
+
+def across_splits(splits: Mapping[str, Sequence[Record]]) -> Iterator[tuple[Record, Record]]:
+    """The first image of each content that several splits have, with its first equal in another split."""
+    seen: dict[str, tuple[str, Record]] = {}
+    told: set[str] = set()
+    for split, records in splits.items():
+        for record in records:
+            first_split, first = seen.setdefault(record.sha256, (split, record))
+            if first_split != split and record.sha256 not in told:
+                told.add(record.sha256)
+                yield first, record
+
+
+def reunited(manifest: Manifest, limit: int | None) -> Manifest:
+    """For splits that a hash of names made: images that are also in `train`, byte for byte, move there."""
+    train, held = manifest.records["train"], manifest.records["validation"]
+    trained = {record.sha256 for record in train}
+    back = [record for record in held if record.sha256 in trained]
+    if not back:
+        return manifest
+    together = sorted((*train, *back), key=lambda record: (record.label, record.path.split("/")))
+    kept = tuple(together[at] for at in spread(_labels(together), limit))
+    rest = tuple(record for record in held if record.sha256 not in trained)
+    return replace(manifest, records={**manifest.records, "train": kept, "validation": rest})
+
+
+def _labels(items: Sequence[ImageFile | Record]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array([item.label for item in items], np.int64)

@@ -1,0 +1,104 @@
+"""What a scan found, kept for the next one: a folder that has not changed is not read again."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experiments.data.cache.paths import touch, unfinished_file
+from experiments.data.images.headers import Header
+from experiments.data.images.scan import Damage, FileState, ImageFile, Record, scan
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 2
+
+# A file that changed just before a scan may change again within one tick of the file system's clock.
+_SETTLED = 2 * 10**9
+
+_Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
+
+
+def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: bool) -> list[Record | Damage]:
+    """As `scan`, but a file with the size, times and inode of the last scan is taken to have its content.
+
+    The time of change (ctime) is set by the operating system alone, so only a clock that was set back can deceive it.
+    rescan: reads every file. `memory` is brought up to date; where it cannot be written, the next scan reads all again.
+    """
+    known = {} if rescan else _load(memory)
+    if known:
+        touch(memory)
+    begun = time.time_ns()
+    same = {file.path: record for file in files if (record := _unchanged(root, file, known)) is not None}
+    rest = [file for file in files if file.path not in same]
+    if same:
+        logger.info(
+            "%d of %d images below '%s' are as they were when last read (data.rescan=true reads all again)",
+            len(same),
+            len(files),
+            root,
+        )
+    read = dict(zip((file.path for file in rest), scan(root, rest), strict=True))
+    settled = {
+        path: found
+        for path, found in read.items()
+        if isinstance(found, Record) and max(found.state.modified_ns, found.state.changed_ns) < begun - _SETTLED
+    }
+    if settled:
+        _save(memory, root, {**known, **{path: _row(record) for path, record in settled.items()}})
+    return [same.get(file.path) or read[file.path] for file in files]
+
+
+def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record | None:
+    row = known.get(file.path)
+    if row is None:
+        return None
+    try:
+        now = FileState.of(os.stat(f"{root}/{file.path}"))  # noqa: PTH116 -- called for every image
+    except OSError:
+        return None
+    sha256, header, state = row
+    return Record(file.path, file.label, sha256, Header(*header), now) if now == FileState(*state) else None
+
+
+def _load(memory: Path) -> dict[str, _Row]:
+    """Nothing where there is no memory, or one that is damaged or of another version."""
+    try:
+        first, _, content = memory.read_bytes().partition(b"\n")
+        head = json.loads(first)
+        sound = head["format"] == _FORMAT and head["sha256"] == hashlib.sha256(content).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    files: dict[str, _Row] = json.loads(content) if sound else {}
+    return files
+
+
+def _save(memory: Path, root: Path, files: Mapping[str, _Row]) -> None:
+    """One line on the whole, for people and the clean-up, and one with all files."""
+    content = json.dumps(files, ensure_ascii=False).encode()
+    head = {
+        "format": _FORMAT,
+        "root": str(root.absolute()),
+        "count": len(files),
+        "made": time.time(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    partial = unfinished_file(memory)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
+        partial.replace(memory)
+    except OSError as error:
+        logger.debug("%s is not kept: %s", memory, error)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _row(record: Record) -> _Row:
+    header = record.header
+    return record.sha256, (header.format, header.width, header.height, header.mode, header.orientation), record.state

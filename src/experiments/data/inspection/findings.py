@@ -1,0 +1,207 @@
+"""What a data set holds and what is odd about it: counts, sizes, damage, duplicates, pictures to look at."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from experiments.data.base import DataSpec, Splits
+from experiments.data.images.class_folders import class_folders, files_below
+from experiments.data.images.image_source import FileSource
+from experiments.data.images.scan import Record, counted
+from experiments.data.pipeline import IndexedSplit, Source, untuned
+
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
+
+_CHUNK = 256
+
+_SMALL = 4  # times smaller than what the model sees
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: its place in a split, and what identifies its content."""
+
+    split: str
+    position: int
+    name: str
+    label: int
+    content: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about some examples.
+
+    title: in a few words; meaning: what is done about it; details: one text an example or group of them;
+    examples: those that can be shown; wrong: whether it spoils training or its figures.
+    """
+
+    title: str
+    meaning: str
+    details: tuple[str, ...]
+    examples: tuple[Example, ...]
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """specs: of each split by its name; sizes: (width, height) of every image, upright; empty where not images."""
+
+    specs: Mapping[str, DataSpec]
+    sources: Mapping[str, Source]
+    examples: Mapping[str, tuple[Example, ...]]
+    sizes: tuple[tuple[int, int], ...]
+    findings: tuple[Finding, ...]
+
+
+def inspect_splits(splits: Splits, *, decode: bool) -> Inspection:
+    """Looks at every example of every split that has positions (`IndexedSplit`).
+
+    decode: also decodes every image file, which finds damage that header and end marker do not show.
+    """
+    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    sources = {name: split.source for name, split in named.items() if isinstance(split, IndexedSplit)}
+    examples = {name: tuple(_examples(name, source)) for name, source in sources.items()}
+    files = {name: source for name, source in sources.items() if isinstance(source, FileSource)}
+    findings = [*_of_files(files, examples, decode), *_duplicates(examples, splits.train.spec.class_names)]
+    return Inspection(
+        specs={name: split.spec for name, split in named.items() if split is not None},
+        sources=sources,
+        examples=examples,
+        sizes=tuple(_sizes(sources)),
+        findings=tuple(finding for finding in findings if finding.details),
+    )
+
+
+def upright_size(record: Record) -> tuple[int, int]:
+    """(width, height) as a person sees the photo."""
+    header = record.header
+    return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+
+
+def _sizes(sources: Mapping[str, Source]) -> Iterator[tuple[int, int]]:
+    for source in sources.values():
+        if isinstance(source, FileSource):
+            yield from map(upright_size, source.records)
+        elif len(source.spec.input_shape) == 3:
+            height, width, _ = source.spec.input_shape
+            yield from [(width, height)] * source.spec.num_examples
+
+
+def _examples(split: str, source: Source) -> Iterator[Example]:
+    if isinstance(source, FileSource):
+        for position, record in enumerate(source.records):
+            yield Example(split, position, record.path, record.label, record.sha256)
+        return
+    position = 0
+    batches = source.batches(np.arange(source.spec.num_examples), _CHUNK, int(tf.data.AUTOTUNE))
+    for batch in untuned(batches).as_numpy_iterator():
+        for values in batch:
+            content = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+            yield Example(split, position, source.names[position], int(source.labels[position]), content)
+            position += 1
+
+
+def _of_files(
+    files: Mapping[str, FileSource], examples: Mapping[str, Sequence[Example]], decode: bool
+) -> Iterator[Finding]:
+    pairs = [pair for name, source in files.items() for pair in zip(examples[name], source.records, strict=True)]
+    if not files:
+        return
+    source = next(iter(files.values()))
+    height, width = source.decoder.image_size
+    damaged = [str(damage) for source in files.values() for damage in source.skipped]
+    yield Finding("Damaged", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
+    if decode:
+        inside = tuple(name for source in files.values() for name in source.damaged())
+        yield Finding(
+            "Damaged inside", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
+        )
+    yield _finding(
+        "Wrong ending",
+        "read by what they are",
+        [(one, f"is {record.header.format}") for one, record in pairs if _is_renamed(record)],
+    )
+    yield _finding(
+        "Not RGB",
+        "converted when decoded",
+        [(one, record.header.mode) for one, record in pairs if record.header.mode != "RGB"],
+    )
+    yield _finding(
+        "Turned by EXIF",
+        "shown to the model upright",
+        [(one, f"orientation {record.header.orientation}") for one, record in pairs if record.header.orientation > 1],
+    )
+    yield _finding(
+        "Tiny",
+        f"a side is under a quarter of {width} x {height}, so that most pixels are made up",
+        [
+            (one, f"{record.header.width} x {record.header.height}")
+            for one, record in pairs
+            if upright_size(record)[0] * _SMALL < width or upright_size(record)[1] * _SMALL < height
+        ],
+    )
+    others = tuple(passed_over(source.root))
+    yield Finding("Passed over", "no image of a class folder by place and ending", others, (), wrong=False)
+
+
+def passed_over(root: Path) -> Iterator[str]:
+    """Files below `root` that are not hidden and no image by place and ending."""
+    used = {file.path for files in class_folders(root, validation_fraction=0.5).splits().values() for file in files}
+    return (path for path in sorted(files_below(root, root)) if path not in used)
+
+
+def _is_renamed(record: Record) -> bool:
+    return _FORMATS[PurePosixPath(record.path).suffix.lower()] != record.header.format
+
+
+def _finding(title: str, meaning: str, found: Sequence[tuple[Example, str]]) -> Finding:
+    details = tuple(f"{example.name} ({detail})" for example, detail in found)
+    return Finding(title, meaning, details, tuple(example for example, _ in found), wrong=False)
+
+
+def _duplicates(examples: Mapping[str, Sequence[Example]], class_names: Sequence[str]) -> Iterator[Finding]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in (one for split in examples.values() for one in split):
+        groups[example.content].append(example)
+    equal = [group for group in groups.values() if len(group) > 1]
+    across = [group for group in equal if len({one.split for one in group}) > 1]
+    torn = [group for group in equal if len({one.label for one in group}) > 1]
+    within = [group for group in equal if max(Counter(one.split for one in group).values()) > 1]
+    yield _equal("In several splits", "scores on what was trained on mean little", across, class_names, wrong=True)
+    yield _equal("In several classes", "no model can be right about all of them", torn, class_names, wrong=True)
+    yield _equal("More than once in a split", "counts more than others", within, class_names, wrong=False)
+
+
+def _equal(
+    title: str, meaning: str, groups: Sequence[Sequence[Example]], class_names: Sequence[str], *, wrong: bool
+) -> Finding:
+    details = tuple(" = ".join(f"{one.name} ({class_names[one.label]})" for one in group) for group in groups)
+    return Finding(title, meaning, details, tuple(one for group in groups for one in group[:2]), wrong)
+
+
+def size_summary(sizes: Sequence[tuple[int, int]]) -> str:
+    """Smallest, median and largest by area, in one line."""
+    ordered = sorted(sizes, key=lambda size: size[0] * size[1])
+    smallest, middle, largest = (ordered[at] for at in (0, len(ordered) // 2, -1))
+    if smallest == largest:
+        return f"every one is {_by(middle)} pixels"
+    kinds = counted(len(set(sizes)), "different size")
+    return f"{kinds}: {_by(smallest)} to {_by(largest)} pixels, median {_by(middle)}"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def spread_of(examples: Sequence[Example], label: int, count: int) -> list[Example]:
+    """At most `count` examples of a class, evenly over their order."""
+    members = [example for example in examples if example.label == label]
+    places: NDArray[np.int64] = np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(np.int64)
+    return [members[place] for place in places]

@@ -1,0 +1,42 @@
+"""An inspection at the terminal."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.data.images.scan import named
+from experiments.data.inspection.findings import Inspection, size_summary
+
+_WIDE = 10_000  # a pipe has no width of its own: 80 columns would cut names that a person greps for
+
+
+def print_report(inspection: Inspection, page: Path | None) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    console.print(Text(inspection.specs["train"].source))
+    console.print(_counts(inspection))
+    if inspection.sizes:
+        console.print(Text(f"{size_summary(inspection.sizes)}."))
+    console.print(_findings(inspection) if inspection.findings else Text("Nothing odd was found."))
+    if page is not None:
+        console.print(Text(f"With pictures: {page}"))
+
+
+def _counts(inspection: Inspection) -> Table:
+    specs = inspection.specs
+    table = Table("class", *specs)
+    for at, name in enumerate(specs["train"].class_names):
+        table.add_row(Text(name), *(f"{spec.class_counts[at]}" for spec in specs.values()))
+    table.add_row("all", *(f"{spec.num_examples}" for spec in specs.values()))
+    return table
+
+
+def _findings(inspection: Inspection) -> Table:
+    table = Table("finding", "number", "what it means", "which")
+    for finding in inspection.findings:
+        style = "red" if finding.wrong else ""
+        title = Text(finding.title, style)
+        table.add_row(title, str(len(finding.details)), Text(finding.meaning), Text(named(finding.details)))
+    return table

@@ -1,0 +1,53 @@
+"""Damage that only decoding finds: names the file when training stops over it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from experiments.data.base import Splits
+from experiments.data.images.scan import named
+from experiments.data.pipeline import IndexedSplit, Source
+from experiments.errors import DataError
+
+_READING = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.DataLossError,
+)
+
+
+@contextmanager
+def named_errors(splits: Splits) -> Iterator[None]:
+    """Around training: an error of TensorFlow that the examples or their cache explain becomes a DataError saying so.
+
+    Every example is read again to find those that are damaged; any other error passes through unchanged.
+    """
+    try:
+        yield
+    except (*_READING, tf.errors.UnknownError) as error:
+        for source in _sources(splits):
+            complaint = source.complaint()
+            if complaint is not None:
+                raise complaint from error
+        if not isinstance(error, _READING):
+            raise
+        damaged = _damaged(splits)
+        if not damaged:
+            raise
+        subject = "An image" if len(damaged) == 1 else f"{len(damaged)} images"
+        raise DataError(
+            f"{subject} could not be read during training, though header and end were in order before: "
+            f"{named(damaged)}. Replace or delete what is damaged inside or gone, and start again."
+        ) from error
+
+
+def _damaged(splits: Splits) -> list[str]:
+    return [name for source in _sources(splits) for name in source.damaged()]
+
+
+def _sources(splits: Splits) -> list[Source]:
+    every = (splits.train, splits.validation, splits.test)
+    return [split.source for split in every if isinstance(split, IndexedSplit)]

@@ -1,0 +1,177 @@
+"""Where a run comes from: code, command, versions and machine."""
+
+import getpass
+import os
+import platform
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+
+from experiments.tracking.redaction import mask, mask_command
+
+PACKAGES = ("tensorflow", "keras", "numpy", "mlflow", "hydra-core", "experiments")
+
+GIT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class GitState:
+    """diff: changes of tracked files against the commit, masked; untracked: names only."""
+
+    commit: str
+    branch: str
+    diff: str
+    untracked: tuple[str, ...]
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.diff or self.untracked)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """git: None outside of a repository, before its first commit, or without git installed."""
+
+    git: GitState | None
+    program: str
+    command: str
+    versions: dict[str, str]
+    cpu: str
+    cores: int
+    host: str
+    platform: str
+    user: str
+    time: str
+
+    def tags(self) -> dict[str, str]:
+        """Under MLflow's own names where it has one, so that its page shows source, commit and user."""
+        named = {
+            "mlflow.source.name": self.program,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": self.user,
+            "command": self.command,
+            "cpu": self.cpu,
+            "cores": str(self.cores),
+            "host": self.host,
+            "platform": self.platform,
+            "started": self.time,
+        }
+        return named | self._git_tags() | {f"version.{name}": number for name, number in self.versions.items()}
+
+    def _git_tags(self) -> dict[str, str]:
+        if self.git is None:
+            return {}
+        return {
+            "mlflow.source.git.commit": self.git.commit,
+            "mlflow.source.git.branch": self.git.branch,
+            "mlflow.source.git.dirty": str(self.git.dirty).lower(),
+        }
+
+
+def provenance() -> Provenance:
+    """Of this process, now. Imports nothing heavy; asks git once."""
+    return Provenance(
+        git=_git_state(Path.cwd()) or _git_state(Path(__file__).parent),
+        program=_program(),
+        command=mask_command(["python", *sys.orig_argv[1:]]),
+        versions={"python": platform.python_version()} | _versions(),
+        cpu=cpu_type(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        host=socket.gethostname(),
+        platform=platform.platform(),
+        user=_user(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def write_files(found: Provenance, folder: Path) -> None:
+    """Writes `git.diff` (inside a repository) and `environment.txt` (every installed package) into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "environment.txt").write_text(_environment(), encoding="utf-8")
+    if found.git is not None:
+        untracked = "".join(f"# untracked: {name}\n" for name in found.git.untracked)
+        (folder / "git.diff").write_text(untracked + found.git.diff, encoding="utf-8")
+
+
+def cpu_type() -> str:
+    """The processor's model name: bits of a trained weight depend on it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _program() -> str:
+    """`experiments.train` under `python -m`, else the script's path."""
+    arguments = sys.orig_argv
+    if "-m" in arguments[:-1]:
+        return arguments[arguments.index("-m") + 1]
+    return mask(sys.argv[0])
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@cache
+def _environment() -> str:
+    # Each look at `metadata` reads and parses a file.
+    packages = [found.metadata for found in distributions()]
+    lines = {f"{package['Name']}=={package['Version']}" for package in packages if package["Name"]}
+    return (
+        f"# Python {platform.python_version()}, {platform.platform()}\n"
+        + "\n".join(sorted(lines, key=str.lower))
+        + "\n"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return str(os.getuid())
+
+
+def _git_state(folder: Path) -> GitState | None:
+    head = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+    if head is None:
+        return None
+    commit, branch = head.split()
+    untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
+    return GitState(
+        commit=commit,
+        branch=branch,
+        diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or ""),
+        untracked=tuple(mask(name) for name in untracked.splitlines()),
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """The output, or None where git is not installed or says no. Takes no lock that a person's own git may need."""
+    # `git diff` writes a refreshed index whatever GIT_OPTIONAL_LOCKS says, unless autoRefreshIndex is off.
+    settings = ["-c", "core.quotepath=false", "-c", "diff.autoRefreshIndex=false"]
+    command = ["git", *settings, "-C", str(folder), *arguments]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def all_cores() -> int:
+    """What TensorFlow takes by itself."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

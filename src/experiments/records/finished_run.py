@@ -1,0 +1,70 @@
+"""A finished run, read back from the tracking store."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from omegaconf import DictConfig
+
+from experiments.checkpoints.layout import BEST
+from experiments.data.base import DataSpec
+from experiments.errors import TrackingError
+from experiments.records.fingerprint import PREFIX
+from experiments.records.snapshot import read_snapshot
+from experiments.tracking.mlflow_store import existing_run, existing_store
+from experiments.tracking.redaction import mask
+
+
+class PastRun(NamedTuple):
+    """cfg: as resolved then, secrets masked; spec: of the training split; checkpoints: a local folder."""
+
+    run_id: str
+    cfg: DictConfig
+    spec: DataSpec
+    checkpoints: Path
+
+
+@contextmanager
+def past_run(tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str) -> Iterator[PastRun]:
+    """The named run, or the newest finished one of the experiment, with copies of the files that `checkpoint` needs.
+
+    Raises TrackingError when there is none. The copies are gone at the end.
+    """
+    client = existing_store(tracking_uri)
+    found = existing_run(client, run_id).info.run_id if run_id is not None else _newest(client, experiment_name)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            cfg, spec = read_snapshot(Path(client.download_artifacts(found, "config", folder)))
+            copies = _checkpoints(client, found, checkpoint, folder)
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"run_id={found} cannot be read back from {mask(client.tracking_uri)}: {error}. Expected a run of "
+                "python -m experiments.train with the artifacts config/ and checkpoints/. Name another run_id."
+            ) from error
+        yield PastRun(found, cfg, spec, copies)
+
+
+def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str) -> Path:
+    """A folder with what is asked for alone when that is the best: each of the others is as large."""
+    if checkpoint == BEST:
+        return Path(client.download_artifacts(run_id, f"checkpoints/{BEST}", folder)).parent
+    return Path(client.download_artifacts(run_id, "checkpoints", folder))
+
+
+def _newest(client: MlflowClient, experiment_name: str) -> str:
+    experiment = client.get_experiment_by_name(experiment_name)
+    # Those of sweeps themselves, and of other programs, have no fingerprint.
+    ours = f"attributes.status = 'FINISHED' and tags.`{PREFIX}config` != ''"
+    runs = experiment and client.search_runs(
+        [experiment.experiment_id], ours, order_by=["start_time DESC"], max_results=1
+    )
+    if not runs:
+        raise TrackingError(
+            f"logging.experiment_name={experiment_name} has no finished run in {mask(client.tracking_uri)}. "
+            "Train one with python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
+        )
+    return str(runs[0].info.run_id)

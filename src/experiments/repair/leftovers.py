@@ -1,0 +1,72 @@
+"""Output folders of runs, and what killed processes left in them."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from experiments.checkpoints.layout import BEST, seals, unsealed
+from experiments.checkpoints.uploads import stale
+from experiments.files import TEMPORARY
+from experiments.repair.base import Finding
+from experiments.tracking.journal import journal_file
+from experiments.tracking.liveness import LOCK, is_locked, locked
+
+OWN = frozenset({"checkpoints", "tensorboard", "config", "figures", "model", ".hydra", ".uploads"})
+"""Folders that a run makes in its own, where no other run is."""
+
+
+def output_folders(roots: Iterable[str]) -> list[Path]:
+    """Those of runs, at and below `roots`."""
+    return sorted(folder for root in roots for folder in _below(Path(root).expanduser().absolute()))
+
+
+def _below(root: Path) -> Iterator[Path]:
+    for path, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in OWN]
+        if {LOCK, journal_file(Path()).name} & set(files):
+            yield Path(path)
+
+
+def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
+    """Half-written checkpoints and uploads of folders in which no process works."""
+    for folder in folders:
+        found = _leftovers(folder)
+        if found and not is_locked(folder):
+            names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
+            size = sum(map(_bytes, found)) / 1e6
+            yield Finding(
+                "left over",
+                str(folder),
+                f"{names} ({size:,.1f} MB), which no process works on",
+                "removes it",
+                partial(_remove, folder),
+            )
+
+
+def _remove(folder: Path) -> str:
+    """Looks again under the lock: a run may have gone on since."""
+    with locked(folder):
+        found = _leftovers(folder)
+        for path in found:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return f"removed {len(found)}"
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    checkpoints = folder / "checkpoints"
+    # A folder without a seal is that of an older version, whose checkpoints have none.
+    unfinished = unsealed(checkpoints) if any(True for _ in seals(checkpoints)) else []
+    temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
+    temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]
+    return [*dict.fromkeys([*unfinished, *temporary]), *stale(folder)]
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_file())
+
+
+def size(folder: Path) -> str:
+    return f"{_bytes(folder) / 1e6:,.1f} MB"

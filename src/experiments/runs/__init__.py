@@ -1,0 +1,1 @@
+"""One run: assembled, resumed, trained, and its results."""

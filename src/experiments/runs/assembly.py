@@ -1,0 +1,119 @@
+"""Everything that a config describes, built before a run is opened."""
+
+import logging
+from typing import NamedTuple, Protocol
+
+import keras
+import mlflow
+from omegaconf import DictConfig
+
+from experiments.cli.status import Show
+from experiments.config.build import build, build_each, caches_features
+from experiments.data import Splits
+from experiments.data.cache.features import features_of
+from experiments.errors import ConfigError, ExperimentError, ModelError, near
+from experiments.loops.evaluation import build_variables
+from experiments.models.frozen import split_frozen
+from experiments.runs import runtime
+from experiments.runs import saved_model as export
+from experiments.schedules import LearningRate
+
+logger = logging.getLogger(__name__)
+
+
+class TrainedPart(NamedTuple):
+    """model: shares its layers with the whole one; splits: what it is fed."""
+
+    model: keras.Model
+    splits: Splits
+
+
+def trained_part(model: keras.Model, splits: Splits, *, cache_features: bool | str) -> TrainedPart:
+    """The head where features can be kept.
+
+    cache_features: False never; "auto" where nothing changes by it, said in one line where not; True or an error, and
+    also where features differ in their last bits from batch to batch.
+    Raises ConfigError with the reason where True cannot be.
+    """
+    if cache_features is False:
+        return TrainedPart(model, splits)
+    try:
+        return _head_on_features(model, splits, exactly=cache_features == "auto")
+    except ExperimentError as reason:
+        if cache_features is True:
+            raise ConfigError(
+                f"model.cache_features=true cannot be: {reason}. Set model.cache_features=auto or false."
+            ) from reason
+        logger.info("Features are computed in every epoch (model.cache_features=auto): %s.", reason)
+        return TrainedPart(model, splits)
+
+
+def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> TrainedPart:
+    policy = keras.config.dtype_policy().name
+    if policy != "float32":
+        raise ModelError(f"under runtime.precision={policy} features would be kept in another precision")
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise ModelError("under runtime.strategy=mirrored each replica has frozen layers of its own")
+    frozen = split_frozen(model, splits.train.spec.input_dtype)
+    if exactly and not frozen.exact:
+        raise ModelError(f"those of {model.name} differ in their last bits from batch to batch")
+    return TrainedPart(frozen.head, features_of(splits, frozen.features, frozen.shape, frozen.identity))
+
+
+class Built(NamedTuple):
+    """part: what the loop trains, of `model` on `splits`."""
+
+    splits: Splits
+    model: keras.Model
+    part: TrainedPart
+
+
+class Assemble(Protocol):
+    """What builds a run: `assemble`, or another that gives as much."""
+
+    def __call__(self, cfg: DictConfig, threads: int | None, show: Show) -> Built: ...
+
+
+def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
+    """threads: compute threads of one operation; None: as TensorFlow chooses.
+
+    Raises ConfigError where parts do not fit each other.
+    """
+    strategy = runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": threads})
+    if cfg.logging.tracking_uri is not None:
+        # model.weights=runs:/ID is looked up there.
+        mlflow.set_tracking_uri(cfg.logging.tracking_uri)
+    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    spec = splits.train.spec
+    show("building the model")
+    with strategy.scope():
+        model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+        part = trained_part(model, splits, cache_features=caches_features(cfg.model))
+        compile_model(cfg, *part)
+    if cfg.logging.log_model:
+        export.check_savable(model)
+    _check_monitor(cfg.monitor.metric, build_variables(part.model, part.splits.validation))
+    return Built(splits, model, part)
+
+
+def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
+    model.compile(
+        optimizer=build(cfg.optimizer, learning_rate=schedule(cfg, splits, cfg.epochs)),
+        loss=build(cfg.loss),
+        metrics=[build(node, name=name) for name, node in cfg.metrics.items() if node is not None],
+        steps_per_execution=cfg.loop.steps_per_execution,
+        jit_compile=cfg.loop.jit_compile,
+    )
+
+
+def schedule(cfg: DictConfig, splits: Splits, epochs: int) -> LearningRate:
+    """The learning rate of each step of a run of so many epochs."""
+    total_steps = epochs * splits.train.steps_per_epoch
+    rate: LearningRate = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
+    return rate
+
+
+def _check_monitor(metric: str, names: list[str]) -> None:
+    known = [*names, *(f"val_{name}" for name in names)]
+    if metric not in known:
+        raise ConfigError(f"monitor.metric={metric} is not a metric of this run. {near(metric, known)}")

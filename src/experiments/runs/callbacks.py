@@ -1,0 +1,205 @@
+"""What watches a run: metrics to the tracker, summaries for TensorBoard, predictions for the figures."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from omegaconf import DictConfig
+
+from experiments.checkpoints.layout import last_checkpoint
+from experiments.checkpoints.store import newest_finite
+from experiments.data import Splits
+from experiments.data.base import Split
+from experiments.errors import TrainingError
+from experiments.loops.callback_list import passes
+from experiments.runs import recording
+from experiments.runs.results import CHECKPOINTS
+from experiments.tracking.base import Tracker
+
+Logs = Mapping[str, float]
+
+
+class TrackMetrics(keras.callbacks.Callback):
+    """Metrics to the tracker: per epoch under Keras's names, per `every_n_steps` batches as `batch/...`."""
+
+    def __init__(self, tracker: Tracker, *, every_n_steps: int | None) -> None:
+        super().__init__()
+        self._tracker = tracker
+        self._every_n_steps = every_n_steps
+        self._steps_before_epoch = self._begun = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._steps_before_epoch = epoch * self.params["steps"]
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._begun = self._steps_before_epoch + batch
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        step = self._steps_before_epoch + batch + 1
+        if passes(self._begun, step, self._every_n_steps):
+            self._tracker.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, step=step)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._tracker.log_metrics({**(logs or {}), "learning_rate": learning_rate}, step=epoch + 1)
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras's own, with a grid of training images as the model receives them and the operations of a training step."""
+
+    def __init__(
+        self,
+        log_dir: Path,
+        *,
+        train: Split,
+        every_n_steps: int | None,
+        histogram_every_n_epochs: int,
+        graph: bool,
+        images: int,
+        profile_steps: Sequence[int] | None,
+    ) -> None:
+        super().__init__(
+            log_dir=log_dir,
+            update_freq=every_n_steps or "epoch",
+            histogram_freq=histogram_every_n_epochs,
+            write_graph=graph,
+            profile_batch=tuple(profile_steps) if profile_steps else 0,
+        )
+        self._every_n_steps = every_n_steps
+        self._begun = 0
+        self._train = train
+        self._images = images
+        self._profiles = bool(profile_steps)
+        # A profile brings a graph of its own, and TensorFlow records one at a time.
+        self._records_graph = graph and not profile_steps
+        self._step_mark = tf.profiler.experimental.Trace("train")
+        self._earlier: list[Path] = []
+        self._tested = 0
+
+    def set_model(self, model: keras.Model) -> None:
+        # Before this process writes files of its own.
+        self._earlier = _event_files(Path(self.log_dir))
+        super().set_model(model)
+
+    def get_state(self) -> dict[str, Any]:
+        """How far each file of events reaches, so that what came later is not there twice after a stop."""
+        recording.flush()
+        for writer in self._writers.values():
+            writer.flush()
+        files = {str(path.relative_to(self.log_dir)): path.stat().st_size for path in _event_files(Path(self.log_dir))}
+        return {"files": files, "train": self._global_train_batch, "validation": self._tested}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._cut_earlier(state["files"])
+        self._global_train_batch = self._begun = state["train"]
+        self._global_test_batch = self._tested = state["validation"]
+        self._records_graph = False
+
+    def _cut_earlier(self, sizes: Mapping[str, int]) -> None:
+        for path in self._earlier:
+            cut_or_remove(path, sizes.get(str(path.relative_to(self.log_dir))))
+        self._earlier = []
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        super().on_test_end(logs)
+        # A validation that is cut short begins anew.
+        self._tested = self._global_test_batch
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        # Of a run that ended before its first checkpoint, and begins anew.
+        self._cut_earlier({})
+        super().on_epoch_begin(epoch, logs)
+        if self._begun == 0 and self._images and len(self._train.spec.input_shape) == 3:
+            inputs, *_ = next(iter(self._train.epoch(0)))
+            with self._train_writer.as_default(), tf.summary.record_if(True):
+                tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        super().on_train_batch_begin(batch, logs)
+        self._begun += 1
+        if self._records_graph:
+            tf.summary.trace_on(graph=True)
+        if self._profiles:
+            # `_r` makes it a step for the profile page, whose times are all zero without one; Keras leaves it out.
+            self._step_mark = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
+            self._step_mark.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self._profiles:
+            self._step_mark.__exit__(None, None, None)
+        if self._records_graph:
+            self._records_graph = False
+            # Keras records nothing between the steps of update_freq.
+            with self._train_writer.as_default(), tf.summary.record_if(True):
+                tf.summary.trace_export("first step", step=0)
+        # Keras makes every scalar, 1 ms a step, and only then drops those between the steps of update_freq.
+        due = self._every_n_steps is not None and self._begun % self._every_n_steps == 0
+        super().on_train_batch_end(batch, logs if due else None)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        # Keras leaves out an epoch whose last step is none of update_freq.
+        with tf.summary.record_if(True):
+            super().on_epoch_end(epoch, logs)
+
+
+def _event_files(log_dir: Path) -> list[Path]:
+    return sorted(log_dir.rglob("events.out.tfevents.*"))
+
+
+def cut_or_remove(path: Path, size: int | None) -> None:
+    """Takes away what was written after the checkpoint that knew the file with `size` bytes, or did not know it."""
+    if size is None:
+        path.unlink()
+    elif size < path.stat().st_size:
+        os.truncate(path, size)
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """[n, height, width, channels] -> one image with about as many rows as columns, black where none is left."""
+    count, height, width, channels = images.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = int(np.ceil(count / columns))
+    tiles = np.zeros((rows * columns, height, width, channels), images.dtype)
+    tiles[:count] = images
+    return tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, -1, channels)
+
+
+class StopWhenDiverged(keras.callbacks.Callback):
+    """Raises TrainingError at the first batch whose loss is not finite, or above `max_loss` (None: no bound)."""
+
+    def __init__(self, checkpoints: Path, *, max_loss: float | None) -> None:
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._max_loss = math.inf if max_loss is None else max_loss
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        loss = float((logs or {})["loss"])
+        if math.isfinite(loss) and loss <= self._max_loss:
+            return
+        step = self._epoch * self.params["steps"] + batch + 1
+        expected = f"at most monitor.max_loss={self._max_loss:g}" if math.isfinite(loss) else "a finite number"
+        raise TrainingError(
+            f"the loss is {loss:g} at step {step} (epoch {self._epoch + 1}, batch {batch + 1}): expected {expected}. "
+            f"{last_checkpoint('good', newest_finite(self._checkpoints))} Lower optimizer.learning_rate, or set "
+            "optimizer.global_clipnorm=1."
+        )
+
+
+def observers(
+    cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path
+) -> dict[str, keras.callbacks.Callback]:
+    """What watches every run, by names that no callback of a config can have."""
+    return {
+        "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
+        "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
+        "(divergence)": StopWhenDiverged(output_dir / CHECKPOINTS, max_loss=cfg.monitor.max_loss),
+    }

@@ -1,0 +1,51 @@
+"""A disk that is full or cannot be written, told in one line: what is on it already is whole."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow as tf
+
+from experiments.checkpoints.layout import last_checkpoint, newest_seal
+from experiments.errors import TrainingError
+from experiments.tracking.base import Tracker
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+READ_ONLY = (errno.EROFS,)
+
+
+@contextmanager
+def named_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
+    """Turns what Python and TensorFlow raise into TrainingError, which says what is whole and how to go on."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        number = _number(error)
+        if number is None:
+            raise
+        raise TrainingError(_words(number, error, output_dir, tracker.run_id)) from error
+
+
+def _number(error: Exception) -> int | None:
+    """TensorFlow gives the operating system's words alone."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in (*FULL, *READ_ONLY) else None
+    return next((number for number in (*FULL, *READ_ONLY) if os.strerror(number) in str(error)), None)
+
+
+def _words(number: int, error: Exception, output_dir: Path, run_id: str | None) -> str:
+    where = getattr(error, "filename", None) or output_dir
+    if number in READ_ONLY:
+        return (
+            f"'{where}' cannot be written: {os.strerror(number)}. Expected a folder this user can write. "
+            "Set hydra.run.dir=FOLDER."
+        )
+    last = last_checkpoint("whole", newest_seal(output_dir / "checkpoints"))
+    resume = f"resume={run_id}" if run_id else "resume=last"
+    return (
+        f"'{where}' cannot be written: {os.strerror(number)}. {last} "
+        f"Free some space and go on with {resume}, or set hydra.run.dir=FOLDER on another disk."
+    )

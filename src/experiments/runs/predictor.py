@@ -1,0 +1,90 @@
+"""Classes and probabilities for image files."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments.data.images.headers import EXTENSIONS, orientation_of
+from experiments.data.images.image_source import Decoder
+from experiments.errors import DataError
+from experiments.runs.figures import probabilities
+
+BATCH_SIZE = 32
+
+CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+
+
+def image_files(path: Path) -> list[Path]:
+    """`path` itself, or every image file below it, in order of name."""
+    if not path.exists():
+        raise DataError(
+            f"path={path} does not exist: expected an image or a folder with images. Set path=FILE_OR_FOLDER."
+        )
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise DataError(f"path={path} holds no image: expected files ending in {', '.join(EXTENSIONS)}. Set path.")
+    return files
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that ends in logits, and how its images are made."""
+
+    model: keras.Model
+    input_shape: tuple[int, ...]
+    class_names: Sequence[str]
+    antialias: bool
+
+    def rows(self, files: Sequence[Path], *, all_classes: bool) -> list[dict[str, Any]]:
+        """One row a file: path, class and its probability; with `all_classes` also the probability of each class."""
+        found = []
+        for start in range(0, len(files), BATCH_SIZE):
+            batch = files[start : start + BATCH_SIZE]
+            logits = np.asarray(self.model(self._images(batch), training=False))
+            found += [self._row(file, row, all_classes) for file, row in zip(batch, probabilities(logits), strict=True)]
+        return found
+
+    def _images(self, files: Sequence[Path]) -> tf.Tensor:
+        decoder = Decoder((self.input_shape[0], self.input_shape[1]), self.input_shape[2], self.antialias)
+        return tf.stack([_decoded(decoder, file) for file in files])
+
+    def _row(self, file: Path, softmax: np.ndarray, all_classes: bool) -> dict[str, Any]:
+        best = int(softmax.argmax())
+        row = {"path": str(file), "class": self.class_names[best], "probability": round(float(softmax[best]), 6)}
+        if all_classes:
+            row["probabilities"] = {
+                name: round(float(value), 6) for name, value in zip(self.class_names, softmax, strict=True)
+            }
+        return row
+
+
+def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
+    try:
+        content = file.read_bytes()
+        return decoder(tf.constant(content), tf.constant(orientation_of(content)))
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(
+            f"{file} cannot be decoded: expected a whole JPEG, PNG, BMP or GIF image. Replace or remove it."
+        ) from error
+
+
+def imagenet_classes() -> list[str]:
+    """The names of ImageNet's 1000 classes; their numbers where Keras's list is neither cached nor reachable."""
+    try:
+        # Keras tells of a download on standard output, which is for the answer.
+        with redirect_stdout(sys.stderr):
+            index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
+    except Exception as error:  # Keras raises no narrower type for a failed download
+        if "URL fetch failure" not in str(error):
+            raise
+        return [f"class {number}" for number in range(1000)]
+    names = json.loads(Path(index).read_text(encoding="utf-8"))
+    return [names[str(number)][1] for number in range(1000)]

@@ -1,0 +1,177 @@
+"""What a person sees while a run trains."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from experiments.cli.status import display
+
+Logs = Mapping[str, float]
+
+WIDE = 100
+"""Columns from which the bar may be long."""
+
+SECONDS_PER_LINE = 30.0
+"""How long plain text may stay silent within an epoch."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to do; steps and validation_steps are those of one epoch."""
+
+    epochs: int
+    steps: int
+    validation_steps: int
+    batch_size: int
+
+
+@contextmanager
+def progress(mode: str, size: Size) -> Iterator[list[keras.callbacks.Callback]]:
+    """Yields the callback for `auto`, `bar` or `plain`, and none for `none`; an error takes the bar down too."""
+    match display(mode):
+        case "bar":
+            bar = Bar(size)
+            try:
+                yield [bar]
+            finally:
+                bar.stop()
+        case "plain":
+            yield [PlainLines(size)]
+        case _:
+            yield []
+
+
+class Speed:
+    """Images per second of the current epoch, without the run's first step, which traces the graph."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._traced = False
+
+    def start(self) -> None:
+        self._began, self._uncounted = time.monotonic(), 0
+
+    def words(self, steps: int) -> str:
+        """steps: finished in this epoch."""
+        if not self._traced:
+            self._traced = True
+            self._began, self._uncounted = time.monotonic(), steps
+            return ""
+        per_second = (steps - self._uncounted) * self._batch_size / max(time.monotonic() - self._began, 1e-9)
+        return f"{per_second:.0f} images/s"
+
+
+def _words(logs: Logs | None, digits: int = 4) -> str:
+    return "  ".join(f"{name} {_number(value, digits)}" for name, value in (logs or {}).items())
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.3g}"
+
+
+class OneLine(ProgressColumn):
+    """The field `words` of a task, cut off where the terminal ends rather than wrapped."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["words"], no_wrap=True, overflow="ellipsis")
+
+
+class Bar(keras.callbacks.Callback):
+    """One bar for the whole run, and above it a line for each epoch."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self._size = size
+        self._speed = Speed(size.batch_size)
+        self._per_epoch = size.steps + size.validation_steps
+        self._epoch = self._validated = 0
+        self._latest, self._words = "", "tracing the first step"
+        console = Console(stderr=True)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40 if console.width >= WIDE else 6),
+            TimeRemainingColumn(compact=True),
+            OneLine(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._words
+        )
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._bar.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._epoch, self._validated = epoch, 0
+        self._speed.start()
+        self._describe(f"step 0/{self._size.steps}", 0)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._latest = self._speed.words(batch + 1)
+        self._words = f"{self._latest}  {_words(logs, digits=3)}".strip()
+        self._describe(f"step {batch + 1}/{self._size.steps}", batch + 1)
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._validated = min(batch + 1, self._size.validation_steps)
+        self._describe("validating", self._size.steps + self._validated)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        line = f"epoch {self._epoch + 1}/{self._size.epochs}  {_words(logs)}  {self._latest}"
+        self._bar.console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
+
+    def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self.stop()
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+    def _describe(self, doing: str, done: int) -> None:
+        self._bar.update(
+            self._task,
+            completed=self._epoch * self._per_epoch + done,
+            description=f"epoch {self._epoch + 1}/{self._size.epochs} {doing}",
+            words=self._words,
+        )
+
+
+class PlainLines(keras.callbacks.Callback):
+    """One line an epoch, more in long ones, for log files and pipes."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self._size = size
+        self._speed = Speed(size.batch_size)
+        self._epoch = 0
+        self._latest = ""
+        self._printed = time.monotonic()
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._print("tracing the first step ...")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        self._speed.start()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._latest = self._speed.words(batch + 1)
+        if time.monotonic() - self._printed > SECONDS_PER_LINE:
+            self._print_epoch(f"step {batch + 1}/{self._size.steps}  {_words(logs)}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._print_epoch(_words(logs))
+
+    def _print_epoch(self, words: str) -> None:
+        self._print(f"epoch {self._epoch + 1}/{self._size.epochs}  {words}  {self._latest}")
+
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
+        print(line.rstrip(), file=sys.stderr, flush=True)

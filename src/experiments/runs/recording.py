@@ -1,0 +1,150 @@
+"""Scalars and images from a user's own code: one call reaches TensorBoard and the tracker."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from experiments.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from experiments.tracking.base import Tracker
+
+
+_NAME = re.compile(r"[\w\- :]+(?:[./][\w\- :]+)*")
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Recorder:
+    """Writes to `tensorboard/custom` and `figures/` of the output folder, and to the tracker."""
+
+    def __init__(self, tracker: "Tracker", output_dir: Path) -> None:
+        self._tracker = tracker
+        self._output_dir = output_dir
+        self._writer: Any = None
+        self._lock = Lock()
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        import tensorflow as tf
+
+        # Also between the steps that Keras's own callback records, and after one that an error has left half done.
+        with self._tensorboard().as_default(), tf.summary.record_if(True):
+            tf.summary.scalar(name, value, step=step)
+        self._tracker.log_metrics({name: value}, step=step)
+
+    def image(self, name: str, pixels: Pixels, step: int) -> None:
+        import tensorflow as tf
+
+        with self._tensorboard().as_default(), tf.summary.record_if(True):
+            tf.summary.image(name, pixels[np.newaxis], step=step)
+        path = self._output_dir / "figures" / f"{name}_{step}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels).save(path)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _tensorboard(self) -> Any:
+        """Opened by the first call, so that a run without own records leaves no empty file."""
+        import tensorflow as tf
+
+        with self._lock:
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self._output_dir / "tensorboard" / "custom"))
+            return self._writer
+
+
+_active: list[Recorder] = []
+"""The innermost open run is last. Not a context variable: callbacks and data threads must see it too."""
+
+
+@contextmanager
+def recording(tracker: "Tracker", output_dir: Path) -> Iterator[None]:
+    """Makes `log_scalar` and `log_image` reach this run."""
+    recorder = Recorder(tracker, output_dir)
+    _active.append(recorder)
+    try:
+        yield
+    finally:
+        _active.remove(recorder)
+        recorder.close()
+
+
+def flush() -> None:
+    """Puts on disk what was logged so far."""
+    for recorder in _active:
+        recorder.flush()
+
+
+def log_scalar(name: str, value: float, step: int) -> None:
+    """Records one number. Raises ExperimentError outside of a run, or when `value` is not a single number."""
+    recorder = _recorder("log_scalar", name)
+    recorder.scalar(name, _number(name, value), int(step))
+
+
+def log_image(name: str, image: Any, step: int) -> None:
+    """Records one image, also as `figures/<name>_<step>.png`.
+
+    image: [height, width, channels], 1 or 3 channels; uint8, or floating point from 0 to 1.
+    Raises ExperimentError outside of a run, or for another shape, type or range.
+    """
+    recorder = _recorder("log_image", name)
+    recorder.image(name, _pixels(name, image), int(step))
+
+
+def _recorder(function: str, name: str) -> Recorder:
+    if not _active:
+        raise ExperimentError(
+            f"{function}('{name}', ...) was called outside of a run: expected a call from code that "
+            "`python -m experiments.train` runs (model, loss, callback, train step). Remove the call, or open a run "
+            "around it with experiments.runs.recording.recording(tracker, output_dir)."
+        )
+    if not _NAME.fullmatch(name):
+        raise ExperimentError(
+            f"{function} got the name '{name}': expected letters, digits, '_', '-', ':', blanks, and single "
+            "'.' or '/' between them."
+        )
+    return _active[-1]
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(np.asarray(value).item())  # not float(value): autograph makes that a symbolic cast
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ExperimentError(
+            f"log_scalar('{name}', ...) expected one number, received {type(value).__name__}: {value}. Reduce it to a "
+            "number first; inside a tf.function there are no numbers yet: return the value and log it from a callback."
+        ) from error
+
+
+def _pixels(name: str, image: Any) -> Pixels:
+    array: npt.NDArray[Any] = np.asarray(image)
+    if array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+        raise _wrong_image(name, f"shape {list(array.shape)}")
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise _wrong_image(name, f"dtype {array.dtype}")
+    if not (array.min() >= 0 and array.max() <= 1):  # also true for NaN
+        raise _wrong_image(name, f"values from {array.min():g} to {array.max():g}")
+    scaled: Pixels = np.rint(array * 255).astype(np.uint8)
+    return scaled
+
+
+def _wrong_image(name: str, received: str) -> ExperimentError:
+    return ExperimentError(
+        f"log_image('{name}', ...) expected [height, width, 1 or 3] as uint8, or as floating point from 0 to 1; "
+        f"received {received}."
+    )

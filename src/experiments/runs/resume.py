@@ -1,0 +1,140 @@
+"""What a run goes on from: nothing, or the run that `resume` names, in its own folder and with its own bits."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra import compose
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import DictConfig
+
+from experiments.config import check
+from experiments.errors import ConfigError, TrackingError
+from experiments.records.fingerprint import PREFIX, Fingerprint, comparable
+from experiments.records.snapshot import read_config, read_overrides, typed_overrides
+from experiments.tracking.journal import first_event
+from experiments.tracking.liveness import _is_at_work, signs_of_life
+from experiments.tracking.mlflow_store import existing_run, existing_store
+from experiments.tracking.uris import has_store
+
+LAST = "last"
+
+KEPT = ("config", "checkpoints", "tensorboard")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run begins.
+
+    cfg: to train with; output_dir: the run's own folder; run: None for a new one; recorded: the config it began with;
+    changed: tags for what is different now.
+    """
+
+    cfg: DictConfig
+    output_dir: Path
+    run: Run | None = None
+    recorded: DictConfig | None = None
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str | None:
+        return None if self.run is None else str(self.run.info.run_id)
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Its parts as the run began; empty for a new one."""
+        tags = {} if self.run is None else self.run.data.tags
+        return {name.removeprefix(PREFIX): value for name, value in tags.items() if name.startswith(PREFIX)}
+
+    @property
+    def threads(self) -> int | None:
+        """Compute threads, which decide bits: those it began with."""
+        return int(self.fingerprint["threads"]) if "threads" in self.fingerprint else self.cfg.runtime.threads
+
+
+def origin(cfg: DictConfig, output_dir: Path) -> Origin:
+    """The run that `cfg.resume` names, with its files on this machine; a new one where `last` finds none.
+
+    Waits where only silence can tell that a process on another machine has ended. Raises TrackingError when there is
+    no such run, or when a process works on it.
+    """
+    if cfg.resume is None:
+        return Origin(cfg, output_dir)
+    if cfg.logging.tracking_uri is None:
+        raise ConfigError(f"resume={cfg.resume} needs a record of runs, which logging=none does not keep.")
+    if cfg.resume == LAST and not has_store(cfg.logging.tracking_uri):
+        return Origin(cfg, output_dir)
+    client = existing_store(cfg.logging.tracking_uri)
+    run = _newest_unfinished(client, cfg) if cfg.resume == LAST else _named(client, cfg.resume)
+    if run is None:
+        return Origin(cfg, output_dir)
+    folder = _folder(client, run, output_dir)
+    recorded = read_config(folder / "config")
+    typed = _retyped(folder) if _is_typed(cfg.resume) else cfg
+    # The time is part of the name by default, and params cannot change.
+    typed.logging.run_name = run.info.run_name
+    return Origin(typed, folder, run, recorded)
+
+
+def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
+    return next((run for run in _unfinished(client, cfg, comparable(cfg)) if not _is_at_work(client, run)), None)
+
+
+def _unfinished(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
+    """The newest first. parts: of the fingerprint that they share."""
+    experiment = client.get_experiment_by_name(cfg.logging.experiment_name)
+    if experiment is None:
+        return []
+    same = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in parts.items())
+    return list(
+        client.search_runs(
+            [experiment.experiment_id], f"attributes.status != 'FINISHED' and {same}", order_by=["start_time DESC"]
+        )
+    )
+
+
+def _named(client: MlflowClient, run_id: str) -> Run:
+    run = existing_run(client, run_id, key="resume")
+    if _is_at_work(client, run):
+        tags = run.data.tags
+        raise TrackingError(
+            f"resume={run_id} is alive: process {tags.get('pid')} on {tags.get('host')} works on it. "
+            "Expected a run that nobody works on. Wait for its end, or stop it."
+        )
+    return run
+
+
+def identity(output_dir: Path, found: Fingerprint) -> dict[str, str]:
+    """Tags by which a run and the process that works on it are found again."""
+    return {**found.tags(), **signs_of_life(output_dir)}
+
+
+def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
+    """The run's own output folder; on another machine, or when it is gone, what MLflow has of it in the new one."""
+    own = Path(run.data.tags.get("output_dir", output_dir))
+    first = first_event(own)
+    if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
+        return own
+    for artifact in client.list_artifacts(run.info.run_id):
+        if artifact.path in KEPT:
+            client.download_artifacts(run.info.run_id, artifact.path, str(output_dir))
+    return output_dir
+
+
+def _is_typed(run_id: str) -> bool:
+    """Not where other code composed the config and knows what it does."""
+    return f"resume={run_id}" in typed_overrides() and run_id != LAST
+
+
+def _retyped(folder: Path) -> DictConfig:
+    """What was typed when the run began, and after it what is typed now."""
+    before = read_overrides(folder / "config")
+    # What adds or takes away works only once.
+    new = [word for word in typed_overrides() if word not in before or word[0] not in "+~"]
+    typed = compose("config", [*before, *new])
+    check(typed)
+    return typed

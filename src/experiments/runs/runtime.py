@@ -1,0 +1,67 @@
+"""What must be set before the first tensor: seeds, determinism, threads, precision and devices."""
+
+import keras
+import tensorflow as tf
+
+from experiments.cli.startup import quiet_start
+from experiments.errors import ConfigError
+from experiments.records.environment import all_cores
+
+
+def configure(
+    *, seed: int, precision: str, deterministic: bool | str, threads: int | None, device: str, strategy: str
+) -> tf.distribute.Strategy:
+    """Sets the process up for one run and returns the strategy to build and train under.
+
+    Raises ConfigError where TensorFlow has started with other settings that it cannot change.
+    """
+    keras.backend.clear_session()
+    with quiet_start():
+        _set_threads(threads)
+        found = tf.config.list_physical_devices("GPU")
+    gpus = _set_devices(device, found)
+    keras.utils.set_random_seed(seed)
+    if deterministic is True or (deterministic == "auto" and not gpus):
+        tf.config.experimental.enable_op_determinism()
+    keras.mixed_precision.set_dtype_policy(precision)
+    return _mirrored(gpus) if strategy == "mirrored" else tf.distribute.get_strategy()
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    set_before = tf.config.threading.get_intra_op_parallelism_threads()
+    if set_before == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        if set_before == 0 and threads == all_cores():
+            return  # what it has taken by itself
+        raise ConfigError(
+            f"runtime.threads={threads} comes too late: TensorFlow already runs in this process with another number. "
+            "Give every job of one process the same runtime.threads, or start a new process."
+        ) from error
+
+
+def _set_devices(device: str, gpus: list[tf.config.PhysicalDevice]) -> list[tf.config.PhysicalDevice]:
+    """The GPUs this run may use; their memory grows as needed instead of being taken whole."""
+    if device == "gpu" and not gpus:
+        raise ConfigError(
+            "runtime.device=gpu, but TensorFlow finds no GPU on this machine. "
+            "Install the gpu extra (pip install 'experiments[gpu]') or set runtime.device=auto."
+        )
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        return []
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
+
+
+def _mirrored(gpus: list[tf.config.PhysicalDevice]) -> tf.distribute.Strategy:
+    if gpus:
+        return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices("GPU")])
+    # The default's collectives number their instances per process, so a second model would meet the first one's shapes.
+    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+    return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())

@@ -1,0 +1,145 @@
+"""Jobs that take longer than they may."""
+
+import faulthandler
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from types import FrameType
+
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.errors import ExperimentError
+from experiments.sweeps.queue import Queue
+
+TRACES = "timeout.txt"
+"""Where a job was when its time was over; in its folder."""
+
+GRACE_SECONDS = 60
+"""For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
+
+NOTICE_SECONDS = 0.5
+
+
+class JobTimeoutError(ExperimentError):
+    """A job that took longer than `sweep.job_timeout`."""
+
+
+@contextmanager
+def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
+    """Raises JobTimeoutError in a block that takes longer. Where nobody hears that, the process ends after the grace.
+
+    folder: of the job.
+    """
+    traces = folder / TRACES
+    traces.unlink(missing_ok=True)  # of an earlier attempt
+    if seconds is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise JobTimeoutError(f"the job took longer than sweep.job_timeout={seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    ends = seconds + GRACE_SECONDS
+    farewell = Timer(ends - NOTICE_SECONDS, _say_farewell, [traces])
+    farewell.daemon = True
+    with traces.open("w") as file:
+        # Both work where Python's own code does not get on any more. Reading the frames of threads that run may crash.
+        faulthandler.register(signal.SIGALRM, file, all_threads=False, chain=True)
+        faulthandler.dump_traceback_later(ends, exit=True, file=2)
+        farewell.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            farewell.cancel()
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.unregister(signal.SIGALRM)
+            signal.signal(signal.SIGALRM, before)
+    if not traces.stat().st_size:
+        traces.unlink()
+
+
+def why_killed(folder: Path) -> str:
+    """Of a job whose process ended before it. folder: of the job."""
+    if hung(folder):
+        return f"it took longer than sweep.job_timeout and hung outside of Python: {folder / TRACES} says where"
+    return "its process was killed"
+
+
+def hung(folder: Path) -> bool:
+    traces = folder / TRACES
+    return traces.exists() and traces.stat().st_size > 0
+
+
+def _say_farewell(traces: Path) -> None:
+    """What the last words of the process itself, a traceback, do not say."""
+    print(
+        f"error: this job hangs outside of Python, so its process ends: {traces} says where. "
+        "Where the sweep ends with it, go on by sweep.resume=last.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+logger = logging.getLogger(__name__)
+
+
+class Retries:
+    """Of one start of a sweep. folder: of the sweep; at_most: how often a job is tried again."""
+
+    def __init__(self, queue: Queue, folder: Path, at_most: int) -> None:
+        self._queue, self._folder, self._at_most = queue, folder, at_most
+        self._aside: dict[int, int] = {}  # number -> attempt
+
+    def take_up(self) -> None:
+        """Queues again what an earlier start has left: what was stopped, and what failed, unless too often."""
+        for number, trial in self._queue.jobs().items():
+            attempt = trial.user_attrs["attempt"]
+            if _is_running(trial):
+                self._queue.killed(trial)
+                self._queue_again(number, attempt + hung(self._of(number)))
+            elif trial.state == TrialState.FAIL:
+                self._queue_again(number, attempt + 1)
+
+    def put_aside(self) -> bool:
+        """Ends the jobs whose worker was killed, perhaps by them; False where there is none.
+
+        One that ran alone has done it, and has used up an attempt. Of several nobody knows which one did.
+        One that hung has failed.
+        """
+        killed = {number: trial for number, trial in self._queue.jobs().items() if _is_running(trial)}
+        for number, trial in killed.items():
+            self._queue.killed(trial)
+            if hung(self._of(number)):
+                logger.warning("#%d failed: %s.", number, why_killed(self._of(number)))
+            else:
+                self._aside[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
+        return bool(killed)
+
+    def queue_one_put_aside(self) -> bool:
+        """To be run alone; False where none is left."""
+        while self._aside:
+            if self._queue_again(*self._aside.popitem()):
+                return True
+        return False
+
+    def _queue_again(self, number: int, attempt: int) -> bool:
+        if attempt > self._at_most:
+            return False
+        trial = self._queue.jobs()[number]
+        self._queue.enqueue(trial.params, number, trial.user_attrs["repeat"], attempt)
+        return True
+
+    def _of(self, number: int) -> Path:
+        """The folder of a job."""
+        return self._folder / str(number)
+
+
+def _is_running(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING

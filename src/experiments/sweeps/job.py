@@ -1,0 +1,107 @@
+"""The training of one job of a sweep, as Hydra's `run_job` calls it."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.config.explain import EXPLAINED, words
+from experiments.errors import ConfigError, StoppedRun, near
+from experiments.sweeps.failures import at_most
+from experiments.sweeps.plan import CELL, JOB, REPEAT, SWEEP
+
+if TYPE_CHECKING:
+    from experiments.runs.results import Result
+    from experiments.sweeps.queue import Job
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """sweep: its id; parent: its run's id, where there is one; timeout: in seconds; reuse: of equal runs."""
+
+    job: "Job"
+    sweep: str
+    parent: str | None
+    timeout: float | None
+    objectives: list[str]
+    reuse: bool
+
+    def __call__(self, cfg: DictConfig) -> list[float]:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            load()  # before the job's time, as half an import would spoil the jobs that follow
+            with at_most(self.timeout, output_dir), forgotten_at_the_end():
+                result = self._train(cfg, output_dir)
+        except StoppedRun:
+            raise
+        except EXPLAINED as error:
+            logger.error("error: %s", words(error))
+            raise
+        except Exception:
+            logger.exception("This job failed")
+            raise
+        self.job.trial.set_user_attr("run_id", result.run_id)
+        return self._values(result)
+
+    def _values(self, result: "Result") -> list[float]:
+        """Of the objectives, at the best epoch by the monitor."""
+        for name in self.objectives:
+            if name not in result.at_best:
+                raise ConfigError(f"sweep.objectives.{name} is not a metric of this run. {near(name, result.at_best)}")
+        return [result.at_best[name] for name in self.objectives]
+
+    def _train(self, cfg: DictConfig, output_dir: Path) -> "Result":
+        from experiments.runs.run import run
+        from experiments.sweeps import previous_runs as earlier
+        from experiments.sweeps.compiled_models import sharing_models
+        from experiments.sweeps.pruning import watching
+
+        tags = self._tags()
+        begun = earlier.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
+        reused = begun if begun is not None and begun.info.status == "FINISHED" else None
+        if reused is None and self.reuse:
+            reused = earlier.of_this_config(cfg)
+        if reused is not None:
+            logger.info("taken from run %s, which is the same", reused.info.run_id)
+            return earlier.result(reused, cfg, output_dir)
+        cfg.resume = None if begun is None else begun.info.run_id
+        with sharing_models() as assemble:
+            return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble)
+
+    def _tags(self) -> Mapping[str, str]:
+        parent = {} if self.parent is None else {"mlflow.parentRunId": self.parent}
+        job = self.job
+        place = {JOB: str(job.number), REPEAT: str(job.repeat), CELL: json.dumps(job.cell)}
+        return {**parent, SWEEP: self.sweep, **place}
+
+
+def load() -> None:
+    """TensorFlow and all that a job needs, in the first one of a process."""
+    from experiments.cli.startup import loading, quiet_start
+
+    with quiet_start(), loading():
+        import experiments.runs.run  # noqa: F401
+        from experiments.sweeps.compiled_models import keep_imports
+    keep_imports()
+
+
+@contextmanager
+def forgotten_at_the_end() -> Iterator[None]:
+    """So that memory does not grow from job to job."""
+    try:
+        yield
+    finally:
+        if "tensorflow" in sys.modules:
+            from experiments.sweeps.compiled_models import forget_job
+
+            forget_job()

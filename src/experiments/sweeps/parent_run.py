@@ -1,0 +1,108 @@
+"""The run of the sweep itself: MLflow's page folds the jobs' runs under it."""
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from experiments.errors import ExperimentError
+from experiments.records.params import flatten
+from experiments.repair.base import treat
+from experiments.repair.dead_runs import dead_runs
+from experiments.sweeps.plan import SWEEP, Plan
+from experiments.sweeps.previous_runs import of_this_sweep
+from experiments.tracking.liveness import Heartbeat, signs_of_life
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+from experiments.tracking.mlflow_tracker import page_of
+from experiments.tracking.redaction import mask
+from experiments.tracking.uris import where_to_look
+
+RUN_ID = "parent_run"
+
+logger = logging.getLogger(__name__)
+
+
+class Parent:
+    """Entering creates the store, before any worker opens it, and the run, or goes on with that of a stopped sweep."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._logging, self._plan, self._folder = plan.logging, plan, folder
+        self._client: MlflowClient | None = None
+        self.run_id: str | None = None
+        self._heartbeat = Heartbeat(self._say_alive)
+
+    def __enter__(self) -> Self:
+        if self._logging.tracking_uri is not None:
+            self._client = open_store(self._logging.tracking_uri)
+            self.run_id = self._earlier() or self._created(self._client)
+            self._client.update_run(self.run_id, status="RUNNING")
+            self._say_alive()
+            self._heartbeat.start()
+        return self
+
+    def _say_alive(self) -> None:
+        """By which `doctor` finds a sweep that was killed."""
+        if self._client is None or self.run_id is None:
+            return
+        try:
+            for name, value in signs_of_life(self._folder).items():
+                self._client.set_tag(self.run_id, name, value)
+        except (MlflowException, OSError) as failure:
+            logger.info("The store has not taken a sign of life: %s", failure)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._heartbeat.stop()
+        if self._client is not None and self.run_id is not None:
+            status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+            self._client.set_terminated(self.run_id, status)
+
+    @property
+    def page(self) -> str | None:
+        """What to type and open to see it; None where nothing is tracked."""
+        if self._client is None or self.run_id is None:
+            return None
+        return where_to_look(self._logging.tracking_uri, page_of(self._client.get_run(self.run_id)))
+
+    def close_killed(self) -> dict[int, str]:
+        """Ends the runs of jobs whose process was killed; number of a job -> its run's id."""
+        if self._client is None:
+            return {}
+        try:
+            for finding in dead_runs(self._client, f"tags.`{SWEEP}` = '{self._plan.id}'"):
+                logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
+            return {number: str(run.info.run_id) for number, run in of_this_sweep(self._plan).items()}
+        except (MlflowException, ExperimentError, OSError) as failure:
+            logger.warning("The store does not tell of the jobs' runs: %s", failure)
+            return {}
+
+    def log(self, folder: Path, values: dict[str, float], texts: dict[str, str]) -> None:
+        """The summary: files, metrics and tags."""
+        if self._client is None or self.run_id is None:
+            return
+        try:
+            self._client.log_artifacts(self.run_id, str(folder), folder.name)
+            for name, value in values.items():
+                self._client.log_metric(self.run_id, name, value)
+            for name, text in texts.items():
+                self._client.set_tag(self.run_id, name, mask(text))
+        except (MlflowException, OSError) as failure:
+            logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
+
+    def _earlier(self) -> str | None:
+        path = self._folder / RUN_ID
+        return path.read_text().strip() if path.exists() else None
+
+    def _created(self, client: MlflowClient) -> str:
+        experiment = get_or_create_experiment(client, self._logging.experiment_name)
+        tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
+        run = client.create_run(experiment, run_name=f"sweep-{self._folder.name}", tags=tags)
+        for key, value in flatten(self._plan.settings).items():
+            client.log_param(run.info.run_id, f"sweep.{key}", mask(str(value)))
+        client.log_text(run.info.run_id, "\n".join(self._plan.lines()), "plan.txt")
+        (self._folder / RUN_ID).write_text(run.info.run_id)
+        return str(run.info.run_id)

@@ -1,0 +1,90 @@
+"""Opens a sweep's run while its workers load TensorFlow; they take no job before it is there."""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from experiments.cli.startup import loading
+
+if TYPE_CHECKING:
+    from experiments.sweeps.parent_run import Parent
+    from experiments.sweeps.plan import Plan
+
+
+OPENED = "opened.json"
+"""Locked by the sweep's process until it has written there; empty where it could not."""
+
+PATIENCE_SECONDS = 5.0
+
+
+class Opened(NamedTuple):
+    """What workers are told. parent: the id of the sweep's run, None where nothing is tracked."""
+
+    parent: str | None
+
+
+@contextmanager
+def opening(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
+    """Yields what waits for the run, and raises TrackingError where there is none: no job was taken then.
+
+    Leaving ends the run, with the error there is; a store that hangs keeps nobody for long.
+    at_once: before anything else, where this process is a worker too: two threads load packages no sooner than one.
+    """
+    parent: Future[Parent] = Future()
+    told = (folder / OPENED).open("w")
+    fcntl.flock(told, fcntl.LOCK_EX)
+    with ExitStack() as run:
+        if at_once:
+            _open(plan, folder, run, parent, told)
+        else:
+            Thread(target=_open_and_load, args=(plan, folder, run, parent, told), daemon=True).start()
+        try:
+            yield parent.result
+        finally:
+            wait([parent], PATIENCE_SECONDS)
+
+
+def _open(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
+    try:
+        with told, loading("mlflow"):
+            from experiments.sweeps.parent_run import Parent
+
+            opened = run.enter_context(Parent(plan, folder))
+            json.dump(Opened(opened.run_id)._asdict(), told)
+    except Exception as error:
+        parent.set_exception(error)
+    else:
+        parent.set_result(opened)
+
+
+def _open_and_load(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
+    _open(plan, folder, run, parent, told)
+    if parent.exception() is None:
+        with loading("matplotlib"):  # while jobs run, so that nobody waits for it at the end
+            import experiments.sweeps.summary  # noqa: F401
+
+
+def close(folder: Path) -> None:
+    """From now on workers take no job."""
+    (folder / OPENED).unlink(missing_ok=True)
+
+
+def is_open(folder: Path) -> bool:
+    """Also where the sweep's process was killed: its workers go on."""
+    return (folder / OPENED).exists()
+
+
+def wait_until_opened(folder: Path) -> Opened | None:
+    """For workers; None where the sweep could not be opened, is closed, or its process is gone."""
+    try:
+        with (folder / OPENED).open() as told:
+            fcntl.flock(told, fcntl.LOCK_SH)
+            content = told.read()
+    except FileNotFoundError:
+        return None
+    return Opened(**json.loads(content)) if content else None

@@ -1,0 +1,105 @@
+"""What was already done for a job, in this sweep or elsewhere in the experiment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Run
+from omegaconf import DictConfig
+
+from experiments.config.build import build, build_each
+from experiments.records.fingerprint import PREFIX, fingerprint
+from experiments.records.params import flatten
+from experiments.sweeps.plan import JOB, SWEEP, Plan, as_in_its_job
+from experiments.tracking.mlflow_store import at_best, existing_store
+from experiments.tracking.uris import has_store
+
+if TYPE_CHECKING:
+    from experiments.data import Splits
+    from experiments.runs.results import Result
+
+
+SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "replicas")
+
+CONFIG = f"{PREFIX}config"
+
+UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
+"""What `of_these_values` does not compare for all at once: the data and devices are not looked at."""
+
+
+def of_this_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
+    """The run that an earlier attempt has begun."""
+    return next(iter(_newest(cfg.logging, tags, at_most=1)), None)
+
+
+def of_this_sweep(plan: Plan) -> dict[int, Run]:
+    """Number of a job -> its newest run."""
+    oldest_first = reversed(_newest(plan.logging, {SWEEP: plan.id}))
+    return {int(run.data.tags[JOB]): run for run in oldest_first if JOB in run.data.tags}
+
+
+def of_this_config(cfg: DictConfig) -> Run | None:
+    """A finished run of the experiment that cannot but be equal: config, data, code, versions and machine are."""
+    from experiments.runs import runtime
+
+    strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
+    splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
+    digests = [split.spec.digest for split in splits.named().values()]
+    now = fingerprint(cfg, digests, cfg.runtime.threads, strategy.num_replicas_in_sync).tags()
+    tags = {f"{PREFIX}{name}": now[f"{PREFIX}{name}"] for name in SAME}
+    return next(iter(_newest(cfg.logging, tags, at_most=1, status="FINISHED")), None)
+
+
+def of_these_values(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
+    """Number -> the run that `of_this_config` gives for its config, where data and devices are still the same.
+
+    Neither is looked at: that would take as long as the beginning of a run. configs: with their `hydra` nodes.
+    """
+    found: dict[int, Run] = {}
+    known: dict[tuple[str, ...], dict[tuple[str, str], Run]] = {}
+    for number, with_hydra in configs.items():
+        with as_in_its_job(with_hydra) as cfg:
+            now = fingerprint(cfg, (), cfg.runtime.threads, replicas=1).tags()
+            wanted = now[CONFIG], flatten(cfg.data).get("path", "")
+            shared = {name: value for name, value in now.items() if name not in UNREAD}
+            if tuple(shared.values()) not in known:
+                known[tuple(shared.values())] = _finished(cfg.logging, shared)
+        run = known[tuple(shared.values())].get(wanted)
+        if run is not None:
+            found[number] = run
+    return found
+
+
+def _finished(logging: DictConfig, tags: Mapping[str, str]) -> dict[tuple[str, str], Run]:
+    """What tells one from another among runs with the same tags, beside the data -> the newest."""
+    oldest_first = reversed(_newest(logging, tags, status="FINISHED"))
+    return {(run.data.tags[CONFIG], run.data.params.get("data.path", "")): run for run in oldest_first}
+
+
+def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":
+    """What the finished run has returned."""
+    from experiments.runs.results import Result
+
+    client = existing_store(cfg.logging.tracking_uri)
+    best = at_best(run, client, cfg.monitor.metric, cfg.monitor.mode)
+    tested = {name: value for name, value in run.data.metrics.items() if name.startswith("test_")}
+    return Result(run.info.run_id, cfg.monitor.metric, best[cfg.monitor.metric], best, tested, output_dir, None)
+
+
+def _newest(
+    logging: DictConfig, tags: Mapping[str, str], *, at_most: int = 50_000, status: str | None = None
+) -> list[Run]:
+    """The newest first."""
+    if logging.tracking_uri is None or not has_store(logging.tracking_uri):
+        return []
+    client = existing_store(logging.tracking_uri)
+    experiment = client.get_experiment_by_name(logging.experiment_name)
+    if experiment is None:
+        return []
+    rules = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    rules += [] if status is None else [f"attributes.status = '{status}'"]
+    return list(
+        client.search_runs(
+            [experiment.experiment_id], " and ".join(rules), order_by=["start_time DESC"], max_results=at_most
+        )
+    )

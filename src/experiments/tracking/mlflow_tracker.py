@@ -1,0 +1,298 @@
+"""A tracker that writes to MLflow through the journal, with an explicit run id and nothing fluent."""
+
+import logging
+import shlex
+import time
+import traceback as tracebacks
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from experiments.errors import StoppedRun, TrackingError
+from experiments.tracking.delivery import Shipper
+from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
+from experiments.tracking.liveness import Heartbeat
+from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+from experiments.tracking.redaction import mask
+from experiments.tracking.system_metrics import SystemMetrics
+
+if TYPE_CHECKING:
+    from experiments.data.base import DataSpec
+
+
+ERROR_TAG_LENGTH = 500
+
+KILLED_SECONDS = 5.0
+"""Whoever stops a run does not wait long before it ends it for good: containers give ten seconds, of which the last
+step, its checkpoint and the end of the process take some."""
+
+DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
+
+_log = logging.getLogger(__name__)
+
+
+class MlflowTracker:
+    """One MLflow run. Calls append to `journal.jsonl` in `output_dir` and return; a thread delivers.
+
+    tracking_uri: sqlite:///FILE (created when absent) or the http(s):// address of an MLflow server.
+    flush_timeout: seconds without progress after which the end waits no longer; the rest stays in the journal.
+    delivery_interval: seconds between two deliveries.
+    system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPU.
+    run_id: an existing run to go on with, in its own `output_dir`; None starts a new one. What it has recorded already
+        is not recorded again.
+    identity: tags that a run has from its first moment, by which it is found again.
+
+    Entering raises TrackingError when the store is not reachable or not writable, before a run exists there.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracking_uri: str,
+        experiment_name: str,
+        run_name: str,
+        tags: Mapping[str, str],
+        flush_timeout: float,
+        delivery_interval: float,
+        system_metrics: bool,
+        system_metrics_interval: float,
+        output_dir: Path,
+        run_id: str | None = None,
+        identity: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tracking_uri = tracking_uri
+        self._experiment_name = experiment_name
+        self._run_name = run_name
+        self._tags = tags
+        self._flush_timeout = flush_timeout
+        self._delivery_interval = delivery_interval
+        self._system_metrics_interval = system_metrics_interval if system_metrics else None
+        self._output_dir = output_dir.absolute()
+        self._run_id = run_id
+        self._identity = identity or {}
+        self._recorded: Mapping[str, int] = {}
+        self._page: str | None = None
+        self._journal = Journal(self._output_dir)
+        self._sink: MlflowSink | None = None
+        self._shipper: Shipper | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._sampler: SystemMetrics | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """None until entered, unless an existing run goes on."""
+        return self._run_id
+
+    @property
+    def page(self) -> str | None:
+        """None until entered. Names the kind of view, as the page opens on its one for language models otherwise."""
+        return self._page
+
+    def __enter__(self) -> Self:
+        self._refuse_foreign_journal()
+        client = open_store(self._tracking_uri)
+        run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
+        self._run_id = str(run.info.run_id)
+        self._page = page_of(run)
+        self._journal.append("start", run_id=self._run_id, tracking_uri=mask(client.tracking_uri))
+        self.set_tags(self._identity)
+        self._start_threads(client, run)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for thread in (self._sampler, self._heartbeat):
+            if thread is not None:
+                thread.stop()
+        status = _status(error)
+        written = self._write_end(error, status)
+        interrupted = error is not None and not isinstance(error, Exception)
+        self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
+        if not written and self._sink is not None:
+            self._sink.end(status)
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        self._journal.append("params", values={name: mask(value) for name, value in params.items()})
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        values = {name: float(value) for name, value in metrics.items() if step > self._recorded.get(name, step - 1)}
+        if values:
+            self._journal.append("metrics", step=int(step), values=values)
+
+    def log_artifacts(
+        self,
+        directory: Path,
+        *,
+        folder: str | None = None,
+        replace: bool = False,
+        temporary: bool = False,
+        growing: bool = False,
+    ) -> None:
+        said = {"replace": replace, "temporary": temporary, "growing": growing}
+        wanted = {name: value for name, value in said.items() if value}
+        self._journal.append("artifacts", path=str(directory.absolute()), folder=folder, **wanted)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self._journal.append("tags", values={name: mask(value) for name, value in tags.items()})
+
+    def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
+        self._journal.append("dataset", context=context, **_dataset_fields(spec, context))
+
+    def _refuse_foreign_journal(self) -> None:
+        first = first_event(self._output_dir)
+        if first is not None and first["run_id"] != self._run_id:
+            raise TrackingError(
+                f"the output folder '{self._output_dir}' holds the journal of run {first['run_id']}: "
+                f"expected an empty folder. Set hydra.run.dir=FOLDER, or go on with that run: resume={first['run_id']}."
+            )
+
+    def _create_run(self, client: MlflowClient) -> Run:
+        experiment_id = get_or_create_experiment(client, self._experiment_name)
+        tags = {name: mask(str(value)) for name, value in {**self._tags, **self._identity}.items()}
+        self._open_journal()  # first, so that a folder that cannot be written leaves no run behind
+        try:
+            return client.create_run(experiment_id, run_name=self._run_name, tags=tags)
+        except MlflowException as error:
+            self._journal.close()
+            raise TrackingError(
+                f"{mask(self._tracking_uri)} refuses to create a run: {mask(error.message)} "
+                "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
+            ) from error
+
+    def _existing_run(self, client: MlflowClient, run_id: str) -> Run:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            raise TrackingError(
+                f"run {run_id} is not in {mask(self._tracking_uri)}: {mask(error.message)} "
+                "Set resume to the id of a run in that store, or logging.tracking_uri to the run's store."
+            ) from error
+        self._open_journal()
+        self._claim(client, run_id)
+        self._recorded = last_steps(self._output_dir) or self._recorded_elsewhere(client, run)
+        return run
+
+    def _recorded_elsewhere(self, client: MlflowClient, run: Run) -> dict[str, int]:
+        points = _delivered(client, run)
+        self._journal.not_before(max((point.timestamp for point in points.values()), default=0))
+        return {name: int(point.step) for name, point in points.items()}
+
+    def _claim(self, client: MlflowClient, run_id: str) -> None:
+        """At once, so that no other process takes the run for dead, or begins to work on it too."""
+        try:
+            client.log_batch(run_id, tags=[RunTag(name, mask(value)) for name, value in self._identity.items()])
+            client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            self._journal.close()
+            raise TrackingError(
+                f"run {run_id} cannot be gone on with in {mask(self._tracking_uri)}: {mask(error.message)} "
+                "Expected a run that can be written. Restore it if it was deleted, or begin anew with resume=null."
+            ) from error
+
+    def _open_journal(self) -> None:
+        try:
+            self._journal.open()
+        except OSError as error:
+            raise TrackingError(
+                f"the output folder '{self._output_dir}' is not writable: {error}. Set hydra.run.dir=FOLDER."
+            ) from error
+
+    def _start_threads(self, client: MlflowClient, run: Run) -> None:
+        self._sink = MlflowSink(client, run.info.run_id)
+        self._shipper = Shipper(self._output_dir, self._sink, interval=self._delivery_interval)
+        self._shipper.start()
+        self._heartbeat = Heartbeat(self._sink.beat)
+        self._heartbeat.start()
+        if self._system_metrics_interval is not None:
+            self._sampler = SystemMetrics(
+                lambda metrics, step: self.log_metrics(metrics, step=step),
+                interval=self._system_metrics_interval,
+                before=self._age(run),
+            )
+            self._sampler.start()
+
+    def _age(self, run: Run) -> float:
+        """Seconds, never fewer than were recorded: the clock may have been put back since."""
+        recorded = [step for name, step in self._recorded.items() if name.startswith("system/")]
+        return max(time.time() - float(run.info.start_time) / 1000, *recorded, 0.0)
+
+    def _write_end(self, error: BaseException | None, status: str) -> bool:
+        """False on a full disk, told but not raised: that would hide what ended the run."""
+        try:
+            if isinstance(error, StoppedRun):
+                self.set_tags({"stopped": str(error)})
+            elif isinstance(error, Exception):
+                self._record_failure(error)
+            self._journal.append("end", status=status)
+            self._journal.close()
+        except OSError as full:
+            _log.error("The end of run %s cannot be written to %s: %s", self._run_id, self._output_dir, full)
+            return False
+        return True
+
+    def _record_failure(self, error: Exception) -> None:
+        path = self._output_dir / "traceback.txt"
+        path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
+        last_line = "".join(tracebacks.format_exception_only(error)).strip()
+        self.set_tags({"error": last_line[:ERROR_TAG_LENGTH]})
+        self.log_artifacts(path)
+
+    def _finish_delivery(self, at_most: float | None) -> None:
+        if self._shipper is not None:
+            self._shipper.finish(self._flush_timeout, at_most=at_most)
+        if left := undelivered(self._output_dir):
+            _log.warning(
+                "%d events of run %s are not delivered; kept in %s. To send them: %s",
+                left,
+                self._run_id,
+                self._output_dir,
+                sync_command(self._output_dir),
+            )
+
+
+def sync_command(folder: Path) -> str:
+    """What a person types to deliver the folder's journal, from any working folder."""
+    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    folders = f'folders=["{quoted}"]'
+    return f"python -m experiments.doctor sync {shlex.quote(folders)}"
+
+
+def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
+    """Metric -> the last point that the store has, for a run whose journal is on another machine."""
+    histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
+
+
+def page_of(run: Run) -> str:
+    """Where the MLflow page shows it, below the page's address."""
+    return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "FINISHED"
+    return "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedRun) else "KILLED"
+
+
+def _dataset_fields(spec: "DataSpec", context: str) -> dict[str, object]:
+    """The split is part of the name: MLflow keeps one of two inputs that agree in name and digest."""
+    return {
+        "name": f"{mask(Path(spec.source).name or spec.source)}/{context}",
+        "digest": spec.digest[:DIGEST_LENGTH],
+        "source_type": "local",
+        "source": mask(spec.source),
+        "schema": {"input_shape": spec.input_shape, "input_dtype": spec.input_dtype, "num_classes": spec.num_classes},
+        "profile": {
+            "num_examples": spec.num_examples,
+            "class_counts": dict(zip(spec.class_names, spec.class_counts, strict=True)),
+            "skipped": len(spec.skipped),
+            "sha256": spec.digest,
+        },
+    }

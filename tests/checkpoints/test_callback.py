@@ -1,0 +1,216 @@
+"""What is kept of a run's state, and what can be read back."""
+
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tests.small_training import (
+    DEFAULTS,
+    STEP,
+    again,
+    assert_equal,
+    compiled,
+    damage,
+    names,
+    scripted,
+    small_splits,
+    trained,
+)
+
+from experiments.checkpoints.callback import Checkpoints
+from experiments.checkpoints.layout import BEST
+from experiments.checkpoints.store import find
+from experiments.checkpoints.training_state import TrainingState, restore_weights
+from experiments.cli.signals import Interruption
+from experiments.data import Splits
+from experiments.errors import TrackingError
+from experiments.loops import FitLoop, Loop, Position, TapeLoop
+
+
+@pytest.fixture(scope="module", name="splits")
+def six_steps() -> Splits:
+    return small_splits()
+
+
+@pytest.fixture(scope="module")
+def two_epochs(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training leaves: to be read, or copied."""
+    folder = tmp_path_factory.mktemp("two_epochs")
+    trained(folder, splits)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["ckpt-12", "ckpt-18", "ckpt-6"]),
+        ({"max_to_keep": 2}, ["ckpt-12", "ckpt-18"]),
+        ({"name": "weights"}, ["weights-12", "weights-18", "weights-6"]),
+        ({"every_n_steps": 4, "max_to_keep": 99}, ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"]),
+        (
+            {"every_n_steps": 3, "max_to_keep": 99, "steps_per_execution": 4},
+            ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"],
+        ),
+        ({"every_n_minutes": 1e-9, "max_to_keep": 99}, [f"ckpt-{step}" for step in range(1, 19)]),
+    ],
+)
+def test_what_is_kept(tmp_path: Path, splits: Splits, options: dict[str, Any], expected: list[str]) -> None:
+    trained(tmp_path, splits, epochs=3, **options)
+    assert names(tmp_path) == sorted(expected)
+
+
+def test_the_tutorials_plain_restore_works(tmp_path: Path, splits: Splits) -> None:
+    _, script, _ = scripted(tmp_path, splits, [0.4, 0.1])
+    fresh = compiled(splits)
+    latest = tf.train.latest_checkpoint(str(tmp_path))
+    tf.train.Checkpoint(model=fresh, optimizer=fresh.optimizer).restore(latest).expect_partial()
+    assert int(fresh.optimizer.iterations) == 12
+    assert_equal(fresh.get_weights(), script.weights[-1])
+
+
+def test_the_training_state_is_complete(tmp_path: Path, splits: Splits) -> None:
+    """Weights, optimizer, moving averages, metrics, the seeds of dropout and the counters: all, bit for bit."""
+    model = compiled(splits)
+    model.fit(splits.train.epoch(0), shuffle=False, verbose=0)
+    state = TrainingState(model)
+    state.epoch.assign(1)
+    state.step.assign(4)
+    path = state.checkpoint.save(str(tmp_path / "ckpt"))
+    keras.utils.set_random_seed(9)
+    fresh = compiled(splits)
+    restored = TrainingState(fresh)
+    restored.checkpoint.restore(path).assert_consumed()
+    assert (int(restored.epoch), int(restored.step)) == (1, 4)
+    assert any("seed" in variable.path for variable in model.variables)
+    assert np.any(model.metrics_variables[0])
+    assert_equal(fresh.variables, model.variables)
+    assert_equal(fresh.optimizer.variables, model.optimizer.variables)
+    assert_equal(fresh.metrics_variables, model.metrics_variables)
+
+
+def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
+    trained(tmp_path, splits, every_n_steps=4, max_to_keep=99)
+    positions = {}
+    for step in (4, 6, 10, 12):
+        state = TrainingState(compiled(splits))
+        state.checkpoint.restore(find(tmp_path, str(step)))
+        positions[step] = (int(state.epoch), int(state.step))
+    assert positions == {4: (0, 4), 6: (1, 0), 10: (1, 4), 12: (2, 0)}
+
+
+def test_finding_a_checkpoint(two_epochs: Path) -> None:
+    assert [Path(find(two_epochs, which)).name for which in ("6", "latest", "best")][:2] == ["ckpt-6", "ckpt-12"]
+    assert find(two_epochs, "best").startswith(str(two_epochs / BEST / "best-"))
+    with pytest.raises(TrackingError) as error:
+        find(two_epochs, "7")
+    assert str(error.value) == (
+        f"checkpoint=7 is not one of {two_epochs}: expected one of 6, 12, latest, best. Choose one of these."
+    )
+
+
+@pytest.mark.parametrize(("which", "other"), [("best", "latest"), ("latest", "best"), ("6", "best")])
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001", ".npz"])
+def test_a_checkpoint_that_is_damaged(tmp_path: Path, two_epochs: Path, which: str, other: str, ending: str) -> None:
+    shutil.copytree(two_epochs, tmp_path, dirs_exist_ok=True)
+    prefix = Path(find(tmp_path, which))
+    damage(prefix.with_name(prefix.name + ending))
+    with pytest.raises(TrackingError) as error:
+        find(tmp_path, which, owner="run 0123")
+    assert str(error.value) == (
+        f"checkpoint={which} of run 0123 is damaged: {prefix.name}{ending} is not what was written. Expected the files "
+        f"as they were written. Choose another one, such as checkpoint={other}."
+    )
+    assert find(tmp_path, other)
+
+
+def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"expected one of none: it is empty\."):
+        find(tmp_path, "latest")
+
+
+def test_a_folder_that_has_moved(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
+    """As when it was downloaded from the tracking store."""
+    shutil.copytree(two_epochs, tmp_path / "here")
+    before, after = compiled(splits), compiled(splits)
+    for which in ("latest", BEST):
+        restore_weights(before, find(tmp_path / "here", which))
+        (tmp_path / "here").rename(tmp_path / "there")
+        restore_weights(after, find(tmp_path / "there", which))
+        (tmp_path / "there").rename(tmp_path / "here")
+        for mine, theirs in zip(before.get_weights(), after.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_weights_of_another_model(two_epochs: Path, splits: Splits) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        restore_weights(compiled(splits, hidden=9), find(two_epochs, "latest"))
+
+
+def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, splits: Splits) -> None:
+    """Else one that is gone or damaged is kept instead of one that is whole."""
+    model, _ = trained(tmp_path, splits, epochs=3)
+    (tmp_path / "ckpt-18.json").unlink()
+    assert again(tmp_path, model)[1].epoch == 2
+    assert find(tmp_path, "latest").endswith("ckpt-12")
+    with pytest.raises(TrackingError, match=r"expected one of 6, 12, latest, best\."):
+        find(tmp_path, "18")
+
+
+class StopAt(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self.model.stop_training = batch == 2
+
+
+@pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
+def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+    """The end of that epoch belongs to what was done, whatever is saved in between."""
+    model = compiled(splits)
+    keeper = Checkpoints(tmp_path, model=model, **(DEFAULTS | {"every_n_steps": 1}))
+    history = loop(model, splits, epochs=3, start=Position(), callbacks=[StopAt(), keeper])
+    found, start = again(tmp_path, model)
+    assert (start.epoch, start.step, start.stopped) == (1, 0, True)
+    assert len(history["val_loss"]) == 1
+    resumed = loop(model, splits, epochs=3, start=start, callbacks=[StopAt(), found])
+    assert resumed == history
+
+
+@pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
+def test_a_signal_in_the_last_validation_of_such_training(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+    model, interruption = compiled(splits), Interruption()
+    keeper = Checkpoints(tmp_path, model=model, interruption=interruption, **DEFAULTS)
+
+    class Signal(StopAt):
+        def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+            interruption.signal = signal.SIGTERM
+
+    with pytest.raises(SystemExit):
+        loop(model, splits, epochs=3, start=Position(), callbacks=[Signal(), keeper])
+    found, start = again(tmp_path, model)
+    assert (start.epoch, start.step, start.stopped) == (0, 6, True)
+    assert len(loop(model, splits, epochs=3, start=start, callbacks=[found])["val_loss"]) == 1
+
+
+def test_writing_takes_its_share_of_the_time(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of 50 s and a checkpoint of 2 s, by this clock: the first, those that 1 % has time for, and the last."""
+    now = [0]
+
+    class Epoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+            now[0] += 50
+
+    def saved(prefix: str) -> None:
+        now[0] += 2
+
+    monkeypatch.setattr("experiments.checkpoints.callback.time", SimpleNamespace(monotonic=lambda: now[0]))
+    model = compiled(splits)
+    options = DEFAULTS | {"every_epoch": "auto", "max_to_keep": 99}
+    keeper = Checkpoints(tmp_path, model=model, saved=saved, **options)
+    loop = TapeLoop(STEP, 1, jit_compile=False)
+    loop(model, splits, epochs=14, start=Position(), callbacks=[Epoch(), keeper])
+    assert names(tmp_path) == sorted(f"ckpt-{6 * epoch}" for epoch in (1, 8, 12, 14))

@@ -1,0 +1,127 @@
+"""What callbacks remember survives a stop, or is named."""
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from experiments.checkpoints.callback_state import (
+    KERAS,
+    Watch,
+    get_state,
+    keeps_state,
+    random_state,
+    set_random_state,
+    set_state,
+)
+from experiments.runs.callbacks import TrackMetrics
+from experiments.tracking.base import NullTracker
+
+
+class Counter(keras.callbacks.Callback):
+    """Forgets, as it offers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self.last = np.zeros(2)
+        self.constant = "a"
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self.seen.append(epoch)
+        self.last = self.last + 1
+
+
+class Offering(Counter):
+    def get_state(self) -> dict[str, Any]:
+        return {"seen": self.seen, "last": self.last}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.seen, self.last = state["seen"], state["last"]
+
+
+def fed(callback: keras.callbacks.Callback, values: list[float], first: int = 0) -> keras.callbacks.Callback:
+    """The losses of some epochs to a callback with a model of its own."""
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values, first):
+        callback.on_epoch_end(epoch, {"val_loss": value})
+    return callback
+
+
+def test_a_callback_of_ones_own_goes_on() -> None:
+    before, after = fed(Offering(), [0.1, 0.2]), Offering()
+    assert keeps_state(before)
+    set_state(after, get_state(before))
+    assert after.seen == [0, 1]
+    np.testing.assert_array_equal(after.last, [2, 2])
+
+
+def stopping() -> keras.callbacks.EarlyStopping:
+    return keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=0.05, restore_best_weights=True)
+
+
+def plateau() -> keras.callbacks.ReduceLROnPlateau:
+    return keras.callbacks.ReduceLROnPlateau("val_loss", patience=2, cooldown=1, min_delta=0.05)
+
+
+@pytest.mark.parametrize("make", [stopping, plateau])
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_keras_callbacks_go_on(make: Any, stop: int) -> None:
+    """An improvement smaller than min_delta is none, before and after: Keras turns the sign of min_delta over once."""
+    values = [0.5, 0.48, 0.3, 0.29, 0.28]
+    whole, first, second = fed(make(), values), fed(make(), values[:stop]), make()
+    fed(second, [])
+    set_state(second, get_state(first))
+    for epoch, value in enumerate(values[stop:], stop):
+        second.on_epoch_end(epoch, {"val_loss": value})
+    (names,) = (names for kind, names in KERAS.items() if isinstance(whole, kind))
+    for name in set(names) - {"best_weights"}:
+        assert getattr(second, name) == getattr(whole, name), name
+    assert second.min_delta == whole.min_delta
+    assert second.model.stop_training == whole.model.stop_training
+
+
+def test_best_weights_go_on() -> None:
+    first, second = fed(stopping(), [0.5, 0.2]), fed(stopping(), [])
+    set_state(second, get_state(first))
+    for mine, theirs in zip(second.best_weights, first.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_what_would_be_lost_is_named() -> None:
+    callbacks: dict[str, keras.callbacks.Callback] = {
+        "mine": Counter(),
+        "offering": Offering(),
+        "keras": stopping(),
+        "(tracking)": TrackMetrics(NullTracker(output_dir=None, run_name=None), every_n_steps=None),  # type: ignore[arg-type]
+    }
+    watch = Watch(callbacks)
+    assert watch.forgetful() == {}
+    for callback in callbacks.values():
+        callback.params = {"steps": 3}
+        callback.on_epoch_begin(1)
+    fed(callbacks["mine"], [0.3])
+    fed(callbacks["offering"], [0.3])
+    fed(callbacks["keras"], [0.3])
+    assert watch.forgetful() == {"mine": ["seen", "last"]}
+
+
+def test_random_numbers_go_on() -> None:
+    random.seed(1)
+    np.random.seed(1)
+    np.random.normal()
+    state = random_state()
+
+    def draw() -> list[float]:
+        return [random.random(), random.gauss(0, 1), np.random.normal(), float(np.random.random())]
+
+    drawn = draw()
+    random.seed(2)
+    np.random.seed(2)
+    set_random_state(state)
+    assert draw() == drawn

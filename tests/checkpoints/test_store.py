@@ -1,0 +1,184 @@
+"""One checkpoint on disk: whole, or not there."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as drawn
+from tests.small_training import damage
+
+from experiments.checkpoints.callback_state import Arrays, pack, unpack
+from experiments.checkpoints.store import newest_whole, remove_unsealed, seal, unseal
+from experiments.errors import ExperimentError
+from experiments.files import write_atomically
+
+FILES = (".index", ".data-00000-of-00001", ".npz", ".json")
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="experiments.checkpoints.store")
+
+
+def written(folder: Path, number: int, state: dict[str, Any] | None = None) -> Path:
+    prefix = folder / f"ckpt-{number}"
+    for ending in FILES[:2]:
+        prefix.with_name(prefix.name + ending).write_bytes(f"{ending} of {number}".encode())
+    seal(str(prefix), {"step": number} if state is None else state)
+    return prefix
+
+
+def test_the_newest_counts(tmp_path: Path) -> None:
+    for number in (9, 100, 20):
+        written(tmp_path, number, {"step": number, "values": np.arange(3)})
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert found.prefix == str(tmp_path / "ckpt-100")
+    assert found.state["step"] == 100
+    np.testing.assert_array_equal(found.state["values"], [0, 1, 2])
+
+
+def test_none_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert newest_whole(tmp_path / "absent") is None
+    (tmp_path / "ckpt-3.index").write_text("without a seal")
+    assert newest_whole(tmp_path) is None
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("ending", FILES)
+def test_a_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
+    written(tmp_path, 1)
+    newest = written(tmp_path, 2)
+    damage(newest.with_name(newest.name + ending))
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert found.prefix == str(tmp_path / "ckpt-1")
+    (told,) = caplog.messages
+    assert told.startswith(f"The checkpoint {newest} (")
+    assert told.endswith(") is damaged; going on from checkpoint 1, the one before.")
+
+
+@pytest.mark.parametrize("ending", FILES[:3])
+def test_a_lost_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
+    newest = written(tmp_path, 2)
+    newest.with_name(newest.name + ending).unlink()
+    assert newest_whole(tmp_path) is None
+    assert f"{newest.name}{ending}" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9])
+def test_half_a_seal(tmp_path: Path, share: float) -> None:
+    written(tmp_path, 1)
+    broken = written(tmp_path, 2).with_name("ckpt-2.json")
+    content = broken.read_bytes()
+    broken.write_bytes(content[: int(share * len(content))])
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert found.prefix == str(tmp_path / "ckpt-1")
+
+
+def test_all_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in (1, 2):
+        damage(written(tmp_path, number).with_name(f"ckpt-{number}.index"))
+    assert newest_whole(tmp_path) is None
+    assert caplog.messages == [
+        f"The checkpoint {tmp_path}/ckpt-{number} (ckpt-{number}.index is not what was written) is damaged; "
+        "going on from the beginning, as none is whole."
+        for number in (2, 1)
+    ]
+
+
+def test_what_is_half_written_goes(tmp_path: Path) -> None:
+    written(tmp_path, 1)
+    rotated = written(tmp_path, 2)
+    rotated.with_name("ckpt-2.index").unlink()
+    kept = {path.name for path in tmp_path.glob("ckpt-1.*")} | {"checkpoint", "ckpt-x.txt", "best"}
+    for name in ("ckpt-3.data-00000-of-00001", "ckpt-1.json.tmp", "checkpoint", "ckpt-x.txt"):
+        (tmp_path / name).write_text("")
+    for name in ("ckpt-4_temp", "ckpt-1_temp", "best"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ckpt-4_temp" / "part-00000-of-00001").write_text("")
+    remove_unsealed(tmp_path, "ckpt")
+    assert {path.name for path in tmp_path.iterdir()} - {"ckpt-1.json.tmp"} == kept
+
+
+def test_a_checkpoint_that_is_written_over_does_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path, 1)
+    unseal(written(tmp_path, 2))
+    unseal(tmp_path / "ckpt-3")
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert found.prefix == str(tmp_path / "ckpt-1")
+    assert caplog.messages == []
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "best.json"
+    write_atomically(path, "before")
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "after")
+    assert path.read_text() == "before"
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"))
+    | drawn.arrays(st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]), drawn.array_shapes())
+)
+STATES = st.dictionaries(
+    st.text(st.characters(codec="utf-8")),
+    st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text("abc", min_size=1), inner)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(state=STATES)
+def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    written(folder, 1, state)
+    found = newest_whole(folder)
+    assert found is not None
+    assert_same(found.state, state)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert type(one) is type(other)
+    if isinstance(other, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(other, dict):
+        assert list(one) == list(other)
+        for key, value in other.items():
+            assert_same(one[key], value)
+    elif isinstance(other, list):
+        for mine, theirs in zip(one, other, strict=True):
+            assert_same(mine, theirs)
+    else:
+        assert one == other
+
+
+def test_numbers_of_numpy_and_tuples_come_back_as_pythons() -> None:
+    arrays: Arrays = {}
+    packed = pack({"a": np.float64(0.5), "b": (1, np.int64(2)), 3: None}, arrays, "mine")
+    assert unpack(packed, arrays) == {"a": 0.5, "b": [1, 2], "3": None}
+
+
+def test_a_state_that_cannot_be_kept() -> None:
+    with pytest.raises(ExperimentError) as error:
+        pack({"mine": {"seen": {1, 2}}}, {}, "callbacks")
+    assert str(error.value) == (
+        "callbacks.mine.seen offers a set as its state: expected numbers, texts, None, NumPy arrays, and lists or "
+        "dicts of these. Change its get_state."
+    )

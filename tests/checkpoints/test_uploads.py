@@ -1,0 +1,153 @@
+"""Checkpoints uploaded while training goes on: what is staged, when, and what the store keeps."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from experiments.checkpoints import uploads
+from experiments.checkpoints.store import newest_whole, seal
+from experiments.checkpoints.uploads import UPLOADS, CheckpointUploads, remove_stale, stage
+from experiments.tracking.journal import Journal, deliver, rejected_file
+from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+
+
+class Uploaded:
+    """What a tracker was asked to upload."""
+
+    run_id: str | None = "r"
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self._journal = journal
+
+    def log_artifacts(self, directory: Path, **options: Any) -> None:
+        self.asked.append((directory.name, options))
+        if self._journal is not None:
+            self._journal.append("artifacts", path=str(directory), **options)
+
+
+def checkpoint(output: Path, number: int, best: int = 1) -> str:
+    """As `Checkpoints` writes them."""
+    folder = output / "checkpoints"
+    (folder / "best").mkdir(parents=True, exist_ok=True)
+    for path in [folder / f"ckpt-{number}.index", folder / f"ckpt-{number}.data-00000-of-00001"]:
+        path.write_text(f"{path.name} of TensorFlow")
+    seal(str(folder / f"ckpt-{number}"), {"epoch": number})
+    for name in ("best.json", f"best-{best}.index", "checkpoint"):
+        (folder / "best" / name).write_text(f"best {best}")
+    (folder / "checkpoint").write_text("all of them")
+    return str(folder / f"ckpt-{number}")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+FILES = ["ckpt-6.data-00000-of-00001", "ckpt-6.index", "ckpt-6.json", "ckpt-6.npz"]
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "time", SimpleNamespace(monotonic=iter(range(0, 10**9, 10**6)).__next__))
+
+
+def test_a_staged_checkpoint_is_whole_and_outlives_its_rotation(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 3)
+    prefix = checkpoint(tmp_path, 6)
+    staged = stage(Path(prefix), tmp_path / UPLOADS)
+    for path in (tmp_path / "checkpoints").glob("ckpt-6*"):
+        path.unlink()
+    assert names(staged) == ["best/best-1.index", "best/best.json", "best/checkpoint", "checkpoint", *FILES]
+    found = newest_whole(staged)
+    assert found is not None
+    assert found.state == {"epoch": 6}
+    assert (staged / "checkpoint").read_text().splitlines() == [
+        'model_checkpoint_path: "ckpt-6"',
+        'all_model_checkpoint_paths: "ckpt-6"',
+    ]
+
+
+def test_no_byte_is_copied_in_the_thread_that_trains(tmp_path: Path) -> None:
+    staged = stage(Path(checkpoint(tmp_path, 6)), tmp_path / UPLOADS)
+    assert {(staged / name).stat().st_nlink for name in [*FILES, "best/best.json"]} == {2}
+
+
+def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr("os.link", refused)
+    staged = stage(Path(checkpoint(tmp_path, 6)), tmp_path / UPLOADS)
+    assert newest_whole(staged) is not None
+    assert (staged / "ckpt-6.index").stat().st_nlink == 1
+
+
+def test_nothing_is_uploaded_before_its_time_or_without_a_store(tmp_path: Path) -> None:
+    for minutes, run_id in ((10, "r"), (None, "r"), (1e-9, None)):
+        tracker = Uploaded()
+        tracker.run_id = run_id
+        CheckpointUploads(tracker, tmp_path, every_n_minutes=minutes)(checkpoint(tmp_path, 6))  # type: ignore[arg-type]
+        assert tracker.asked == []
+
+
+def test_the_next_waits_until_the_store_has_taken_the_one_before(tmp_path: Path, no_wait: None) -> None:
+    tracker = Uploaded()
+    uploading = CheckpointUploads(tracker, tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
+    uploading(checkpoint(tmp_path, 6))
+    uploading(checkpoint(tmp_path, 12))
+    assert tracker.asked == [("ckpt-6", {"folder": "checkpoints", "replace": True, "temporary": True})]
+    remove_stale(tmp_path)
+    uploading(checkpoint(tmp_path, 18))
+    assert [name for name, _ in tracker.asked] == ["ckpt-6", "ckpt-18"]
+
+
+def test_a_later_start_removes_what_no_upload_waits_for(tmp_path: Path, no_wait: None) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    uploading = CheckpointUploads(Uploaded(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
+    uploading(checkpoint(tmp_path, 6))
+    journal.close()
+    stage(Path(checkpoint(tmp_path, 12)), tmp_path / UPLOADS)
+    (tmp_path / UPLOADS / "ckpt-18.tmp").mkdir()
+    remove_stale(tmp_path)
+    assert [path.name for path in (tmp_path / UPLOADS).iterdir()] == ["ckpt-6"]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> MlflowClient:
+    return open_store(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
+
+
+def test_the_store_keeps_the_newest_alone_and_staging_goes(client: MlflowClient, tmp_path: Path, no_wait: None) -> None:
+    run_id = client.create_run(get_or_create_experiment(client, "uploads")).info.run_id
+    sink = MlflowSink(client, run_id)
+    journal = Journal(tmp_path)
+    journal.open()
+    uploading = CheckpointUploads(Uploaded(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events").write_text("grows")
+    for number, best in ((3, 1), (6, 2)):
+        for path in (tmp_path / "checkpoints").glob("best/*"):
+            path.unlink()
+        uploading(checkpoint(tmp_path, number, best))
+        deliver(tmp_path, sink)
+        assert list((tmp_path / UPLOADS).iterdir()) == []
+    (tmp_path / "journal.offset").write_text("0")
+    deliver(tmp_path, sink)  # as after a crash before the acknowledgement
+    journal.close()
+    assert not rejected_file(tmp_path).exists()
+    copy = Path(client.download_artifacts(run_id, "", str(tmp_path / "copy")))
+    assert names(copy / "checkpoints") == [
+        "best/best-2.index",
+        "best/best.json",
+        "best/checkpoint",
+        "checkpoint",
+        *FILES,
+    ]
+    assert names(copy / "tensorboard") == ["events"]
+    assert newest_whole(copy / "checkpoints") is not None

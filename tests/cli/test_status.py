@@ -1,0 +1,99 @@
+"""What a command says it is busy with, on a terminal and in a pipe."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+STAGES = """
+import sys, time
+from experiments.cli.status import stages
+with stages(sys.argv[1]) as show:
+    show("reading")
+    time.sleep(0.3)
+    show(None)
+    print("a line of somebody else")
+    show("writing")
+    time.sleep(0.3)
+"""
+BAR = """
+import time
+from experiments.cli.startup import quiet_start
+with quiet_start():
+    from experiments.runs.progress import Size, progress
+size = Size(epochs=2, steps=3, validation_steps=1, batch_size=8)
+logs = {"accuracy": 0.5, "loss": 0.25, "top_5_accuracy": 0.75, "f1_score": 0.125}
+with progress("auto", size) as [bar]:
+    bar.on_train_begin()
+    for epoch in range(size.epochs):
+        bar.on_epoch_begin(epoch)
+        for step in range(size.steps):
+            time.sleep(0.2)
+            bar.on_train_batch_end(step, logs)
+        time.sleep(0.2)
+        bar.on_test_batch_end(0)
+        bar.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in logs.items()})
+    bar.on_train_end()
+"""
+COLUMNS = 80
+
+
+def on_terminal(code: str, *arguments: str) -> str:
+    """Everything the code writes to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(COLUMNS), "TERM": "xterm"}
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # Linux's way to say that the other side is closed
+                break
+            if not part:
+                break
+            written += part
+    os.close(ours)
+    assert process.returncode == 0, written.decode()
+    return written.decode()
+
+
+def drawn_lines(written: str) -> list[str]:
+    """Every line that was ever on the screen, without colours and movements."""
+    return [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line).strip() for line in re.split(r"[\r\n]+", written)]
+
+
+def test_a_terminal_shows_each_stage_on_a_line_that_is_taken_away() -> None:
+    written = on_terminal(STAGES, "auto")
+    lines = drawn_lines(written)
+    assert any(line.endswith("reading ...") for line in lines)
+    assert any(line.endswith("writing ...") for line in lines)
+    assert "a line of somebody else" in lines
+    assert written.rstrip("\r\n").endswith(("\x1b[2K", "\x1b[1A"))
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("auto", "reading ...\nwriting ...\n"), ("terminal", ""), ("none", ""), ("plain", "reading ...\nwriting ...\n")],
+)
+def test_a_pipe_gets_plain_lines_where_asked(mode: str, said: str) -> None:
+    done = subprocess.run([sys.executable, "-c", STAGES, mode], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("a line of somebody else\n", said)
+
+
+@pytest.mark.slow
+def test_the_bar_says_it_all_in_one_line() -> None:
+    lines = drawn_lines(on_terminal(BAR))
+    assert max(map(len, lines)) <= COLUMNS
+    last = next(line for line in reversed(lines) if "step 3/3" in line)
+    for words in ("epoch 2/2", "━", "images/s", "accuracy 0.500", "0:0"):
+        assert words in last
+    assert any("tracing the first step" in line for line in lines)
+    assert any("validating" in line for line in lines)
+    kept = [line for line in lines if re.match(r"epoch \d/2  ", line)]
+    assert [line[:39] for line in kept] == [f"epoch {epoch}/2  accuracy 0.5000  loss 0.2500" for epoch in (1, 2)]

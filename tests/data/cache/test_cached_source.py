@@ -1,0 +1,341 @@
+"""`none`, `memory` and `disk` give the same bits, whatever happens to what is kept."""
+
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
+from experiments.data.cache.cached_source import DiskKeeper, KeptSource
+from experiments.data.cache.listing import entries
+from experiments.data.cache.paths import packs_folder, remove
+from experiments.errors import DataError
+
+MakePhotos = Callable[[Path, dict[str, int]], Path]
+FOLDERS = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
+Batches = list[tuple[Any, Any]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_photos: MakePhotos) -> Path:
+    return make_photos(tmp_path / "photos", FOLDERS)
+
+
+@pytest.fixture(scope="module")
+def more_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("more")
+    rng = np.random.default_rng(0)
+    for folder, count in {"train/a": 21, "train/b": 16, "valid/a": 2, "valid/b": 2}.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(0, 256, (9, 8, 3), np.uint8)).save(root / folder / f"{index:02}.png")
+    return root
+
+
+def read(split: Any, epoch: int = 0, first_step: int = 0) -> Batches:
+    return [(x.numpy(), y.numpy()) for x, y in split.epoch(epoch, first_step=first_step)]
+
+
+def assert_equal(left: Batches, right: Batches) -> None:
+    assert len(left) == len(right)
+    for pair, other in zip(left, right, strict=True):
+        for array, expected in zip(pair, other, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def keeper(splits: Splits) -> DiskKeeper:
+    assert isinstance(splits.train, IndexedSplit)
+    assert isinstance(splits.train.source, KeptSource)
+    assert isinstance(splits.train.source.keeper, DiskKeeper)
+    return splits.train.source.keeper
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def packed(photos: Path, options: dict[str, Any]) -> Path:
+    """Trains one epoch with a pack and waits for it to have its name."""
+    splits = image_folder(str(photos), **{**options, "cache": "disk"})
+    read(splits.train)
+    wait_for(keeper(splits).folder.exists)
+    return keeper(splits).folder
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cache=st.sampled_from(["memory", "disk"]),
+    batch_size=st.integers(1, 40),
+    limit=st.one_of(st.none(), st.integers(2, 37)),
+    parallel=st.one_of(st.just("auto"), st.integers(1, 4)),
+    begin=st.floats(0, 1),
+    augment=st.sampled_from([(), (Flip(True, True),)]),
+)
+def test_a_cache_changes_no_bit(
+    more_photos: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    options: dict[str, Any],
+    cache: str,
+    batch_size: int,
+    limit: int | None,
+    parallel: Any,
+    begin: float,
+    augment: Any,
+) -> None:
+    """Cold, half full after a resumed epoch, and warm; in this process and in a later one."""
+    changes = {"image_size": [8, 7], "batch_size": batch_size, "limit": limit, "augment": augment}
+    same = {**options, **changes, "cache_dir": str(tmp_path_factory.mktemp("cache"))}
+    plain = image_folder(str(more_photos), **{**same, "num_parallel_calls": 1, "prefetch": 0}).train
+    kept, later = (
+        image_folder(str(more_photos), **{**same, "cache": cache, "num_parallel_calls": parallel}).train for _ in "12"
+    )
+    first_step = round(begin * plain.steps_per_epoch)
+    assert_equal(read(kept, 0, first_step), read(plain, 0)[first_step:])
+    for epoch in (1, 2, 1):
+        assert_equal(read(kept, epoch), read(plain, epoch))
+    assert_equal(read(later, 2, first_step), read(plain, 2)[first_step:])
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_a_kept_split_needs_its_files_no_more(photos: Path, options: dict[str, Any], cache: str) -> None:
+    split = image_folder(str(photos), **{**options, "cache": cache}).train
+    before = read(split)
+    for file in photos.rglob("*.jpg"):
+        file.unlink()
+    assert_equal(read(split), before)
+
+
+def test_the_first_epoch_writes_the_pack_that_a_later_run_reads(photos: Path, options: dict[str, Any]) -> None:
+    folder = packed(photos, options)
+    later = image_folder(str(photos), **{**options, "cache": "disk"})
+    for file in photos.rglob("*.jpg"):
+        file.unlink()
+    assert len(read(later.train)) == 3
+    (entry,) = entries(options["cache_dir"])
+    assert (entry.path, entry.state, entry.source, entry.split) == (folder, "whole", str(photos), "train")
+    assert entry.shape == "11 x 16 x 12 x 3 uint8"
+
+
+def test_an_epoch_that_began_in_the_middle_is_completed(photos: Path, options: dict[str, Any]) -> None:
+    splits = image_folder(str(photos), **{**options, "cache": "disk"})
+    assert len(read(splits.train, first_step=2)) == 1
+    wait_for(keeper(splits).folder.exists)
+
+
+def test_an_epoch_that_is_left_early_packs_nothing(photos: Path, options: dict[str, Any]) -> None:
+    nothing_ahead = {"num_parallel_calls": 1, "prefetch": 0}
+    splits = image_folder(str(photos), **{**options, **nothing_ahead, "cache": "disk"})
+    next(iter(splits.train.epoch(0)))
+    assert not keeper(splits).folder.exists()
+
+
+@pytest.mark.parametrize("change", [{"image_size": [12, 16]}, {"channels": 1}, {"antialias": True}, {"limit": 6}])
+def test_what_changes_pixels_makes_another_pack(photos: Path, options: dict[str, Any], change: dict[str, Any]) -> None:
+    assert packed(photos, options) != packed(photos, {**options, **change})
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 2}, {"seed": 5}, {"augment": (Flip(True, False),)}, {"prefetch": 1}])
+def test_what_changes_none_does_not(photos: Path, options: dict[str, Any], change: dict[str, Any]) -> None:
+    assert packed(photos, options) == packed(photos, {**options, **change})
+
+
+def test_a_changed_file_makes_another_pack(photos: Path, options: dict[str, Any]) -> None:
+    before = packed(photos, options)
+    (photos / "train/cats/000.jpg").write_bytes((photos / "valid/dogs/002.jpg").read_bytes())
+    assert packed(photos, {**options, "allow_leakage": True}) != before
+
+
+def test_a_damaged_row_is_decoded_again_and_the_pack_made_anew(
+    photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = read(image_folder(str(photos), **options).train, 1)
+    folder = packed(photos, options)
+    split = image_folder(str(photos), **{**options, "cache": "disk"}).train
+    spoil(folder / "data.npy", 5000)
+    with caplog.at_level(logging.WARNING):
+        assert_equal(read(split, 1), before)
+    assert caplog.messages == [
+        f"The pack {folder} is damaged: what cannot be read is decoded, and the pack is removed and made anew."
+    ]
+    assert not folder.exists()
+    assert_equal(read(split, 1), before)
+    wait_for(folder.exists)
+    assert_equal(read(image_folder(str(photos), **{**options, "cache": "disk"}).train, 1), before)
+
+
+def test_a_pack_that_lost_everything_while_in_use_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
+    before = read(image_folder(str(photos), **options).train, 1)
+    folder = packed(photos, options)
+    split = image_folder(str(photos), **{**options, "cache": "disk", "num_parallel_calls": 4}).train
+    batches = split.epoch(1)
+    os.truncate(folder / "data.npy", 0)
+    assert_equal([(x.numpy(), y.numpy()) for x, y in batches], before)
+
+
+def spoil(file: Path, place: int) -> None:
+    """Turns one bit of `file` over."""
+    with file.open("r+b") as opened:
+        opened.seek(place)
+        (value,) = opened.read(1)
+        opened.seek(place)
+        opened.write(bytes([value ^ 1]))
+
+
+def test_a_pack_that_cannot_be_whole_is_made_anew(
+    photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = packed(photos, options)
+    os.truncate(folder / "data.npy", 1000)
+    with caplog.at_level(logging.WARNING):
+        assert packed(photos, options) == folder
+    (message,) = caplog.messages
+    assert message.startswith(f"The pack {folder} is damaged (data.npy has 1000 bytes and not ")
+    assert message.endswith("): it is removed and made anew.")
+
+
+def test_a_pack_that_is_pruned_while_in_use_is_read_on(photos: Path, options: dict[str, Any]) -> None:
+    folder = packed(photos, options)
+    split = image_folder(str(photos), **{**options, "cache": "disk"}).train
+    before = read(split)
+    remove(folder)
+    assert_equal(read(split), before)
+
+
+def in_the_way(options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A file where the cache folder should be: refused by the system even for root."""
+    Path(options["cache_dir"]).write_text("")
+    return {**options, "cache": "disk", **changes}
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(photos: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as raised:
+        image_folder(str(photos), **in_the_way(options))
+    assert str(raised.value) == (
+        f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
+        "Set data.cache_dir to a place with room that you can write to, data.cache=none to decode in every epoch, or "
+        "data.cache_required=false to go on without."
+    )
+
+
+def test_or_one_line_where_it_is_not_required(
+    photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = read(image_folder(str(photos), **options).train)
+    with caplog.at_level(logging.WARNING):
+        split = image_folder(str(photos), **in_the_way(options, cache_required=False)).train
+        for _ in range(3):
+            assert_equal(read(split), expected)
+    of_training, _ = caplog.messages  # and of validation
+    assert of_training == (
+        f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
+        "Training goes on and decodes in every epoch."
+    )
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_disk_that_fills_up_in_the_first_epoch(
+    photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture, required: bool
+) -> None:
+    expected = read(image_folder(str(photos), **options).train)
+    splits = image_folder(str(photos), **{**options, "cache": "disk", "cache_required": required})
+    with files_limited_to(3000), caplog.at_level(logging.WARNING):
+        if required:
+            with pytest.raises(DataError, match=r"cannot keep .*: File too large\. Set data\.cache_dir"):
+                train(splits)
+        else:
+            assert_equal(read(splits.train), expected)
+            assert len(caplog.messages) == 1
+            assert_equal(read(splits.train), expected)
+    assert list(packs_folder(options["cache_dir"]).iterdir()) == []
+
+
+@contextmanager
+def files_limited_to(num_bytes: int) -> Iterator[None]:
+    """The system refuses to write beyond, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def train(splits: Splits) -> None:
+    with named_errors(splits):
+        read(splits.train)
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_a_file_that_changes_meanwhile_is_named(photos: Path, options: dict[str, Any], cache: str) -> None:
+    splits = image_folder(str(photos), **{**options, "cache": cache})
+    changed = photos / "train/dogs/003.jpg"
+    changed.write_bytes((photos / "train/cats/003.jpg").read_bytes())
+    with pytest.raises(DataError) as raised:
+        train(splits)
+    assert str(raised.value) == (
+        f"1 image of 11 changed while they were trained on: {changed}. Expected files that stay as they were when the "
+        "run began. Start again when nothing writes to the folder any more."
+    )
+    assert [entry for entry in entries(options["cache_dir"]) if entry.state == "whole"] == []
+
+
+RUN = """
+import sys
+from experiments.data import image_folder
+split = image_folder(sys.argv[1], **eval(sys.argv[2])).train
+print("ready", flush=True)
+sys.stdin.readline()
+import hashlib
+for epoch in (0, 1, 1):
+    print(hashlib.sha256(b"".join(x.numpy().tobytes() for x, _ in split.epoch(epoch))).hexdigest(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_make_one_pack(photos: Path, options: dict[str, Any]) -> None:
+    command = [sys.executable, "-c", RUN, str(photos), repr({**options, "cache": "disk"})]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
+        outputs = [process.stdout.readline() for process in (one, other) if process.stdout]
+        assert outputs == ["ready\n", "ready\n"]
+        results = [process.communicate("go\n")[0] for process in (one, other)]
+    assert results[0] == results[1]
+    (entry,) = entries(options["cache_dir"])
+    assert entry.state == "whole"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_packs_leaves_nothing_that_counts(photos: Path, options: dict[str, Any]) -> None:
+    halfway = "list(split.epoch(0).take(1)); print('half', flush=True); sys.stdin.readline()"
+    # What reads ahead may have packed all by then.
+    slow = {**options, "cache": "disk", "num_parallel_calls": 1, "prefetch": 0}
+    script = RUN.replace("for epoch", f"{halfway}\nfor epoch")
+    command = [sys.executable, "-c", script, str(photos), repr(slow)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert [process.stdout.readline(), process.stdout.readline()] == ["ready\n", "half\n"]
+        process.kill()
+    (entry,) = entries(options["cache_dir"])
+    assert entry.state == "left over"
+    packed(photos, options)
+    (entry,) = entries(options["cache_dir"])
+    assert entry.state == "whole"

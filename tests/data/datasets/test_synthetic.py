@@ -1,0 +1,125 @@
+"""Drawn data sets: the same for the same numbers, drawn once, and never over anything of the user's."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.data import Splits, cats_dogs_synthetic
+from experiments.data.datasets.faces import draw_face
+from experiments.data.datasets.synthetic import Drawing, ensure_drawn
+from experiments.errors import DataError
+from experiments.files import exclusive
+
+
+def draw(root: Path, options: dict[str, Any], **changes: int) -> Splits:
+    numbers: dict[str, Any] = {"num_examples": 60, "draw_size": 32, "draw_seed": 0, **changes}
+    return cats_dogs_synthetic(str(root), **numbers, **options)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*.jpg")}
+
+
+def test_a_drawn_set_has_three_splits_of_both_kinds(tmp_path: Path, options: dict[str, Any]) -> None:
+    splits = draw(tmp_path / "gemalt ü", options)
+    assert splits.test is not None
+    counts = [part.spec.class_counts for part in (splits.train, splits.validation, splits.test)]
+    assert counts == [(25, 25), (3, 2), (3, 2)]
+    with Image.open(tmp_path / "gemalt ü/train/cats/cat.00000.jpg") as image:
+        assert (image.format, image.size, image.mode) == ("JPEG", (32, 32), "RGB")
+
+
+def test_the_same_numbers_draw_the_same_files_once(tmp_path: Path, options: dict[str, Any]) -> None:
+    draw(tmp_path / "a", options)
+    draw(tmp_path / "b", options)
+    first = contents(tmp_path / "a")
+    assert first == contents(tmp_path / "b")
+    assert len(set(first.values())) == 60
+    before = (tmp_path / "a/drawing.json").stat().st_mtime_ns
+    draw(tmp_path / "a", options)
+    assert (tmp_path / "a/drawing.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [{"draw_seed": 1}, {"draw_size": 16}, {"num_examples": 72}])
+def test_other_numbers_draw_anew(tmp_path: Path, options: dict[str, Any], change: dict[str, int]) -> None:
+    draw(tmp_path / "a", options)
+    before = contents(tmp_path / "a")
+    draw(tmp_path / "a", options, **change)
+    assert contents(tmp_path / "a") != before
+    assert len(contents(tmp_path / "a")) == change.get("num_examples", 60)
+
+
+def test_a_folder_of_the_users_own_is_left_alone(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.jpg").write_bytes(b"precious")
+    with pytest.raises(DataError) as raised:
+        draw(tmp_path / "mine", options)
+    assert str(raised.value) == (
+        f"data.path='{tmp_path / 'mine'}' exists and was not drawn by data=cats_dogs_synthetic, so it is left alone. "
+        "Set data.path to a folder of its own, or use data=image_folder for your own images."
+    )
+    assert (tmp_path / "mine/photo.jpg").read_bytes() == b"precious"
+
+
+def test_what_a_killed_drawing_left_is_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / ".a.partial/train").mkdir(parents=True)
+    draw(tmp_path / "a", options)
+    assert len(contents(tmp_path / "a")) == 60
+    assert not (tmp_path / ".a.partial").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot be made: .* Set data\.path to a place you can write to\."):
+        draw(tmp_path / "file" / "a", options)
+
+
+def test_the_kinds_differ_and_every_face_is_its_own() -> None:
+    drawn = {
+        (kind, seed): draw_face(kind, 64, np.random.default_rng(seed)).tobytes()
+        for kind in ("cats", "dogs")
+        for seed in (0, 1)
+    }
+    assert len(set(drawn.values())) == 4
+
+
+def test_threads_that_start_together_share_one_drawing(tmp_path: Path, options: dict[str, Any]) -> None:
+    made: list[int] = []
+    together = [
+        threading.Thread(target=lambda: made.append(draw(tmp_path / "a", options).train.spec.num_examples))
+        for _ in range(3)
+    ]
+    for thread in together:
+        thread.start()
+    for thread in together:
+        thread.join()
+    assert made == [50, 50, 50]
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_do_not_clash(tmp_path: Path) -> None:
+    root, drawing = tmp_path / "together", Drawing(240, 64, 0)
+    code = (
+        "import sys; from pathlib import Path; from experiments.files import exclusive\n"
+        "from experiments.data.datasets.synthetic import Drawing, ensure_drawn; root = Path(sys.argv[1])\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "with exclusive(root): ensure_drawn(root, Drawing(240, 64, 0))"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        with exclusive(root):
+            ensure_drawn(root, drawing)
+    assert other.returncode == 0
+    ensure_drawn(tmp_path / "alone", drawing)
+    assert contents(root) == contents(tmp_path / "alone")

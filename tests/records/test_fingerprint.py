@@ -1,0 +1,146 @@
+"""What makes two runs the same, and what does not part them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from experiments.records import fingerprint as module
+from experiments.records.fingerprint import comparable, fingerprint, values
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "seed=1",
+        "model=mlp",
+        "model.dropout=0.5",
+        "optimizer.learning_rate=0.5",
+        "optimizer.use_ema=true",
+        "schedule=cosine",
+        "augment=flip",
+        "metrics=[accuracy,top_k]",
+        "loop=tape",
+        "loop.steps_per_execution=2",
+        "callbacks=early_stopping",
+        "monitor.metric=val_loss",
+        "data.batch_size=8",
+        "data.shuffle=false",
+        "data.limit=50",
+        "runtime.precision=mixed_bfloat16",
+        "runtime.deterministic=false",
+    ],
+)
+def test_what_changes_what_is_learned(composed: Compose, words: str) -> None:
+    before, after = comparable(composed()), comparable(composed(words))
+    assert before["config"] != after["config"]
+    assert (before["code"], before["versions"]) == (after["code"], after["versions"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "epochs=9",
+        "progress=none",
+        "resume=last",
+        "resume_allow=[code]",
+        "checkpoint.every_n_steps=3",
+        "tensorboard.images=0",
+        "logging=none",
+        "logging.run_name=other",
+        "monitor.max_loss=null",
+        "data.prefetch=3",
+        "data.num_parallel_calls=3",
+    ],
+)
+def test_what_changes_nothing(composed: Compose, words: str) -> None:
+    assert comparable(composed()) == comparable(composed(words))
+
+
+def test_photos_may_move_and_be_kept_otherwise(composed: Compose) -> None:
+    before = composed("data=image_folder", "data.path=here", "data.cache=none")
+    assert comparable(before) == comparable(composed("data=image_folder", "data.path=there", "data.cache=memory"))
+
+
+def test_data_epochs_threads_and_devices_are_parts_of_their_own(composed: Compose) -> None:
+    cfg = composed("epochs=7")
+    one, other = fingerprint(cfg, ["a", "b"], 2, 1), fingerprint(cfg, ["a", "c"], 3, 4)
+    assert (one.config, one.code, one.versions) == (other.config, other.code, other.versions)
+    assert one.data != other.data
+    assert fingerprint(cfg, ["ab"], 2, 1).data != fingerprint(cfg, ["a", "b"], 2, 1).data
+    assert (one.epochs, one.threads, other.threads) == (7, 2, 3)
+    assert (one.replicas, other.replicas) == (1, 4)
+    assert fingerprint(cfg, [], None, 1).threads >= 1
+    assert one.tags()["fingerprint.epochs"] == "7"
+
+
+def test_a_weights_file_counts_by_what_it_holds(composed: Compose, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+
+    def config(path: Path) -> str:
+        return comparable(composed("model=mobilenetv2", f"model.weights={path}"))["config"]
+
+    assert config(first) == config(second)
+    before = config(first)
+    first.write_bytes(b"other weights")
+    assert config(first) != before
+
+
+def test_secrets_are_not_compared_in_the_open(composed: Compose) -> None:
+    assert "hunter2" not in str(values(composed("+callbacks.mine._target_=a.B", "+callbacks.mine.password=hunter2")))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Modules of one's own, which must not be imported for this."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lone_part.py").write_text("raise ImportError")
+    (tmp_path / "parts_of_mine").mkdir()
+    (tmp_path / "parts_of_mine" / "steps.py").write_text("raise ImportError")
+    (tmp_path / "unused_part.py").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("word", "file"),
+    [
+        ("+callbacks.mine._target_=lone_part.Mine", "lone_part.py"),
+        ("loop.train_step=parts_of_mine.steps.step", "parts_of_mine/steps.py"),
+    ],
+)
+def test_ones_own_modules_are_code(composed: Compose, project: Path, word: str, file: str) -> None:
+    cfg = composed("loop=tape", word)
+    before = comparable(cfg)
+    (project / "unused_part.py").write_text("changed = 1")
+    assert comparable(cfg) == before
+    (project / file).write_text("changed = 1")
+    after = comparable(cfg)
+    assert after["code"] != before["code"]
+    assert after["config"] == before["config"]
+    assert "lone_part" not in sys.modules
+
+
+@pytest.mark.parametrize("target", ["builtins.dict", "sys.exit", "no_such_module.Part", "zipimport.zipimporter"])
+def test_what_has_no_source_is_no_code(composed: Compose, target: str) -> None:
+    assert comparable(composed(f"+callbacks.mine._target_={target}"))["code"] == comparable(composed())["code"]
+
+
+def test_this_package_is_code(composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = comparable(composed())["code"]
+    (tmp_path / "fingerprint.py").write_text("other = 1")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
+    assert comparable(composed())["code"] != before
+
+
+def test_versions_count(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = comparable(composed())
+    monkeypatch.setattr(module, "version", lambda package: f"{package} 0")
+    after = comparable(composed())
+    assert after["versions"] != before["versions"]
+    assert after["config"] == before["config"]

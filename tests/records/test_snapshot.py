@@ -1,0 +1,45 @@
+"""What a run keeps of itself, and what is read back."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.data.base import DataSpec
+from experiments.records.snapshot import DATA, read_config, read_overrides, read_snapshot, write_snapshot
+
+SPEC = DataSpec((8, 8, 1), "uint8", 2, ("Äpfel", "b"), 5, "digest", (2, 3), "drawn", ("x.png: broken",))
+CFG = OmegaConf.create(
+    {"seed": 3, "twice": "${seed}", "my_password": "hunter2", "logging": {"uri": "http://a:hunter2@b"}}
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_snapshot(tmp_path / "config", CFG, SPEC, ["seed=3", "model=mlp"])
+    cfg, spec = read_snapshot(tmp_path / "config")
+    assert spec == SPEC
+    assert (cfg.seed, cfg.twice) == (3, 3)
+    assert read_config(tmp_path / "config") == cfg
+    assert read_overrides(tmp_path / "config") == ["seed=3", "model=mlp"]
+
+
+def test_secrets_stay_out(tmp_path: Path) -> None:
+    typed = ["seed=3", "+my_password=hunter2", "logging.tracking_uri=http://a:hunter2@b"]
+    write_snapshot(tmp_path, CFG, SPEC, typed)
+    for path in tmp_path.iterdir():
+        assert "hunter2" not in path.read_text(encoding="utf-8"), path
+    assert read_overrides(tmp_path) == ["seed=3"]
+
+
+def test_a_run_that_ended_before_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_config(tmp_path) is None
+    assert read_overrides(tmp_path) == []
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_snapshot(tmp_path, CFG, SPEC)
+    assert not (tmp_path / DATA).exists()
+    assert read_config(tmp_path) is None

@@ -1,0 +1,156 @@
+"""What the cache holds is shown; nothing is removed unless asked, and nothing that is being made."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.trainings import Trainings
+
+from experiments.data.cache.listing import entries, manifests, prune
+from experiments.data.cache.pack import Contents
+from experiments.data.cache.pack_writer import Packing, packing
+from experiments.data.cache.paths import manifest_file, unfinished_file
+from experiments.data.images import scan_cache as remembered
+from experiments.data.images.scan import ImageFile
+from experiments.data.images.scan_cache import scan_again
+from experiments.files import try_lock, unlock
+
+DAY = 86_400
+Doctor = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def contents(name: str) -> Contents:
+    return Contents(
+        {"name": name}, (4,), "uint8", np.zeros(3, np.int64), {"source": f"/photos/{name}", "split": "train"}
+    )
+
+
+def pack(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
+    folder = cache / "packs" / contents(name).key
+    begun = packing(folder, contents(name))
+    assert begun is not None
+    begun.write(np.arange(3), np.zeros((3, 4), np.uint8))
+    begun.close()
+    used = time.time() - idle_days * DAY
+    os.utime(folder / "meta.json", (used, used))
+    return folder
+
+
+def manifest(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
+    """Of a folder with one image, as a data set of image files keeps it."""
+    photos = cache.parent / name
+    photos.mkdir(exist_ok=True)
+    Image.new("RGB", (2, 2)).save(photos / "one.png")
+    os.utime(photos / "one.png", (0, 0))
+    file = manifest_file(str(cache), photos)
+    scan_again(photos, [ImageFile("one.png", 0)], file, rescan=False)
+    return aged(file, idle_days=idle_days)
+
+
+def aged(file: Path, *, idle_days: float) -> Path:
+    file.touch()
+    used = time.time() - idle_days * DAY
+    os.utime(file, (used, used))
+    return file
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An old pack, a new one, a damaged one, what a killed run left, and one being made; manifests alike."""
+    monkeypatch.setattr(remembered, "_SETTLED", -(10**9))  # files just written count as old
+    root = tmp_path / "Zwischen ü"
+    pack(root, "old", idle_days=40)
+    pack(root, "new")
+    (pack(root, "damaged") / "meta.json").write_text("{")
+    (root / "packs" / f"{contents('killed').key}.123.tmp").mkdir()
+    manifest(root, "old", idle_days=40)
+    manifest(root, "new")
+    manifest(root, "damaged").write_text("{")
+    aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
+    unfinished_file(root / "manifests/making.json").touch()
+    making: Packing | None = packing(root / "packs" / contents("making").key, contents("making"))
+    assert making is not None
+    yield root
+    making.close()
+
+
+@pytest.fixture
+def doctor(trainings: Trainings) -> Doctor:
+    """The command on a cache, from the folder that the cache is in."""
+    return lambda cache, *words: trainings.run(cache.parent, f"cache_dir='{cache}'", *words, door="doctor", store=False)
+
+
+def states(cache: Path) -> list[str]:
+    return sorted(entry.state for entry in entries(str(cache)))
+
+
+def manifest_states(cache: Path) -> list[str]:
+    return sorted(entry.state for entry in manifests(str(cache)))
+
+
+def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return {f"{row['kind']} {row['state']} {Path(row['source']).name}".strip(): row["prune"] for row in rows}
+
+
+def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path, doctor: Doctor) -> None:
+    done = doctor(cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
+        assert word in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"{cache} holds 5 packs and 5 manifests (")
+    assert manifest_states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
+    assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
+
+
+def test_pruning_is_shown_first_and_done_when_asked(cache: Path, doctor: Doctor) -> None:
+    every = ("pack", "manifest")
+    expected = [f"{kind} {state}" for kind in every for state in ("damaged", "left over", "whole old")]
+    kept = {f"{kind} {state}": "keep" for kind in every for state in ("being made", "whole new")}
+    shown = doctor(cache, "prune=true", "format=json")
+    assert fates(shown) == {**dict.fromkeys(expected, "would remove"), **kept}
+    assert len(states(cache)) == 5
+    done = doctor(cache, "prune=true", "fix=true", "format=json")
+    assert fates(done) == {**dict.fromkeys(expected, "removed"), **kept}
+    assert states(cache) == manifest_states(cache) == ["being made", "whole"]
+
+
+def test_the_summary_says_what_to_add(cache: Path, doctor: Doctor) -> None:
+    last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
+    assert "; 4 packs and 4 manifests (" in last
+    assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"), [("table", "holds 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
+)
+def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str, doctor: Doctor) -> None:
+    done = doctor(tmp_path / "absent", f"format={layout}")
+    assert done.returncode == 0
+    assert expected in done.stdout
+
+
+def test_a_value_out_of_range_is_one_line(tmp_path: Path, doctor: Doctor) -> None:
+    done = doctor(tmp_path, "older_than_days=-1")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: older_than_days=-1.0 is out of range: expected 0 or more. Change older_than_days"
+    )
+
+
+def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
+    folder = pack(tmp_path, "busy")
+    lock = try_lock(folder)
+    assert lock is not None
+    (entry,) = entries(str(tmp_path))
+    assert not prune(entry)
+    unlock(folder, lock)
+    assert prune(entry)
+    assert list(folder.parent.iterdir()) == []

@@ -1,0 +1,165 @@
+"""Runs whose process is gone: found, told from live ones, ended honestly."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from experiments.repair.base import Finding, treat
+from experiments.repair.dead_runs import dead_runs, orphaned_folders
+from experiments.repair.journals import undelivered_journals
+from experiments.tracking.liveness import locked
+
+MakeRun = Callable[..., Run]
+LeaveJournal = Callable[..., Path]
+METRIC = ("metrics", {"step": 1, "values": {"loss": 0.5}})
+
+
+def names(found: Iterable[Finding]) -> list[str]:
+    return [each.name for each in found]
+
+
+def status(client: MlflowClient, run: Run) -> str:
+    return str(client.get_run(run.info.run_id).info.status)
+
+
+def test_a_dead_run_is_shown_first_and_becomes_killed_when_asked(
+    client: MlflowClient, running: MakeRun, tmp_path: Path
+) -> None:
+    seen = time.time() + 3600
+    run = running(tmp_path / "gone", heartbeat=seen)
+    (found,) = dead_runs(client)
+    assert found.state.startswith(f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone")
+    assert treat(found, fix=False).done == "fix=true makes it KILLED"
+    assert status(client, run) == "RUNNING"
+    assert treat(found, fix=True).done == "KILLED"
+    now = client.get_run(run.info.run_id)
+    assert (now.info.status, now.info.end_time) == ("KILLED", int(seen * 1000))
+    assert now.data.tags["found_dead_by"].startswith("experiments.doctor, ")
+    assert list(dead_runs(client)) == []
+
+
+def test_the_lock_decides_on_this_machine(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+    """Whatever the number of the process, which another one may have by now."""
+    run = running(tmp_path / "out", pid=os.getpid(), heartbeat=0)
+    with locked(tmp_path / "out"):
+        assert list(dead_runs(client)) == []
+    assert names(dead_runs(client)) == [run.info.run_id]
+
+
+def test_the_process_decides_where_the_folder_is_gone(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+    running(tmp_path / "gone", pid=os.getpid())
+    reused = running(tmp_path / "gone too", pid=os.getpid(), heartbeat=1000)
+    assert names(dead_runs(client)) == [reused.info.run_id]
+
+
+@pytest.mark.parametrize(("silent", "dead"), [(240, False), (360, True)])
+def test_the_heartbeat_decides_for_another_machine(
+    client: MlflowClient, running: MakeRun, tmp_path: Path, silent: int, dead: bool
+) -> None:
+    running(tmp_path / "out", host="elsewhere", pid=1, heartbeat=time.time() - silent)
+    assert bool(list(dead_runs(client))) == dead
+
+
+def test_a_run_that_comes_alive_meanwhile_is_spared(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+    run = running(tmp_path / "out", host="elsewhere", heartbeat=0)
+    (found,) = dead_runs(client)
+    client.set_tag(run.info.run_id, "heartbeat", f"{time.time():.0f}")
+    assert treat(found, fix=True).done == f"failed: run {run.info.run_id} is alive again: a process works on it now."
+    assert status(client, run) == "RUNNING"
+
+
+def test_a_run_that_another_process_took_up_meanwhile_is_spared(
+    client: MlflowClient, running: MakeRun, tmp_path: Path
+) -> None:
+    run = running(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (found,) = dead_runs(client)
+    with locked(tmp_path / "out"):
+        assert treat(found, fix=True).failed
+    assert status(client, run) == "RUNNING"
+
+
+def test_runs_of_other_software_are_left_alone(client: MlflowClient) -> None:
+    client.create_run(client.create_experiment("others"), tags={"host": "elsewhere"})
+    assert list(dead_runs(client)) == []
+
+
+def test_what_the_journal_tells_of_the_end_comes_first(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    run = running(tmp_path / "out")
+    leave(run, METRIC, ("end", {"status": "FINISHED"}))
+    (found,) = dead_runs(client)
+    assert treat(found, fix=True).done == f"delivered 4; run {run.info.run_id} is FINISHED"
+    assert client.get_run(run.info.run_id).data.metrics == {"loss": 0.5}
+    assert "found_dead_by" not in client.get_run(run.info.run_id).data.tags
+
+
+def test_a_journal_without_an_end_ends_killed(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    run = running(tmp_path / "out")
+    folder = leave(run, METRIC)
+    (found,) = undelivered_journals([folder], client.tracking_uri)
+    assert (found.state, treat(found, fix=False).done) == ("3 events not delivered", "fix=true delivers them")
+    assert treat(found, fix=True).done == f"delivered 3; run {run.info.run_id} is KILLED"
+    assert list(undelivered_journals([folder], client.tracking_uri)) == []
+
+
+def test_the_journal_of_a_live_run_is_its_own(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    folder = leave(running(tmp_path / "out"), METRIC)
+    with locked(folder):
+        (found,) = undelivered_journals([folder], client.tracking_uri)
+        assert treat(found, fix=True).done == "its own process delivers them"
+
+
+def test_a_journal_is_not_sent_after_the_run_went_on_elsewhere(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    """Its steps were done again there: they would be in the history twice."""
+    run = running(tmp_path / "out")
+    folder = leave(run, METRIC, ("end", {"status": "KILLED"}))
+    for name, value in (("host", "elsewhere"), ("output_dir", "/there")):
+        client.set_tag(run.info.run_id, name, value)
+    (found,) = undelivered_journals([folder], client.tracking_uri)
+    assert treat(found, fix=True).done == "not sent: the run went on in /there on elsewhere"
+    assert client.get_run(run.info.run_id).data.metrics == {}
+
+
+def test_the_journal_of_an_unknown_run_says_where_it_was_looked_for(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    run = running(tmp_path / "out")
+    folder = leave(run, METRIC)
+    (tmp_path / "m.db").rename(tmp_path / "moved.db")
+    (found,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/other.db")
+    assert treat(found, fix=True).done == (
+        f"failed: run {run.info.run_id} was not found: its store is not there Set logging.tracking_uri."
+    )
+    (again,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/moved.db")
+    assert treat(again, fix=True).done == f"delivered 3; run {run.info.run_id} is KILLED"
+
+
+def test_folders_of_runs_that_the_store_does_not_have_are_listed_only(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
+) -> None:
+    kept, deleted, lost = (running(tmp_path / name) for name in ("kept", "deleted", "lost"))
+    folders = [leave(run, METRIC) for run in (kept, deleted, lost)]
+    text = (folders[2] / "journal.jsonl").read_text()
+    (folders[2] / "journal.jsonl").write_text(text.replace(lost.info.run_id, "f" * 32))
+    client.delete_run(deleted.info.run_id)
+    found = list(orphaned_folders(client, folders))
+    assert names(found) == [str(folder) for folder in folders[1:]]
+    assert [each.state.split(" (")[0] for each in found] == [
+        f"its run {deleted.info.run_id} is deleted in MLflow",
+        f"its run {'f' * 32} is no longer in the store",
+    ]
+    assert [treat(each, fix=True).done for each in found] == ["yours to remove"] * 2
+    assert folders[2].is_dir()

@@ -1,0 +1,71 @@
+"""What killed processes leave in output folders, and what is not touched."""
+
+from pathlib import Path
+
+from experiments.checkpoints.store import newest_whole, seal
+from experiments.repair.base import treat
+from experiments.repair.leftovers import left_over, output_folders
+from experiments.tracking.liveness import locked
+
+
+def killed(folder: Path) -> Path:
+    """One whole checkpoint, one half-written, halves of small files, and an upload that nothing waits for."""
+    checkpoints = folder / "checkpoints"
+    (checkpoints / "best" / "best-2_temp").mkdir(parents=True)
+    for name in ("ckpt-6.index", "ckpt-6.data-00000-of-00001"):
+        (checkpoints / name).write_text(name)
+    seal(str(checkpoints / "ckpt-6"), {"epoch": 1})
+    (checkpoints / "ckpt-12_temp").mkdir()
+    halves = ("ckpt-12_temp/part-00000", "ckpt-12.index", "ckpt-12.json.tmp", "best/best.json.tmp")
+    for name in (*halves, "best/best.json"):
+        (checkpoints / name).write_text(name)
+    (folder / ".uploads" / "ckpt-6.tmp").mkdir(parents=True)
+    (folder / "run.lock").touch()
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_folders_of_runs_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("outputs/day/time", "multirun/day/time/0", "multirun/day/time/1"):
+        killed(tmp_path / name)
+    (tmp_path / "outputs" / "day" / "link").symlink_to(tmp_path / "multirun")
+    roots = [str(tmp_path / "outputs"), str(tmp_path / "multirun"), str(tmp_path / "absent")]
+    found = [path.relative_to(tmp_path).as_posix() for path in output_folders(roots)]
+    assert found == ["multirun/day/time/0", "multirun/day/time/1", "outputs/day/time"]
+    assert output_folders([str(tmp_path / "outputs/day/time")]) == [tmp_path / "outputs/day/time"]
+
+
+def test_leftovers_are_shown_first_and_removed_when_asked(tmp_path: Path) -> None:
+    before = files(killed(tmp_path))
+    (found,) = left_over([tmp_path])
+    assert found.state.startswith(
+        ".uploads/ckpt-6.tmp, checkpoints/best/best-2_temp, checkpoints/best/best.json.tmp, checkpoints/ckpt-12.index, "
+        "checkpoints/ckpt-12.json.tmp, checkpoints/ckpt-12_temp ("
+    )
+    assert treat(found, fix=False).done == "fix=true removes it"
+    assert files(tmp_path) == before
+    assert treat(found, fix=True).done == "removed 6"
+    whole = newest_whole(tmp_path / "checkpoints")
+    assert whole is not None
+    assert whole.state == {"epoch": 1}
+    assert (tmp_path / "checkpoints" / "best" / "best.json").exists()
+    assert list(left_over([tmp_path])) == []
+
+
+def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
+    killed(tmp_path)
+    (found,) = left_over([tmp_path])
+    with locked(tmp_path):
+        assert list(left_over([tmp_path])) == []
+        assert treat(found, fix=True).failed
+    assert (tmp_path / "checkpoints" / "ckpt-12.index").exists()
+
+
+def test_checkpoints_from_before_there_were_seals_are_left_alone(tmp_path: Path) -> None:
+    killed(tmp_path)
+    (tmp_path / "checkpoints" / "ckpt-6.json").unlink()
+    (found,) = left_over([tmp_path])
+    assert "ckpt-6" not in found.state.replace(".uploads/ckpt-6.tmp", "")

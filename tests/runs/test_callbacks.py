@@ -1,0 +1,158 @@
+"""Metrics reach the tracker at the right steps, and TensorBoard shows what it should."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.data import Splits, from_arrays
+from experiments.loops import FitLoop, Loop, Position, TapeLoop
+from experiments.loops.evaluation import build_variables
+from experiments.models.mlp import mlp
+from experiments.runs.callbacks import TensorBoard, TrackMetrics, grid
+from experiments.tracking.base import NullTracker
+
+
+class RecordingTracker(NullTracker):
+    def __init__(self) -> None:
+        self.metrics: list[tuple[int, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        self.metrics.append((step, {name: float(value) for name, value in metrics.items()}))
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    """Six steps an epoch."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
+    return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
+
+
+def train(
+    splits: Splits,
+    callback: keras.callbacks.Callback,
+    *,
+    loop: str = "tape",
+    steps_per_execution: int = 1,
+    start: Position | None = None,
+) -> dict[str, list[float]]:
+    """Two epochs at a learning rate that halves with every step."""
+    rate = keras.optimizers.schedules.ExponentialDecay(0.01, decay_steps=1, decay_rate=0.5)
+    model = mlp([8], 0.2, input_shape=(6, 6, 1), num_classes=3)
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        steps_per_execution=steps_per_execution,
+        jit_compile=False,
+    )
+    build_variables(model, splits.validation)
+    loops: dict[str, Loop] = {
+        "fit": FitLoop(steps_per_execution, jit_compile=False),
+        "tape": TapeLoop("experiments.loops.tape.train_step", steps_per_execution, jit_compile=False),
+    }
+    return loops[loop](model, splits, epochs=2, start=start or Position(), callbacks=[callback])
+
+
+@pytest.mark.parametrize("loop", ["fit", "tape"])
+def test_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
+    tracker = RecordingTracker()
+    history = train(splits, TrackMetrics(tracker, every_n_steps=None), loop=loop)
+    assert [step for step, _ in tracker.metrics] == [1, 2]
+    for epoch, (_, metrics) in enumerate(tracker.metrics):
+        assert set(metrics) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+        assert all(metrics[name] == values[epoch] for name, values in history.items())
+        assert metrics["learning_rate"] == pytest.approx(0.01 * 0.5 ** (6 * (epoch + 1)))
+
+
+@pytest.mark.parametrize("loop", ["fit", "tape"])
+@pytest.mark.parametrize(
+    ("every_n_steps", "steps_per_execution", "start", "expected"),
+    [
+        (1, 1, Position(), list(range(1, 13))),
+        (5, 1, Position(), [5, 10]),
+        (5, 1, Position(1, 2), [10]),
+        (5, 4, Position(), [6, 10]),
+        (99, 1, Position(), []),
+    ],
+)
+def test_steps_of_batch_metrics(
+    splits: Splits, loop: str, every_n_steps: int, steps_per_execution: int, start: Position, expected: list[int]
+) -> None:
+    tracker = RecordingTracker()
+    callback = TrackMetrics(tracker, every_n_steps=every_n_steps)
+    train(splits, callback, loop=loop, steps_per_execution=steps_per_execution, start=start)
+    batches = [(step, metrics) for step, metrics in tracker.metrics if "batch/loss" in metrics]
+    assert [step for step, _ in batches] == expected
+    assert all(set(metrics) == {"batch/loss", "batch/accuracy"} for _, metrics in batches)
+
+
+def board(folder: Path, splits: Splits, **options: Any) -> TensorBoard:
+    defaults = {"every_n_steps": None, "histogram_every_n_epochs": 0, "graph": False, "images": 0}
+    return TensorBoard(folder, train=splits.train, **{**defaults, "profile_steps": None, **options})
+
+
+def events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+
+
+@pytest.mark.parametrize(("every_n_steps", "points"), [(1, 12), (5, 2)])
+def test_scalars_of_epochs_and_batches(tmp_path: Path, splits: Splits, every_n_steps: int, points: int) -> None:
+    history = train(splits, board(tmp_path, splits, every_n_steps=every_n_steps, histogram_every_n_epochs=1))
+    shown = events(tmp_path / "train")
+    losses = [float(tf.make_ndarray(event.tensor_proto)) for event in shown.Tensors("epoch_loss")]
+    assert losses == pytest.approx(history["loss"])
+    assert "epoch_learning_rate" in shown.Tags()["tensors"]
+    assert len(shown.Tensors("batch_loss")) == points
+    assert any("histogram" in tag for tag in shown.Tags()["tensors"])
+    validated = [
+        float(tf.make_ndarray(event.tensor_proto)) for event in events(tmp_path / "validation").Tensors("epoch_loss")
+    ]
+    assert validated == pytest.approx(history["val_loss"])
+
+
+def test_a_grid_of_training_images(tmp_path: Path, splits: Splits) -> None:
+    train(splits, board(tmp_path, splits, images=4))
+    width, height, png = tf.make_ndarray(events(tmp_path / "train").Tensors("training images")[0].tensor_proto)
+    assert (int(width), int(height)) == (12, 12)
+    first, _ = next(iter(splits.train.epoch(0)))
+    np.testing.assert_array_equal(tf.io.decode_png(png), grid(first[:4].numpy()))
+
+
+def test_histograms_of_weights(tmp_path: Path, splits: Splits) -> None:
+    train(splits, board(tmp_path, splits, histogram_every_n_epochs=1))
+    tags = events(tmp_path / "train").Tags()["tensors"]
+    assert any("histogram" in tag and "kernel" in tag for tag in tags)
+
+
+@pytest.mark.parametrize("loop", ["fit", "tape"])
+def test_the_graph_of_a_training_step(tmp_path: Path, splits: Splits, loop: str) -> None:
+    train(splits, board(tmp_path, splits, graph=True), loop=loop)
+    found = events(tmp_path / "train").SummaryMetadata("first step")
+    assert found.plugin_data.plugin_name == "graph_run_metadata_graph"
+
+
+@pytest.mark.slow
+def test_a_profile_of_some_steps(tmp_path: Path, splits: Splits) -> None:
+    train(splits, board(tmp_path, splits, profile_steps=[2, 4]))
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_nothing_asked_for_leaves_the_epochs_only(tmp_path: Path, splits: Splits) -> None:
+    train(splits, board(tmp_path, splits))
+    assert set(events(tmp_path / "train").Tags()["tensors"]) == {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"}
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (2, 3, 1)), (4, (4, 6, 1)), (5, (4, 9, 1)), (16, (8, 12, 1))])
+def test_the_shape_of_a_grid(count: int, shape: tuple[int, ...]) -> None:
+    images = np.arange(count, dtype=np.uint8).repeat(6).reshape(count, 2, 3, 1) + 1
+    tiles = grid(images)
+    assert tiles.shape == shape
+    assert int(np.count_nonzero(tiles)) == images.size
+    assert (tiles[:2, :3] == 1).all()

@@ -1,0 +1,120 @@
+"""One call reaches TensorBoard and the tracker."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.errors import ExperimentError
+from experiments.runs.recording import log_image, log_scalar, recording
+from experiments.tracking.base import NullTracker
+
+
+class RecordingTracker(NullTracker):
+    def __init__(self) -> None:
+        self.metrics: list[tuple[dict[str, float], int]] = []
+
+    def log_metrics(self, metrics: Any, *, step: int) -> None:
+        self.metrics.append((dict(metrics), step))
+
+
+def _tags(folder: Path, kind: str) -> list[str]:
+    events = EventAccumulator(str(folder / "tensorboard" / "custom")).Reload()
+    return list(events.Tags()[kind])
+
+
+def test_what_others_leave_out_is_recorded(tmp_path: Path) -> None:
+    """As Keras's callback does between its steps, and for good where an error ends the training."""
+    with recording(RecordingTracker(), tmp_path), tf.summary.record_if(False):
+        log_image("mine/filter 1", np.zeros((4, 6, 3), np.uint8), 7)
+        log_scalar("mine/angle", 0.5, 3)
+    assert sorted(_tags(tmp_path, "tensors")) == ["mine/angle", "mine/filter 1"]
+
+
+def test_a_scalar_reaches_both(tmp_path: Path) -> None:
+    tracker = RecordingTracker()
+    with recording(tracker, tmp_path):
+        log_scalar("mine/angle", tf.constant(0.5), 3)
+        thread = Thread(target=log_scalar, args=("mine/angle", np.float32(0.25), 4))
+        thread.start()
+        thread.join()
+    assert tracker.metrics == [({"mine/angle": 0.5}, 3), ({"mine/angle": 0.25}, 4)]
+    assert _tags(tmp_path, "tensors") == ["mine/angle"]
+
+
+@pytest.mark.parametrize(
+    ("image", "mode", "pixel"),
+    [
+        (np.full((4, 6, 3), 255, np.uint8), "RGB", (255, 255, 255)),
+        (np.full((4, 6, 1), 0.5, np.float32), "L", 128),
+        (tf.ones((4, 6, 3)), "RGB", (255, 255, 255)),
+    ],
+)
+def test_an_image_reaches_both(tmp_path: Path, image: Any, mode: str, pixel: Any) -> None:
+    with recording(RecordingTracker(), tmp_path):
+        log_image("mine/filter 1", image, 7)
+    with Image.open(tmp_path / "figures" / "mine" / "filter 1_7.png") as found:
+        assert (found.mode, found.size, found.getpixel((0, 0))) == (mode, (6, 4), pixel)
+    assert _tags(tmp_path, "tensors") == ["mine/filter 1"]
+
+
+def test_no_own_records_leave_no_file(tmp_path: Path) -> None:
+    with recording(RecordingTracker(), tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "function"),
+    [(lambda: log_scalar("x", 1.0, 0), "log_scalar"), (lambda: log_image("x", np.zeros((2, 2, 1)), 0), "log_image")],
+)
+def test_outside_of_a_run(call: Callable[[], None], function: str, tmp_path: Path) -> None:
+    with recording(RecordingTracker(), tmp_path):
+        pass
+    with pytest.raises(ExperimentError) as error:
+        call()
+    assert str(error.value).startswith(f"{function}('x', ...) was called outside of a run: expected a call from code")
+
+
+@pytest.mark.parametrize(
+    ("image", "received"),
+    [
+        (np.zeros((2, 2), np.uint8), r"shape \[2, 2\]"),
+        (np.zeros((2, 2, 4), np.uint8), r"shape \[2, 2, 4\]"),
+        (np.zeros((2, 2, 3), np.int64), "dtype int64"),
+        (np.full((2, 2, 3), 255.0), "values from 255 to 255"),
+        (np.full((2, 2, 3), math.nan), "values from nan to nan"),
+    ],
+)
+def test_an_image_that_cannot_be_shown(tmp_path: Path, image: Any, received: str) -> None:
+    with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match=f"received {received}"):
+        log_image("x", image, 0)
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], "word", None])
+def test_a_scalar_that_is_no_number(tmp_path: Path, value: Any) -> None:
+    with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="expected one number"):
+        log_scalar("x", value, 0)
+
+
+def test_a_call_inside_a_graph_says_what_to_do(tmp_path: Path) -> None:
+    @tf.function
+    def step(value: tf.Tensor) -> tf.Tensor:
+        log_scalar("x", value, 0)
+        return value
+
+    with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match=r"inside a tf\.function"):
+        step(tf.constant(1.0))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a//b", "a|b", "x/", "a/../b"])
+def test_a_name_that_is_no_path(tmp_path: Path, name: str) -> None:
+    with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="got the name"):
+        log_scalar(name, 1.0, 0)

@@ -1,0 +1,112 @@
+"""Runs that go on in this process: with more epochs, and past a damaged checkpoint."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from mlflow import MlflowClient
+from omegaconf import DictConfig
+
+from experiments.checkpoints.callback import Checkpoints
+from experiments.config.registry import CONF
+from experiments.runs.results import Result
+from experiments.runs.run import run
+
+pytestmark = pytest.mark.slow
+
+WORDS = (
+    *("model=mlp", "model.dropout=0.3", "data.limit=200", "progress=none", "logging.system_metrics=false"),
+    *("logging.log_figures=false", "tensorboard.graph=false", "tensorboard.images=0"),
+)
+WITHOUT_MODEL = "logging.log_model=false"
+Train = Callable[..., Result]
+
+
+def trained(composed: Callable[..., DictConfig], folder: Path, *words: str) -> Result:
+    """A run in the store of the folder, in an output folder of its own there."""
+    cfg = composed(*WORDS, f"logging.tracking_uri={store(folder)}", *words)
+    output = folder / f"output {len(list(folder.iterdir()))}"
+    output.mkdir()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return run(cfg, output)
+
+
+def store(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def whole(composed: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Result:
+    """The run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(empty_store, folder)
+    return trained(composed, folder, "epochs=5", WITHOUT_MODEL)
+
+
+@pytest.fixture
+def train(composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path) -> Train:
+    shutil.copy(empty_store, tmp_path)
+    return lambda *words: trained(composed, tmp_path, *words)
+
+
+def variables(folder: Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    kept = (name for name in reader.get_variable_to_dtype_map() if not name.startswith(("_CHECK", "save_counter")))
+    return {name: reader.get_tensor(name) for name in kept}
+
+
+def assert_equal(one: Result, other: Result) -> None:
+    mine, theirs = variables(one.output_dir), variables(other.output_dir)
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+    assert one.objective == other.objective
+    assert points(one) == points(other)
+
+
+def points(result: Result) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowClient(store(result.output_dir.parent))
+    (found,) = client.search_runs(["1"])
+    assert (found.info.run_id, found.info.status) == (result.run_id, "FINISHED")
+    names = [name for name in found.data.metrics if not name.startswith("test_")]
+    return {
+        name: [(each.step, each.value) for each in client.get_metric_history(result.run_id, name)] for name in names
+    }
+
+
+def test_a_finished_run_goes_on_for_more_epochs(train: Train, whole: Result) -> None:
+    first = train("epochs=2", "+logging.tags.purpose=test")
+    more = train(f"resume={first.run_id}", "epochs=5")
+    assert (more.run_id, more.output_dir) == (first.run_id, first.output_dir)
+    assert (more.output_dir / "model" / "MLmodel").exists()
+    assert_equal(more, whole)
+
+
+def test_past_a_damaged_checkpoint(
+    train: Train, whole: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("epochs=5", "checkpoint.every_epoch=true", WITHOUT_MODEL)
+    epoch_end = Checkpoints.on_epoch_end
+
+    def stop(keeper: Checkpoints, epoch: int, logs: dict[str, float] | None = None) -> None:
+        epoch_end(keeper, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(*words)
+    newest = max(tmp_path.glob("output */checkpoints/ckpt-*.data*"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-1] + b"!")
+    with caplog.at_level(logging.WARNING, logger="experiments"):
+        resumed = train(*words, "resume=last")
+    assert f"{newest.name} is not what was written) is damaged; going on from checkpoint" in caplog.text
+    assert_equal(resumed, whole)

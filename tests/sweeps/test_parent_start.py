@@ -1,0 +1,142 @@
+"""Workers load TensorFlow while the sweep's run is opened, and take no job before."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from mlflow import MlflowClient
+from tests.trainings import Trainings
+
+from experiments.sweeps.parent_start import OPENED, Opened, close, is_open, wait_until_opened
+from experiments.sweeps.plan import PLAN
+from experiments.sweeps.queue import STUDY
+
+TINY = ("-m", "data=digits", "model=mlp", "data.limit=100", "epochs=1", "progress=none", "tensorboard.graph=false")
+TWO = ("seed=1,2", "sweep.workers=2", "hydra/launcher=joblib", "hydra.sweep.dir=swept")
+
+
+@pytest.mark.parametrize("parent", ["1234", None])
+def test_workers_wait_for_the_sweep_s_run(tmp_path: Path, parent: str | None) -> None:
+    told = (tmp_path / OPENED).open("w")
+    fcntl.flock(told, fcntl.LOCK_EX)
+
+    def tell() -> None:
+        with told:
+            told.write('{"parent": "1234"}' if parent else '{"parent": null}')
+
+    Timer(0.2, tell).start()
+    assert wait_until_opened(tmp_path) == Opened(parent)
+
+
+def test_workers_do_not_wait_for_a_sweep_whose_process_is_gone(tmp_path: Path) -> None:
+    script = f"""
+import fcntl, os
+told = open({str(tmp_path / OPENED)!r}, "w")
+fcntl.flock(told, fcntl.LOCK_EX)
+print("locked", flush=True)
+import time
+time.sleep(0.2)
+os.kill(os.getpid(), 9)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert wait_until_opened(tmp_path) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["sweep.workers=2", "hydra/launcher=joblib"]], ids=["basic", "joblib"])
+def test_a_store_that_cannot_be_opened_ends_the_sweep_before_any_job(
+    trainings: Trainings, tmp_path: Path, launcher: list[str]
+) -> None:
+    (tmp_path / "runs.db").write_text("no database, " * 1000)
+    words = (*TINY, "seed=1,2", "hydra.sweep.dir=swept", *launcher, "logging.tracking_uri=sqlite:///runs.db")
+    ended = trainings.run(tmp_path, *words)
+    assert ended.returncode == 1
+    assert "error: logging.tracking_uri='sqlite:///" in ended.stderr
+    assert "cannot be used as a tracking store" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    left = {path.name for path in (tmp_path / "swept").iterdir()}
+    # Nothing that sweep.resume=last would take for a sweep.
+    assert not left & {PLAN, STUDY, "0", "1", "summary"}
+
+
+@pytest.mark.slow
+def test_going_on_while_the_store_is_away_loses_nothing(trainings: Trainings, tmp_path: Path) -> None:
+    assert trainings.run(tmp_path, *TINY, "seed=1", "hydra.sweep.dir=swept").returncode == 0
+    store = (tmp_path / "mlflow.db").rename(tmp_path / "kept.db")
+    (tmp_path / "mlflow.db").write_text("no database, " * 1000)
+    ended = trainings.run(tmp_path, "-m", "sweep.resume=last", "hydra.sweep.dir=swept")
+    assert ended.returncode == 1
+    assert "cannot be used as a tracking store" in ended.stderr
+    store.rename(tmp_path / "mlflow.db")
+    assert trainings.run(tmp_path, "-m", "sweep.resume=last", "hydra.sweep.dir=swept").returncode == 0
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_is_told_before_anything_is_written(trainings: Trainings, tmp_path: Path) -> None:
+    ended = trainings.run(tmp_path, *TINY, *TWO, "logging.tracking_uri=http://127.0.0.1:9", store=False)
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == (
+        "error: tracking server http://127.0.0.1:9 is not reachable: [Errno 111] Connection refused. "
+        "Start it, set logging.tracking_uri, or run with logging=none."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_worker_takes_a_job_of_a_closed_sweep(tmp_path: Path) -> None:
+    (tmp_path / OPENED).write_text('{"parent": null}')
+    assert is_open(tmp_path)
+    close(tmp_path)
+    assert not is_open(tmp_path)
+    assert wait_until_opened(tmp_path) is None
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_a_signal_while_workers_load(tmp_path: Path) -> None:
+    with started(tmp_path) as sweep:
+        while not list(tmp_path.glob("swept/workers/*")) and sweep.poll() is None:
+            time.sleep(0.05)
+        sweep.terminate()
+        _, errors = sweep.communicate()
+    assert sweep.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("swept/[01]"))
+    assert not (tmp_path / "swept" / OPENED).exists()
+
+
+@pytest.mark.slow
+def test_in_processes_of_its_own(tmp_path: Path) -> None:
+    """Where MLflow and TensorFlow load at the same time, into a store that is made meanwhile."""
+    with started(tmp_path) as sweep:
+        _, errors = sweep.communicate()
+    assert sweep.returncode == 0, errors
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"], order_by=["start_time"])
+    assert [run.info.status for run in found] == ["FINISHED"] * 3
+    assert {run.data.tags.get("mlflow.parentRunId") for run in found[1:]} == {found[0].info.run_id}
+
+
+@pytest.mark.slow
+def test_a_sweep_s_folder_is_all_that_its_starts_leave(trainings: Trainings, tmp_path: Path) -> None:
+    folder = tmp_path / "it's swept"
+    own = f"hydra.sweep.dir='{tmp_path}/it\\'s swept'"
+    assert trainings.run(tmp_path, *TINY, "seed=1", "logging=none", own).returncode == 0
+    before = {path.name for path in folder.iterdir()}
+    assert {"0", "workers", "summary"} <= before
+    resumed = trainings.run(tmp_path, "-m", f"sweep.resume='{tmp_path}/it\\'s swept'")
+    assert resumed.returncode == 0, resumed.stderr
+    assert {path.name for path in folder.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} - {"mlflow.db"} == {folder.name}

@@ -1,0 +1,289 @@
+"""The MLflow tracker on real SQLite stores, without a server."""
+
+import logging
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from experiments.data.base import DataSpec
+from experiments.errors import TrackingError
+from experiments.tracking.base import Tracker
+from experiments.tracking.journal import deliver, undelivered
+from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_store import open_store
+from experiments.tracking.mlflow_tracker import MlflowTracker
+
+NAME = "Vërsuch 1"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    path = shutil.copy(empty_store, tmp_path_factory.mktemp("störe with blanks") / "ml flow.db")
+    uri = f"sqlite:///{path}"
+    open_store(uri)
+    return uri
+
+
+def tracker(uri: str, output_dir: Path, **changes: Any) -> MlflowTracker:
+    settings: dict[str, Any] = {
+        "tracking_uri": uri,
+        "experiment_name": NAME,
+        "run_name": "first",
+        "tags": {"team": "vision"},
+        "flush_timeout": 60,
+        "delivery_interval": 0.2,
+        "system_metrics": False,
+        "system_metrics_interval": 1,
+        "output_dir": output_dir,
+    }
+    return MlflowTracker(**settings | changes)
+
+
+def history(uri: str, run_id: str | None, name: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in MlflowClient(uri).get_metric_history(str(run_id), name)]
+
+
+def test_it_is_a_tracker(tmp_path: Path) -> None:
+    found: Tracker = tracker("sqlite:///x.db", tmp_path)
+    assert found.run_id is None
+
+
+def test_a_run_arrives_whole(store: str, tmp_path: Path) -> None:
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "ä b.txt").write_text("figure")
+    with tracker(store, tmp_path) as run:
+        run.log_params({"model.dropout": "0.5", "uri": "http://me:secret@host"})
+        for epoch in (1, 2):
+            run.log_metrics({"loss": 1 / epoch, "nan": math.nan}, step=epoch)
+        run.set_tags({"cpu": "x"})
+        run.log_artifacts(figures, folder="figures")
+    client = MlflowClient(store)
+    stored = client.get_run(str(run.run_id))
+    assert (stored.info.status, stored.info.run_name) == ("FINISHED", "first")
+    assert stored.data.params == {"model.dropout": "0.5", "uri": "http://me:***@host"}
+    assert {"team": "vision", "cpu": "x"}.items() <= stored.data.tags.items()
+    assert history(store, run.run_id, "loss") == [(1, 1.0), (2, 0.5)]
+    assert math.isnan(stored.data.metrics["nan"])
+    assert [found.path for found in client.list_artifacts(str(run.run_id), "figures")] == ["figures/ä b.txt"]
+    assert client.get_experiment_by_name(NAME).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert undelivered(tmp_path) == 0
+
+
+def test_data_sets_become_inputs(store: str, tmp_path: Path) -> None:
+    spec = DataSpec((8, 8, 1), "uint8", 2, ("cat", "dog"), 3, "d" * 64, (1, 2), "/data/pets")
+    with tracker(store, tmp_path) as run:
+        run.log_dataset(spec, context="train")
+        run.log_dataset(spec, context="validation")
+    inputs = MlflowClient(store).get_run(str(run.run_id)).inputs.dataset_inputs
+    found = {found.tags[0].value: found.dataset for found in inputs}
+    assert set(found) == {"train", "validation"}
+    assert [found[context].name for context in ("train", "validation")] == ["pets/train", "pets/validation"]
+    assert found["train"].digest == "d" * 36
+    assert '"class_counts": {"cat": 1, "dog": 2}' in found["train"].profile
+    assert '"num_examples": 3' in found["train"].profile
+    assert found["train"].source == '{"uri": "/data/pets"}'
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED")],
+)
+def test_the_end_is_named(store: str, tmp_path: Path, error: BaseException, status: str) -> None:
+    run = tracker(store, tmp_path)
+    with pytest.raises(type(error)), run:
+        raise error
+    assert MlflowClient(store).get_run(str(run.run_id)).info.status == status
+
+
+def test_a_failure_leaves_its_masked_traceback(store: str, tmp_path: Path) -> None:
+    run = tracker(store, tmp_path)
+    with pytest.raises(ValueError, match="no login"), run:
+        raise ValueError("no login at http://me:hunter2@host")
+    client = MlflowClient(store)
+    text = Path(client.download_artifacts(str(run.run_id), "traceback.txt", str(tmp_path))).read_text()
+    assert "test_mlflow.py" in text
+    assert "http://me:***@host" in text
+    assert client.get_run(str(run.run_id)).data.tags["error"] == "ValueError: no login at http://me:***@host"
+
+
+def test_an_existing_run_goes_on_in_its_folder(store: str, tmp_path: Path) -> None:
+    with tracker(store, tmp_path) as first:
+        first.log_metrics({"loss": 1.0}, step=1)
+    with tracker(store, tmp_path, run_id=first.run_id, run_name="other") as second:
+        second.log_metrics({"loss": 0.5}, step=2)
+        assert second.run_id == first.run_id
+    assert history(store, first.run_id, "loss") == [(1, 1.0), (2, 0.5)]
+    stored = MlflowClient(store).get_run(str(first.run_id)).info
+    assert (stored.status, stored.run_name) == ("FINISHED", "first")
+
+
+def test_a_repeated_delivery_keeps_every_metric_once(store: str, tmp_path: Path) -> None:
+    with tracker(store, tmp_path) as run:
+        for step in range(1500):
+            run.log_metrics({"loss": math.nan if step == 7 else step / 10}, step=step)
+    (tmp_path / "journal.offset").write_text("0")
+    deliver(tmp_path, MlflowSink(MlflowClient(store), str(run.run_id)))
+    assert [step for step, _ in history(store, run.run_id, "loss")] == list(range(1500))
+    assert MlflowClient(store).get_run(str(run.run_id)).info.status == "FINISHED"
+
+
+def test_a_refused_name_is_reported_and_the_rest_arrives(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracker(store, tmp_path) as run:
+        run.log_metrics({"loss": 1.0, "bad|name": 2.0, "accuracy": 0.5}, step=1)
+        run.log_artifacts(tmp_path / "never written")
+    stored = MlflowClient(store).get_run(str(run.run_id))
+    assert stored.data.metrics == {"loss": 1.0, "accuracy": 0.5}
+    assert stored.info.status == "FINISHED"
+    rejected = (tmp_path / "journal.rejected.jsonl").read_text().splitlines()
+    assert ["bad|name" in rejected[0], "never written" in rejected[1]] == [True, True]
+    assert sum(record.levelno == logging.ERROR for record in caplog.records) == 2
+
+
+def test_a_hundred_params_fit(store: str, tmp_path: Path) -> None:
+    with tracker(store, tmp_path) as run:
+        run.log_params({f"key{number}": "x" * 6000 for number in range(250)})
+    assert len(MlflowClient(store).get_run(str(run.run_id)).data.params) == 250
+
+
+def test_system_metrics_have_the_names_that_the_page_knows(store: str, tmp_path: Path) -> None:
+    """Of a run that is over before the first of them was due, too."""
+    with tracker(store, tmp_path, system_metrics=True, system_metrics_interval=60) as run:
+        time.sleep(1.1)  # a step is a second
+    metrics = MlflowClient(store).get_run(str(run.run_id)).data.metrics
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"} <= set(metrics)
+
+
+def test_the_working_folder_counts_at_entry(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(store.removeprefix("sqlite:///")).parent
+    monkeypatch.chdir(folder)
+    with tracker("sqlite:///ml flow.db", tmp_path) as run:
+        monkeypatch.chdir(tmp_path)
+        run.log_metrics({"loss": 1.0}, step=1)
+    assert history(store, run.run_id, "loss") == [(1, 1.0)]
+    assert not (tmp_path / "ml flow.db").exists()
+
+
+def _messages(error: pytest.ExceptionInfo[TrackingError]) -> str:
+    return re.sub(r"\s+", " ", str(error.value))
+
+
+def test_a_server_that_is_not_there(tmp_path: Path, unused_port: int) -> None:
+    uri = f"http://me:hunter2@127.0.0.1:{unused_port}"
+    with pytest.raises(TrackingError) as error, tracker(uri, tmp_path):
+        pass
+    message = _messages(error)
+    assert message.startswith(f"tracking server http://me:***@127.0.0.1:{unused_port} is not reachable: ")
+    assert message.endswith("Start it, set logging.tracking_uri, or run with logging=none.")
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("uri", ["", "./mlruns", "gopher://x", "no such thing"])
+def test_an_address_that_is_no_store(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError) as error, tracker(uri, tmp_path / "out"):
+        pass
+    assert _messages(error).startswith(f"logging.tracking_uri='{uri}' cannot be used as a tracking store: ")
+    assert "Expected sqlite:///FILE or the http(s):// address" in _messages(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> None:
+    uri, half = f"sqlite:///{tmp_path}/m[1].db", tmp_path / ".m[1].db.new"
+    script = f"from experiments.tracking.mlflow_store import open_store; open_store({uri!r})"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        while not (half.exists() and half.stat().st_size) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -9
+    assert not (tmp_path / "m[1].db").exists()
+    assert open_store(uri).search_runs(["0"]) == []
+    assert not half.exists()
+
+
+def test_a_folder_that_cannot_hold_the_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(TrackingError) as error, tracker(f"sqlite:///{tmp_path}/file/m.db", tmp_path / "out"):
+        pass
+    assert "cannot be written" in _messages(error)
+    assert "logging.tracking_uri=sqlite:///FILE" in _messages(error)
+
+
+def test_an_output_folder_that_cannot_be_written_leaves_no_run(store: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    before = _run_ids(store)
+    with pytest.raises(TrackingError, match="is not writable") as error, tracker(store, tmp_path / "file" / "out"):
+        pass
+    assert "hydra.run.dir=FOLDER" in _messages(error)
+    assert _run_ids(store) == before
+
+
+def _run_ids(uri: str) -> Sequence[str]:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(NAME)
+    return [run.info.run_id for run in client.search_runs([found.experiment_id])] if found else []
+
+
+def test_a_folder_of_another_run_is_refused(store: str, tmp_path: Path) -> None:
+    with tracker(store, tmp_path) as first:
+        pass
+    with pytest.raises(TrackingError, match=f"holds the journal of run {first.run_id}"), tracker(store, tmp_path):
+        pass
+
+
+def test_a_run_to_go_on_with_that_does_not_exist(store: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(TrackingError, match="run 0123456789abcdef0123456789abcdef is not in sqlite"),
+        tracker(store, tmp_path, run_id="0123456789abcdef0123456789abcdef"),
+    ):
+        pass
+
+
+def test_a_deleted_experiment_is_named_with_the_way_out(store: str, tmp_path: Path) -> None:
+    client = MlflowClient(store)
+    identifier = client.create_experiment("gone")
+    client.delete_experiment(identifier)
+    with pytest.raises(TrackingError) as error, tracker(store, tmp_path, experiment_name="gone"):
+        pass
+    assert _messages(error) == (
+        "logging.experiment_name='gone' is a deleted experiment: expected an active or a new one. "
+        f"Restore it with `mlflow experiments restore --experiment-id {identifier}`, "
+        "or set logging.experiment_name to another name."
+    )
+
+
+def test_a_clock_that_was_put_back(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a day, between the stop and the resumption: steps go on, and no run ends before it has begun."""
+    sampled = {"system_metrics": True, "system_metrics_interval": 1}
+    with tracker(store, tmp_path, **sampled) as first:
+        first.log_metrics({"loss": 1.0}, step=1)
+        time.sleep(2.5)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() - 86_400) * 1e9))
+    identity = {"heartbeat": f"{time.time():.0f}"}
+    with tracker(store, tmp_path, run_id=first.run_id, identity=identity, **sampled) as second:
+        second.log_metrics({"loss": 1.0}, step=1)
+        second.log_metrics({"loss": 0.5}, step=2)
+        time.sleep(2.5)
+    run = MlflowClient(store).get_run(str(first.run_id))
+    assert (run.info.status, run.info.end_time >= run.info.start_time) == ("FINISHED", True)
+    assert run.data.metrics["loss"] == 0.5
+    assert float(run.data.tags["heartbeat"]) < real() - 80_000
+    for name in run.data.metrics:
+        steps = [step for step, _ in history(store, first.run_id, name)]
+        assert steps == sorted(set(steps)), name
+    steps = [step for step, _ in history(store, first.run_id, "system/cpu_utilization_percentage")]
+    assert len(steps) >= 4
+    assert 0 <= min(steps) < max(steps) < 60
