@@ -17,7 +17,7 @@ from statistics import median
 
 from measurement import cats_dogs, show_ratio
 
-from experiments.data.images import scan_cache as remembered
+from experiments.data.images import scan_cache
 from experiments.data.images.class_folders import class_folders
 from experiments.data.images.manifest import read_manifest
 
@@ -33,7 +33,7 @@ def main() -> None:
         root = Path(folder) / "photos"
         files = linked(sorted((arguments.photos or cats_dogs(Path(folder))).rglob("*.jpg")), root, arguments.count)
         memory = Path(folder) / "memory.json"
-        remembered._SETTLED = -(10**9)  # the links have just been made
+        scan_cache._SETTLED = -(10**9)  # the links have just been made
         read_manifest(root, class_folders(root, 0.1).splits(), memory)
 
         def first() -> object:

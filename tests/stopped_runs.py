@@ -13,7 +13,7 @@ from experiments.config.registry import CONF
 from experiments.data.base import DataSpec
 from experiments.records.fingerprint import Fingerprint, fingerprint
 from experiments.records.snapshot import write_snapshot
-from experiments.runs import resume
+from experiments.runs import resume, resume_checks
 from experiments.tracking.journal import Journal
 from experiments.tracking.liveness import locked
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
@@ -65,7 +65,7 @@ class Runs:
     def checked(self, *words: str, **changed: Any) -> resume.Origin:
         """changed: parts of the fingerprint that are others now."""
         found = self.origin(*words)
-        return resume.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
+        return resume_checks.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
 
     def output_dir(self, run_id: str) -> Path:
         return Path(self.client.get_run(run_id).data.tags["output_dir"])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments.models import network_cache as sharing
+from experiments.models import network_cache
 from experiments.models.applications import application
 from experiments.models.network_cache import Network
 
@@ -37,7 +37,7 @@ def network(model: keras.Model) -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_kept", [])
+    monkeypatch.setattr(network_cache, "_kept", [])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def frozen(key: str = "a", seed: int = 0, precision: str = "float32") -> keras.M
 
     keras.mixed_precision.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
-    shared = sharing.shared(key, build).network
+    shared = network_cache.shared(key, build).network
     keras.mixed_precision.set_dtype_policy("float32")
     return shared
 

@@ -117,7 +117,8 @@ def test_the_environment_lists_every_package(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     script = (
-        "import sys; from experiments.records.environment import provenance; import experiments.records.params; provenance().tags(); "
+        "import sys; from experiments.records.environment import provenance; "
+        "import experiments.records.params; provenance().tags(); "
         "print({'tensorflow', 'keras', 'mlflow', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from experiments.data.cache.listing import entries, manifests, prune
 from experiments.data.cache.pack import Contents
 from experiments.data.cache.pack_writer import Packing, packing
 from experiments.data.cache.paths import manifest_file, unfinished_file
-from experiments.data.images import scan_cache as remembered
+from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile
 from experiments.data.images.scan_cache import scan_again
 from experiments.files import try_lock, unlock
@@ -64,7 +64,7 @@ def aged(file: Path, *, idle_days: float) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An old pack, a new one, a damaged one, what a killed run left, and one being made; manifests alike."""
-    monkeypatch.setattr(remembered, "_SETTLED", -(10**9))  # files just written count as old
+    monkeypatch.setattr(scan_cache, "_SETTLED", -(10**9))  # files just written count as old
     root = tmp_path / "Zwischen ü"
     pack(root, "old", idle_days=40)
     pack(root, "new")

@@ -11,7 +11,7 @@ import pytest
 from tests.stopped_runs import THREADS, Compose, Runs, now
 
 from experiments.errors import ConfigError, TrackingError
-from experiments.runs import resume
+from experiments.runs import resume, resume_checks
 from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, locked
 
 
@@ -70,7 +70,7 @@ def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Pat
         with pytest.raises(TrackingError) as error:
             runs.checked("resume=last")
         with pytest.raises(TrackingError, match=f"again what run {newer} does"):
-            resume.checked(together, now(together.cfg), tmp_path / "new")
+            resume_checks.checked(together, now(together.cfg), tmp_path / "new")
         assert runs.checked("resume=last", data="f" * 64).run_id is None
     assert str(error.value) == (
         f"resume=last would do again what run {newer} does: a process on {socket.gethostname()} works in "

@@ -12,8 +12,8 @@ GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment"
 
 
 def schemas(group: str) -> Mapping[str, type]:
-    """Option name -> dataclass, as `experiments.config.<group>.SCHEMAS` lists them."""
-    found: Mapping[str, type] = import_module(f"experiments.config.{group}").SCHEMAS
+    """Option name -> dataclass, as `experiments.config.schemas.<group>.SCHEMAS` lists them."""
+    found: Mapping[str, type] = import_module(f"experiments.config.schemas.{group}").SCHEMAS
     return found
 
 
@@ -30,7 +30,7 @@ def register() -> None:
     store.__deepcopy__ = lambda _: store  # type: ignore[attr-defined]
 
 
-PACKAGED = Path(__file__).parent / "conf"
+PACKAGED = Path(__file__).parents[1] / "conf"
 
-CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf")
+CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf")
 """Inside the package when installed from a wheel, at the top of the checkout otherwise."""

@@ -1,9 +1,10 @@
 """The data seam: what a run needs to know of a data set, and batches addressed by epoch and step."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import tensorflow as tf
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Split(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
+    def epoch(self, epoch: int, *, first_step: int = 0) -> "tf.data.Dataset":
         """Batches (inputs, labels), or (inputs, labels, weights) where examples have any, from `first_step` on.
 
         inputs: [batch, *input_shape] of `spec.input_dtype`; labels: int64 [batch]; weights: float32 [batch].

@@ -106,7 +106,7 @@ def _is_neutral(key: str) -> bool:
 
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
     """This package and the modules of a person's own parts, found without importing them."""
-    yield from _sources(Path(__file__).parent)
+    yield from _sources(Path(__file__).parents[1])
     for name in sorted({target.partition(".")[0] for target in targets(cfg)}):
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
         for folder in (found and found.submodule_search_locations) or []:

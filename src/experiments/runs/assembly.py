@@ -14,8 +14,7 @@ from experiments.data.cache.features import features_of
 from experiments.errors import ConfigError, ExperimentError, ModelError, near
 from experiments.loops.evaluation import build_variables
 from experiments.models.frozen import split_frozen
-from experiments.runs import runtime
-from experiments.runs import saved_model as export
+from experiments.runs import runtime, saved_model
 from experiments.schedules import LearningRate
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
         part = trained_part(model, splits, cache_features=caches_features(cfg.model))
         compile_model(cfg, *part)
     if cfg.logging.log_model:
-        export.check_savable(model)
+        saved_model.check_savable(model)
     _check_monitor(cfg.monitor.metric, build_variables(part.model, part.splits.validation))
     return Built(splits, model, part)
 

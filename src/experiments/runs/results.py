@@ -9,12 +9,11 @@ from typing import NamedTuple
 import keras
 from omegaconf import DictConfig
 
-from experiments.checkpoints import callback as checkpoints
+from experiments.checkpoints.best import best_predictions
 from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
-from experiments.runs import figures
-from experiments.runs import saved_model as export
+from experiments.runs import figures, saved_model
 from experiments.runs.assembly import TrainedPart
 from experiments.tracking.base import Tracker
 
@@ -50,14 +49,14 @@ def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, 
 def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
     """Figures and the model of the best weights."""
     if cfg.logging.log_figures:
-        predictions = checkpoints.best_predictions(output_dir / CHECKPOINTS)
+        predictions = best_predictions(output_dir / CHECKPOINTS)
         figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
         inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
         folder = output_dir / "model"
         if folder.exists():  # of a run that goes on
             shutil.rmtree(folder)
-        export.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
+        saved_model.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 from omegaconf import DictConfig
 
-from experiments.checkpoints import callback as checkpoints
+from experiments.checkpoints.callback import Checkpoints
 from experiments.checkpoints.uploads import CheckpointUploads, remove_stale
 from experiments.cli.signals import Interruption
 from experiments.cli.status import Show, silent
@@ -17,7 +17,7 @@ from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.params import flatten
 from experiments.records.snapshot import typed_overrides, write_snapshot
-from experiments.runs import assembly, resume
+from experiments.runs import assembly, resume, resume_checks
 from experiments.runs.assembly import Assemble, Built, schedule
 from experiments.runs.callbacks import observers
 from experiments.runs.disk_errors import named_disk_errors
@@ -49,7 +49,7 @@ def run(
     built = assemble(origin.cfg, origin.threads, show)
     digests = [split.spec.digest for split in built.splits.named().values()]
     now = fingerprint(origin.cfg, digests, origin.threads, built.model.distribute_strategy.num_replicas_in_sync)
-    origin = resume.checked(origin, now, output_dir)
+    origin = resume_checks.checked(origin, now, output_dir)
     with locked(origin.output_dir):
         remove_stale(origin.output_dir)
         return _train(origin, built, {**resume.identity(origin.output_dir, now), **(tags or {})}, extra or {}, show)
@@ -77,7 +77,9 @@ def _train(
     uploads = CheckpointUploads(tracker, output_dir, every_n_minutes=cfg.checkpoint.upload_every_n_minutes)
     keeper = _keeper(cfg, built, output_dir, watching, interruption, uploads)
     start = keeper.restore()
-    resume.refuse_epochs(origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs))
+    resume_checks.refuse_epochs(
+        origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs)
+    )
     show("opening the run")
     named = partial(named_disk_errors, output_dir, tracker)
     with (
@@ -108,9 +110,9 @@ def _keeper(
     watching: dict[str, keras.callbacks.Callback],
     interruption: Interruption,
     saved: Callable[[str], None],
-) -> checkpoints.Checkpoints:
+) -> Checkpoints:
     saving = {key: value for key, value in cfg.checkpoint.items() if key != "upload_every_n_minutes"}
-    return checkpoints.Checkpoints(
+    return Checkpoints(
         output_dir / CHECKPOINTS,
         model=built.part.model,
         whole=built.model,

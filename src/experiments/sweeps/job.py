@@ -62,18 +62,18 @@ class Task:
 
     def _train(self, cfg: DictConfig, output_dir: Path) -> "Result":
         from experiments.runs.run import run
-        from experiments.sweeps import previous_runs as earlier
+        from experiments.sweeps import previous_runs
         from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
 
         tags = self._tags()
-        begun = earlier.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
+        begun = previous_runs.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
         if reused is None and self.reuse:
-            reused = earlier.of_this_config(cfg)
+            reused = previous_runs.of_this_config(cfg)
         if reused is not None:
             logger.info("taken from run %s, which is the same", reused.info.run_id)
-            return earlier.result(reused, cfg, output_dir)
+            return previous_runs.result(reused, cfg, output_dir)
         cfg.resume = None if begun is None else begun.info.run_id
         with sharing_models() as assemble:
             return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble)

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.data import image_folder
 from experiments.data.cache.paths import manifest_file
-from experiments.data.images import scan_cache as remembered
+from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile, scan
 from experiments.data.images.scan_cache import scan_again
 
@@ -20,7 +20,7 @@ MakePhotos = Callable[[Path, dict[str, int]], Path]
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files just written count as old."""
-    monkeypatch.setattr(remembered, "_SETTLED", -(10**9))
+    monkeypatch.setattr(scan_cache, "_SETTLED", -(10**9))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.extend(file.path for file in files)
         return scan(root, files)
 
-    monkeypatch.setattr(remembered, "scan", recording)
+    monkeypatch.setattr(scan_cache, "scan", recording)
     return read
 
 
@@ -85,7 +85,7 @@ def test_what_changed_is_read_again(
 def test_a_file_that_may_still_be_changing_is_not_remembered(
     tmp_path: Path, files: list[ImageFile], counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "_SETTLED", 3600 * 10**9)
+    monkeypatch.setattr(scan_cache, "_SETTLED", 3600 * 10**9)
     for _ in range(2):
         scan_again(tmp_path / "photos", files, tmp_path / "one.json", rescan=False)
     assert len(counted) == 10

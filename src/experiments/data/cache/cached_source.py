@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from experiments.data.base import DataSpec
-from experiments.data.cache import paths as cache_folder
+from experiments.data.cache import paths
 from experiments.data.cache.pack import Contents, DamagedPackError, Pack
 from experiments.data.cache.pack_writer import Packing, check_room, packing
 from experiments.data.cache.rows import Array, MemoryRows
@@ -90,7 +90,7 @@ class DiskKeeper:
 
     @property
     def folder(self) -> Path:
-        return cache_folder.packs_folder(self.cache_dir) / self.contents.key
+        return paths.packs_folder(self.cache_dir) / self.contents.key
 
     def kept(self) -> Kept | None:
         if isinstance(self._current, Packing) and self._current.failure is not None:
@@ -137,7 +137,7 @@ class DiskKeeper:
             return packing(self.folder, self.contents)
         except DamagedPackError as error:
             logger.warning("The pack %s is damaged (%s): it is removed and made anew.", self.folder, error)
-            cache_folder.remove(self.folder)
+            paths.remove(self.folder)
             return packing(self.folder, self.contents)
 
     def damaged(self) -> None:

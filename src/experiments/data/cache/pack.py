@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.cache import paths as cache_folder
+from experiments.data.cache import paths
 from experiments.data.cache.paths import CHECKSUMS, DATA, META
 from experiments.data.cache.rows import Array, FileRows
 
@@ -80,13 +80,13 @@ class Pack:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedPackError(str(error)) from error
         self._checked = np.zeros(len(contents.labels), bool)
-        cache_folder.touch(folder / META)
+        paths.touch(folder / META)
 
     def discard(self) -> None:
         """Takes the pack's folder away, unless another process has already put a new one in its place."""
         try:
             if (self.folder / DATA).stat().st_ino == os.fstat(self._rows.descriptor).st_ino:
-                cache_folder.remove(self.folder)
+                paths.remove(self.folder)
         except FileNotFoundError:
             return  # taken away by another process that found the same
 

@@ -16,10 +16,11 @@ from weakref import WeakSet, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.cache import paths as cache_folder
+from experiments.data.cache import paths
 from experiments.data.cache.pack import FORMAT, Contents, Indices, checksum
 from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
 from experiments.data.cache.rows import Array, FileRows
+from experiments.files import try_lock, unlock
 
 _MARGIN = 64 * 2**20  # bytes left to others on the disk
 
@@ -36,7 +37,7 @@ class Packing:
         self.failure: OSError | None = None
         self._contents = contents
         self._lock: int | None = lock
-        self._partial = cache_folder.unfinished_folder(folder)
+        self._partial = paths.unfinished_folder(folder)
         self._guard = threading.Lock()
         self._sealing: threading.Thread | None = None
         self._checksums = np.zeros(len(contents.labels), np.uint32)
@@ -49,7 +50,7 @@ class Packing:
         _unfinished.add(self)
 
     def _begin(self) -> FileRows:
-        for left in cache_folder.leftovers(self.folder):
+        for left in paths.leftovers(self.folder):
             shutil.rmtree(left, ignore_errors=True)
         self._partial.mkdir()
         (self._partial / DATA).write_bytes(self._contents.header)
@@ -131,7 +132,7 @@ class Packing:
             lock, self._lock = self._lock, None
         if lock is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
-            cache_folder.unlock(self.folder, lock)
+            unlock(self.folder, lock)
 
     def __del__(self) -> None:
         self.close()
@@ -173,11 +174,11 @@ def packing(folder: Path, contents: Contents) -> Packing | None:
         if found is not None and found.open:
             return found
         check_room(folder, contents)
-        lock = cache_folder.try_lock(folder)
+        lock = try_lock(folder)
         if lock is None:
             return None
         if folder.exists():  # finished by another between a look for it and the lock
-            cache_folder.unlock(folder, lock)
+            unlock(folder, lock)
             return None
         _packings[folder] = begun = Packing(folder, contents, lock)
         return begun

@@ -24,7 +24,8 @@ _BINS = 24
 
 def write_page(path: Path, inspection: Inspection, samples: int) -> None:
     """Writes the page to `path`, with `samples` pictures of each class."""
-    template = Template(resources.files("experiments").joinpath("inspection_page.html").read_text(encoding="utf-8"))
+    html = resources.files("experiments.data.inspection").joinpath("page.html").read_text(encoding="utf-8")
+    template = Template(html)
     train = inspection.specs["train"]
     total = sum(spec.num_examples for spec in inspection.specs.values())
     page = template.substitute(
