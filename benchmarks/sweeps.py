@@ -100,10 +100,10 @@ def in_sweep(folder: Path, seed: int) -> None:
     from turns import composed
 
     from experiments.runs.run import run as run_once
-    from experiments.sweeps.compiled_models import keep_imports, sharing_models
+    from experiments.sweeps.compiled_models import freeze_imports, sharing_models
     from experiments.sweeps.job import forgotten_at_the_end
 
-    keep_imports()
+    freeze_imports()
     # As a worker does it but for the first job: see worker.py.
     cfg = composed(
         *TINY,
@@ -119,7 +119,7 @@ def in_sweep(folder: Path, seed: int) -> None:
 def trained(seed: int) -> None:
     from turns import composed
 
-    from experiments.cli.status import silent
+    from experiments.cli.status import SILENT
     from experiments.config.build import build
     from experiments.loops import Position
     from experiments.sweeps.compiled_models import sharing_models
@@ -127,7 +127,7 @@ def trained(seed: int) -> None:
 
     cfg = composed(*TINY, f"seed={seed}", "logging=none")
     with forgotten_at_the_end(), sharing_models() as assemble:
-        built = assemble(cfg, None, silent)
+        built = assemble(cfg, None, SILENT)
         build(cfg.loop)(*built.part, epochs=1, start=Position(), callbacks=[])
 
 

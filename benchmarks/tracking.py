@@ -24,7 +24,7 @@ from turns import Training, Turns, compare, composed, prepared, start, take_turn
 
 from experiments.config.build import build
 from experiments.loops import Position
-from experiments.runs.callbacks import observers
+from experiments.runs.callbacks import builtin_callbacks
 from experiments.tracking.journal import undelivered
 
 HOST = "127.0.0.1"
@@ -84,7 +84,7 @@ def training(output_dir: Path, *overrides: str) -> Training:
     def train(turns: Turns) -> None:
         turns.settle = settle
         with tracker:
-            callbacks = [*observers(cfg, splits, tracker, output_dir).values(), turns]
+            callbacks = [*builtin_callbacks(cfg, splits, tracker, output_dir).values(), turns]
             build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
 
     return train

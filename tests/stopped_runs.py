@@ -53,16 +53,16 @@ class Runs:
             self.client.set_terminated(run_id, status)
         return run_id
 
-    def origin(self, *words: str) -> resume.Origin:
+    def origin(self, *words: str) -> resume.ResumePoint:
         output = self._folder / "new"
         output.mkdir(exist_ok=True)
         cfg = self.cfg(*words)
         # As within a command: the words that a run began with are composed again.
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
-            return resume.origin(cfg, output)
+            return resume.find_resume_point(cfg, output)
 
-    def checked(self, *words: str, **changed: Any) -> resume.Origin:
+    def checked(self, *words: str, **changed: Any) -> resume.ResumePoint:
         """changed: parts of the fingerprint that are others now."""
         found = self.origin(*words)
         return resume_checks.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")

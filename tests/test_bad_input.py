@@ -15,7 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from experiments.cli.entry import enter
+from experiments.cli.entry import run_command
 from experiments.train import main
 
 Refused = Callable[..., str]
@@ -132,7 +132,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         monkeypatch.setattr(sys, "argv", ["train", "progress=none", "logging.log_model=false", *quiet, *words])
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
-            enter(main, "config")
+            run_command(main, "config")
         assert capfd.readouterr().err == ""
         assert not (tmp_path / "mlflow.db").exists()
         return str(ended.value.code)

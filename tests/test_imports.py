@@ -1,9 +1,10 @@
-"""Which way the arrows point: doors reach the run by a deferred import, leaves reach nothing above them."""
+"""The layout of the package: which package may import which, what stays lightweight, who calls `instantiate`."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,20 +12,47 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-DOORS = {"train", "evaluate", "predict", "inspect", "compare", "reproduce", "doctor", "__main__"}
-ABOVE_RUN = DOORS | {"doors", "report", "sweeps"}
-LEAVES = {"data", "models", "losses", "metrics", "schedules", "loops", "tracking"}
-LEAVES |= {"callbacks", "checkpoints", "export", "figures", "progress", "runtime", "serving"}
-ABOVE_LEAVES = ABOVE_RUN | {"config", "build", "run"}
-LIGHT = DOORS | {"__init__", "doors", "stages", "config", "build", "errors", "params", "provenance", "fingerprint"}
-LIGHT |= {"cache_folder", "checkpoint_names", "uploads", "liveness", "run_lock"}
+PACKAGE = SOURCE / "experiments"
+FOR_COMMANDS = {"cli", "config", "data", "errors", "loops", "records", "repair", "runs", "sweeps"}
+COMMANDS = {"train", "evaluate", "predict", "inspect", "doctor", "__main__"}
+BELOW_RUNS = {"config", "tracking", "cli", "data", "models", "loops", "checkpoints", "records", "files", "errors"}
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "losses": set(),
+    "metrics": {"losses"},
+    "schedules": {"errors"},
+    "serving": {"errors"},
+    "config": {"errors"},
+    "tracking": {"errors", "files"},
+    "cli": {"config", "errors", "tracking"},
+    "data": {"cli", "errors", "files"},
+    "models": {"errors"},
+    "loops": {"data", "errors"},
+    "checkpoints": {"cli", "errors", "files", "loops", "tracking"},
+    "records": {"checkpoints", "data", "errors", "files", "tracking"},
+    "runs": BELOW_RUNS | {"schedules"},
+    "repair": {"checkpoints", "cli", "config", "data", "errors", "files", "tracking"},
+    "sweeps": BELOW_RUNS | {"repair", "runs"},
+    "__init__": {"data", "loops", "runs"},
+    **{
+        command: {"cli", "config", "data", "errors", "loops", "records", "repair", "runs", "sweeps"}
+        for command in COMMANDS
+    },
+}
+"""Package or module of `experiments` -> those that it may import; imports for types only are left out."""
+WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "serving", "tracking", "checkpoints"}
+"""These work in a notebook without Hydra."""
+LIGHT = {*COMMANDS, "__init__", "config", "errors", "files", "records", "data.cache.listing", "checkpoints.layout"}
+LIGHT |= {"checkpoints.uploads", "cli.entry", "cli.startup", "cli.status", "cli.signals", "tracking.liveness"}
+LIGHT |= {"tracking.uris", "tracking.redaction", "tracking.journal"}
 LIGHT_PACKAGES = {"experiments", "hydra", "omegaconf"}
 HEAVY_PACKAGES = ("tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklearn", "PIL")
 
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name, e.g. `experiments.data.base.Split`; `deferred` when it runs inside a function."""
+    """One imported name, e.g. `experiments.data.base.Split`; `deferred` if it runs inside a function."""
 
     name: str
     line: int
@@ -56,32 +84,37 @@ def imports(node: ast.AST, *, deferred: bool = False) -> Iterator[Import]:
             yield from imports(child, deferred=deferred or inside)
 
 
+def imports_of(path: Path) -> list[Import]:
+    return list(imports(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def module_of(path: Path) -> str:
+    """`data.cache.pack` for `src/experiments/data/cache/pack.py`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
 def part_of(path: Path) -> str:
-    return path.relative_to(SOURCE / "experiments").parts[0].removesuffix(".py")
+    return module_of(path).split(".")[0]
 
 
-def upward(source: str, part: str) -> list[str]:
-    """Imports of `source`, a file of `part`, that point upward, deferred ones too."""
-    return [f"line {one.line}: {one.name}" for one in imports(ast.parse(source)) if is_upward(one, part)]
+def forbidden(part: str, found: Iterable[Import]) -> list[str]:
+    """Imports of a file of `part` that its row in ALLOWED does not list."""
+    others = (one for one in found if one.part not in ("", part))
+    wrong = [one for one in others if (PACKAGE / one.part).is_dir() or (PACKAGE / f"{one.part}.py").is_file()]
+    wrong = [one for one in wrong if one.part not in ALLOWED[part]]
+    wrong += [one for one in found if part in WITHOUT_HYDRA and one.package in ("hydra", "omegaconf")]
+    return [f"line {one.line}: {one.name}" for one in wrong]
 
 
-def is_upward(one: Import, part: str) -> bool:
-    if part in LEAVES:
-        return one.package in {"hydra", "omegaconf"} or one.part in ABOVE_LEAVES
-    if part in ABOVE_RUN:
-        return False
-    return one.part in ABOVE_RUN or (one.part == "run" and part != "run")
-
-
-def heavy(source: str, seen: set[Path] | None = None) -> set[str]:
-    """The packages, other than Hydra's, that importing `source` loads, through files of the project too."""
+def heavy(found: Iterable[Import], seen: set[Path] | None = None) -> set[str]:
+    """The packages, other than Hydra's, that these imports load, through files of the project too."""
     seen = set() if seen is None else seen
-    now = [one for one in imports(ast.parse(source)) if not one.deferred]
-    found = {one.package for one in now} - set(sys.stdlib_module_names) - LIGHT_PACKAGES
-    for path in {path for one in now for path in files_of(one.name)} - seen:
+    loaded = [one for one in found if not one.deferred]
+    packages = {one.package for one in loaded} - set(sys.stdlib_module_names) - LIGHT_PACKAGES
+    for path in {path for one in loaded for path in files_of(one.name)} - seen:
         seen.add(path)
-        found |= heavy(path.read_text(encoding="utf-8"), seen)
-    return found
+        packages |= heavy(imports_of(path), seen)
+    return packages
 
 
 def files_of(name: str) -> list[Path]:
@@ -93,24 +126,42 @@ def files_of(name: str) -> list[Path]:
 
 
 def waits_for(path: Path) -> set[Path]:
-    """The files that are to be there before `path` is, but for packages around it that it takes no name from."""
-    now = [files_of(one.name) for one in imports(ast.parse(path.read_text(encoding="utf-8"))) if not one.deferred]
+    """The files that must be imported before `path`, except packages around it that it takes no name from."""
+    loaded = [files_of(one.name) for one in imports_of(path) if not one.deferred]
     begun = {folder / "__init__.py" for folder in path.parents}
-    return {file for files in now for file in files if file == files[-1] or file not in begun}
+    return {file for files in loaded for file in files if file == files[-1] or file not in begun}
 
 
-FILES = sorted((SOURCE / "experiments").rglob("*.py"))
-LIGHT_FILES = [path for path in FILES if part_of(path) in LIGHT]
+def is_light(path: Path) -> bool:
+    module = module_of(path)
+    return any(module == name or module.startswith(f"{name}.") for name in LIGHT)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_no_import_points_upward(path: Path) -> None:
-    assert upward(path.read_text(encoding="utf-8"), part_of(path)) == []
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", LIGHT_FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_light_files_load_nothing_heavy(path: Path) -> None:
-    assert heavy(path.read_text(encoding="utf-8")) == set()
+def violations(found: dict[Path, Iterable[str]]) -> list[str]:
+    return [f"{path.relative_to(SOURCE)} {problem}" for path, problems in found.items() for problem in problems]
+
+
+def test_packages_import_only_what_they_may() -> None:
+    assert violations({path: forbidden(part_of(path), imports_of(path)) for path in FILES}) == []
+    TopologicalSorter(ALLOWED).prepare()
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    light = [path for path in FILES if is_light(path)]
+    assert {name for name in LIGHT if not any(module_of(path).startswith(name) for path in light)} == set()
+    assert violations({path: sorted(heavy(imports_of(path))) for path in light}) == []
+
+
+def test_only_build_instantiates() -> None:
+    callers = {
+        module_of(path)
+        for path in FILES
+        if {"hydra.utils.instantiate", "hydra.utils.call"} & {one.name for one in imports_of(path)}
+    }
+    assert callers == {"config.build"}
 
 
 def test_every_file_can_be_the_first_that_is_imported() -> None:
@@ -118,10 +169,18 @@ def test_every_file_can_be_the_first_that_is_imported() -> None:
     TopologicalSorter({path: waits_for(path) for path in FILES}).prepare()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_only_build_instantiates(path: Path) -> None:
-    names = [one.name for one in imports(ast.parse(path.read_text(encoding="utf-8")))]
-    assert part_of(path) == "build" or not {"hydra.utils.instantiate", "hydra.utils.call"} & set(names)
+def test_a_file_name_says_where_a_module_is() -> None:
+    shared = ("__init__", "base", "__main__")
+    names = Counter(path.stem for path in FILES if path.stem not in shared and "schemas" not in path.parts)
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
+    for path in FILES:
+        if path.name == "__init__.py":
+            modules = {each.stem for each in path.parent.glob("*.py")} | {each.name for each in path.parent.glob("*/")}
+            exported = {name.rpartition(".")[2] for name in (one.name for one in imports(ast.parse(path.read_text())))}
+            assert exported & modules == set(), path
 
 
 @pytest.mark.parametrize(
@@ -130,14 +189,14 @@ def test_only_build_instantiates(path: Path) -> None:
         ("models", "import hydra", ["line 1: hydra"]),
         ("data", "def f():\n    from omegaconf import DictConfig", ["line 2: omegaconf.DictConfig"]),
         ("losses", "from experiments.config.fields import above", ["line 1: experiments.config.fields.above"]),
-        ("tracking", "from experiments import build", ["line 1: experiments.config.build"]),
+        ("tracking", "from experiments.config import build", ["line 1: experiments.config.build"]),
         ("loops", "from experiments.data.base import Splits\nimport keras", []),
-        ("run", "from experiments.train import main", ["line 1: experiments.train.main"]),
-        ("build", "def f():\n    from experiments.runs.run import run", ["line 2: experiments.runs.run.run"]),
+        ("runs", "from experiments.train import main", ["line 1: experiments.train.main"]),
+        ("config", "def f():\n    from experiments.runs.run import run", ["line 2: experiments.runs.run.run"]),
     ],
 )
-def test_upward_imports_are_found(part: str, source: str, expected: list[str]) -> None:
-    assert upward(source, part) == expected
+def test_forbidden_imports_are_found(part: str, source: str, expected: list[str]) -> None:
+    assert forbidden(part, list(imports(ast.parse(source)))) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,15 +204,16 @@ def test_upward_imports_are_found(part: str, source: str, expected: list[str]) -
     [
         ("import numpy as np", {"numpy"}),
         ("import experiments.loops.base", {"keras"}),
-        ("from experiments.data import base", {"tensorflow"}),
+        ("from experiments.data import pipeline", {"tensorflow"}),
         ("def main():\n    import numpy", set()),
         ("if TYPE_CHECKING:\n    import keras", set()),
         ("import json, hydra\nfrom experiments.errors import near", set()),
     ],
 )
 def test_heavy_imports_are_found(source: str, expected: set[str]) -> None:
-    assert heavy(source) >= expected
-    assert bool(heavy(source)) == bool(expected)
+    found = heavy(imports(ast.parse(source)))
+    assert found >= expected
+    assert bool(found) == bool(expected)
 
 
 LOADED = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import enter, job
+from experiments.cli.entry import one_line_errors, run_command
 from experiments.config import check_values, register
 from experiments.config.registry import CONF
 from experiments.data.cache.listing import Entry, entries, manifests, prune
@@ -25,7 +25,7 @@ BARE_WORDS = ("sync", "prune")
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="doctor")
-@job
+@one_line_errors
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     if not cfg.prune:
@@ -118,4 +118,4 @@ def _size(found: list[Entry]) -> str:
 
 if __name__ == "__main__":
     sys.argv[1:] = [f"{word}=true" if word in BARE_WORDS else word for word in sys.argv[1:]]
-    enter(main, "doctor")
+    run_command(main, "doctor")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import enter, job
-from experiments.cli.startup import loading, quiet_start
-from experiments.cli.status import stages
+from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.startup import suppress_startup_logs, without_gc
+from experiments.cli.status import status_line
 from experiments.config import check_values, register
 from experiments.config.build import build
 from experiments.config.registry import CONF
@@ -15,7 +15,7 @@ from experiments.errors import ConfigError
 
 if TYPE_CHECKING:
     from experiments.data import Split, Splits
-    from experiments.records.finished_run import PastRun
+    from experiments.records.finished_run import FinishedRun
 
 DIGITS = 6
 """A float32 has hardly more."""
@@ -23,29 +23,31 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
-@job
+@one_line_errors
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    with stages("terminal") as show:
-        show("loading TensorFlow")
-        with quiet_start(), loading():
+    with status_line("terminal") as status:
+        status.update("loading TensorFlow")
+        with suppress_startup_logs(), without_gc():
             from experiments.cli.tables import write
             from experiments.loops.evaluation import Evaluation
-            from experiments.records.finished_run import past_run
+            from experiments.records.finished_run import finished_run
             from experiments.runs.restored_run import restored_model
 
-        show("reading the run")
-        with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
+        status.update("reading the run")
+        with finished_run(
+            cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)
+        ) as past:
             model = restored_model(past, str(cfg.checkpoint))
-        show(None)
+        status.stop()
         split = _split(cfg, past)
-        show("evaluating")
+        status.update("evaluating")
         metrics, _ = Evaluation(model)(split)
     rounded = {name: float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
     write([{"run_id": past.run_id, "checkpoint": cfg.checkpoint, "split": cfg.split, **rounded}], cfg.format)
 
 
-def _split(cfg: DictConfig, past: "PastRun") -> "Split":
+def _split(cfg: DictConfig, past: "FinishedRun") -> "Split":
     """The asked split of the run's own data, or of the data that the command line names."""
     data = past.cfg.data if cfg.data is None else cfg.data
     if "image_size" in data:
@@ -66,4 +68,4 @@ def _split(cfg: DictConfig, past: "PastRun") -> "Split":
 
 
 if __name__ == "__main__":
-    enter(main, "evaluate")
+    run_command(main, "evaluate")

@@ -5,8 +5,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import enter, job
-from experiments.cli.startup import quiet_start
+from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.startup import suppress_startup_logs
 from experiments.config import check_values, register
 from experiments.config.build import build
 from experiments.config.registry import CONF
@@ -17,10 +17,10 @@ _READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none", "res
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="inspect")
-@job
+@one_line_errors
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    with quiet_start():
+    with suppress_startup_logs():
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
@@ -37,4 +37,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, "inspect")
+    run_command(main, "inspect")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import enter, job
-from experiments.cli.startup import loading, quiet_start
-from experiments.cli.status import stages
+from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.startup import suppress_startup_logs, without_gc
+from experiments.cli.status import status_line
 from experiments.config import check_values, register
 from experiments.config.build import build
 from experiments.config.registry import CONF
@@ -21,29 +21,29 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="predict")
-@job
+@one_line_errors
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
-    with stages("terminal") as show:
-        show("loading TensorFlow")
-        with quiet_start(), loading():
+    with status_line("terminal") as status:
+        status.update("loading TensorFlow")
+        with suppress_startup_logs(), without_gc():
             from experiments.cli.tables import write
             from experiments.runs.predictor import image_files
 
         files = image_files(Path(cfg.path))
-        show("reading the model")
+        status.update("reading the model")
         classifier = _of_run(cfg) if cfg.model is None else _stock(cfg)
-        show("predicting")
+        status.update("predicting")
         rows = classifier.rows(files, all_classes=cfg.format == "json")
     write(rows, cfg.format)
 
 
 def _of_run(cfg: DictConfig) -> "Classifier":
-    from experiments.records.finished_run import past_run
+    from experiments.records.finished_run import finished_run
     from experiments.runs.predictor import Classifier
     from experiments.runs.restored_run import restored_model
 
-    with past_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
+    with finished_run(cfg.logging.tracking_uri, cfg.logging.experiment_name, cfg.run_id, str(cfg.checkpoint)) as past:
         model = restored_model(past, str(cfg.checkpoint))
     antialias = bool(past.cfg.data.get("antialias"))
     return Classifier(model, past.spec.input_shape, past.spec.class_names, antialias=antialias)
@@ -64,4 +64,4 @@ def _stock(cfg: DictConfig) -> "Classifier":
 
 
 if __name__ == "__main__":
-    enter(main, "predict")
+    run_command(main, "predict")

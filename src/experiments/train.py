@@ -6,9 +6,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.cli.entry import enter, job
-from experiments.cli.startup import loading, quiet_start
-from experiments.cli.status import stages
+from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.startup import suppress_startup_logs, without_gc
+from experiments.cli.status import status_line
 from experiments.config import check, register
 from experiments.config.registry import CONF
 
@@ -16,20 +16,20 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
-@job
+@one_line_errors
 def main(cfg: DictConfig) -> float:
     check(cfg)
-    with stages(cfg.progress) as show:
-        show("loading TensorFlow")
-        with quiet_start(), loading():
+    with status_line(cfg.progress) as status:
+        status.update("loading TensorFlow")
+        with suppress_startup_logs(), without_gc():
             from experiments.cli.report import report
             from experiments.runs.run import run
 
-        show(None)
-        result = run(cfg, Path(HydraConfig.get().runtime.output_dir), show)
+        status.stop()
+        result = run(cfg, Path(HydraConfig.get().runtime.output_dir), status)
     report(result, cfg.logging.tracking_uri)
     return result.objective
 
 
 if __name__ == "__main__":
-    enter(main, "config")
+    run_command(main, "config")

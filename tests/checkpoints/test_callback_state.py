@@ -101,14 +101,14 @@ def test_what_would_be_lost_is_named() -> None:
         "(tracking)": TrackMetrics(NullTracker(output_dir=None, run_name=None), every_n_steps=None),  # type: ignore[arg-type]
     }
     watch = Watch(callbacks)
-    assert watch.forgetful() == {}
+    assert watch.unsaved_state() == {}
     for callback in callbacks.values():
         callback.params = {"steps": 3}
         callback.on_epoch_begin(1)
     fed(callbacks["mine"], [0.3])
     fed(callbacks["offering"], [0.3])
     fed(callbacks["keras"], [0.3])
-    assert watch.forgetful() == {"mine": ["seen", "last"]}
+    assert watch.unsaved_state() == {"mine": ["seen", "last"]}
 
 
 def test_random_numbers_go_on() -> None:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as drawn
 from tests.small_training import damage
 
 from experiments.checkpoints.callback_state import Arrays, pack, unpack
-from experiments.checkpoints.store import newest_whole, remove_unsealed, seal, unseal
+from experiments.checkpoints.store import commit, latest_valid, remove_uncommitted, uncommit
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
 
@@ -28,14 +28,14 @@ def written(folder: Path, number: int, state: dict[str, Any] | None = None) -> P
     prefix = folder / f"ckpt-{number}"
     for ending in FILES[:2]:
         prefix.with_name(prefix.name + ending).write_bytes(f"{ending} of {number}".encode())
-    seal(str(prefix), {"step": number} if state is None else state)
+    commit(str(prefix), {"step": number} if state is None else state)
     return prefix
 
 
 def test_the_newest_counts(tmp_path: Path) -> None:
     for number in (9, 100, 20):
         written(tmp_path, number, {"step": number, "values": np.arange(3)})
-    found = newest_whole(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-100")
     assert found.state["step"] == 100
@@ -43,9 +43,9 @@ def test_the_newest_counts(tmp_path: Path) -> None:
 
 
 def test_none_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert newest_whole(tmp_path / "absent") is None
+    assert latest_valid(tmp_path / "absent") is None
     (tmp_path / "ckpt-3.index").write_text("without a seal")
-    assert newest_whole(tmp_path) is None
+    assert latest_valid(tmp_path) is None
     assert caplog.messages == []
 
 
@@ -54,7 +54,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture,
     written(tmp_path, 1)
     newest = written(tmp_path, 2)
     damage(newest.with_name(newest.name + ending))
-    found = newest_whole(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-1")
     (told,) = caplog.messages
@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture,
 def test_a_lost_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
     newest = written(tmp_path, 2)
     newest.with_name(newest.name + ending).unlink()
-    assert newest_whole(tmp_path) is None
+    assert latest_valid(tmp_path) is None
     assert f"{newest.name}{ending}" in caplog.text
 
 
@@ -76,7 +76,7 @@ def test_half_a_seal(tmp_path: Path, share: float) -> None:
     broken = written(tmp_path, 2).with_name("ckpt-2.json")
     content = broken.read_bytes()
     broken.write_bytes(content[: int(share * len(content))])
-    found = newest_whole(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-1")
 
@@ -84,7 +84,7 @@ def test_half_a_seal(tmp_path: Path, share: float) -> None:
 def test_all_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in (1, 2):
         damage(written(tmp_path, number).with_name(f"ckpt-{number}.index"))
-    assert newest_whole(tmp_path) is None
+    assert latest_valid(tmp_path) is None
     assert caplog.messages == [
         f"The checkpoint {tmp_path}/ckpt-{number} (ckpt-{number}.index is not what was written) is damaged; "
         "going on from the beginning, as none is whole."
@@ -102,15 +102,15 @@ def test_what_is_half_written_goes(tmp_path: Path) -> None:
     for name in ("ckpt-4_temp", "ckpt-1_temp", "best"):
         (tmp_path / name).mkdir()
     (tmp_path / "ckpt-4_temp" / "part-00000-of-00001").write_text("")
-    remove_unsealed(tmp_path, "ckpt")
+    remove_uncommitted(tmp_path, "ckpt")
     assert {path.name for path in tmp_path.iterdir()} - {"ckpt-1.json.tmp"} == kept
 
 
 def test_a_checkpoint_that_is_written_over_does_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written(tmp_path, 1)
-    unseal(written(tmp_path, 2))
-    unseal(tmp_path / "ckpt-3")
-    found = newest_whole(tmp_path)
+    uncommit(written(tmp_path, 2))
+    uncommit(tmp_path / "ckpt-3")
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-1")
     assert caplog.messages == []
@@ -148,7 +148,7 @@ STATES = st.dictionaries(
 def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
     folder = tmp_path_factory.mktemp("states")
     written(folder, 1, state)
-    found = newest_whole(folder)
+    found = latest_valid(folder)
     assert found is not None
     assert_same(found.state, state)
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from experiments.checkpoints import uploads
-from experiments.checkpoints.store import newest_whole, seal
+from experiments.checkpoints.store import commit, latest_valid
 from experiments.checkpoints.uploads import UPLOADS, CheckpointUploads, remove_stale, stage
 from experiments.tracking.journal import Journal, deliver, rejected_file
 from experiments.tracking.mlflow_sink import MlflowSink
@@ -37,7 +37,7 @@ def checkpoint(output: Path, number: int, best: int = 1) -> str:
     (folder / "best").mkdir(parents=True, exist_ok=True)
     for path in [folder / f"ckpt-{number}.index", folder / f"ckpt-{number}.data-00000-of-00001"]:
         path.write_text(f"{path.name} of TensorFlow")
-    seal(str(folder / f"ckpt-{number}"), {"epoch": number})
+    commit(str(folder / f"ckpt-{number}"), {"epoch": number})
     for name in ("best.json", f"best-{best}.index", "checkpoint"):
         (folder / "best" / name).write_text(f"best {best}")
     (folder / "checkpoint").write_text("all of them")
@@ -63,7 +63,7 @@ def test_a_staged_checkpoint_is_whole_and_outlives_its_rotation(tmp_path: Path) 
     for path in (tmp_path / "checkpoints").glob("ckpt-6*"):
         path.unlink()
     assert names(staged) == ["best/best-1.index", "best/best.json", "best/checkpoint", "checkpoint", *FILES]
-    found = newest_whole(staged)
+    found = latest_valid(staged)
     assert found is not None
     assert found.state == {"epoch": 6}
     assert (staged / "checkpoint").read_text().splitlines() == [
@@ -83,7 +83,7 @@ def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("os.link", refused)
     staged = stage(Path(checkpoint(tmp_path, 6)), tmp_path / UPLOADS)
-    assert newest_whole(staged) is not None
+    assert latest_valid(staged) is not None
     assert (staged / "ckpt-6.index").stat().st_nlink == 1
 
 
@@ -150,4 +150,4 @@ def test_the_store_keeps_the_newest_alone_and_staging_goes(client: MlflowClient,
         *FILES,
     ]
     assert names(copy / "tensorboard") == ["events"]
-    assert newest_whole(copy / "checkpoints") is not None
+    assert latest_valid(copy / "checkpoints") is not None

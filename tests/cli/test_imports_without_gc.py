@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import gc
-from experiments.cli.startup import loading
+from experiments.cli.startup import without_gc
 
 with loading("mailbox"):
     import mailbox
@@ -29,7 +29,7 @@ def test_the_collector_rests_once() -> None:
 END = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() - frozen >= 1000))
-from experiments.cli.startup import loading
+from experiments.cli.startup import without_gc
 with loading():
     pass
 frozen = gc.get_freeze_count()

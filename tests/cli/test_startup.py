@@ -7,8 +7,8 @@ import os
 import absl.logging
 import pytest
 
-from experiments.cli.entry import enter
-from experiments.cli.startup import quiet_start
+from experiments.cli.entry import run_command
+from experiments.cli.startup import suppress_startup_logs
 
 NOTES = b"""WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795401209.213375   16803 port.cc:153] oneDNN custom operations are on.
@@ -19,13 +19,13 @@ WORDS = b"a warning of a package of my own\n"
 
 
 def fail_to_start() -> None:
-    with quiet_start():
+    with suppress_startup_logs():
         os.write(2, NOTES + WORDS)
         raise ImportError("no libtensorflow")
 
 
 def test_notes_are_dropped_and_words_kept(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_start():
+    with suppress_startup_logs():
         os.write(2, NOTES + WORDS)
     assert capfd.readouterr().err == WORDS.decode()
 
@@ -37,7 +37,7 @@ def test_an_error_shows_everything(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_terminal_is_back_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_start():
+    with suppress_startup_logs():
         pass
     os.write(2, NOTES)
     assert capfd.readouterr().err == NOTES.decode()
@@ -48,5 +48,5 @@ def test_streams_of_others_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     before = io.StringIO()
     absl.logging.get_absl_handler().python_handler.setStream(before)
-    enter(lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False}), "config")
+    run_command(lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False}), "config")
     assert not before.closed

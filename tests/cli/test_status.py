@@ -10,19 +10,19 @@ import pytest
 
 STAGES = """
 import sys, time
-from experiments.cli.status import stages
-with stages(sys.argv[1]) as show:
-    show("reading")
+from experiments.cli.status import status_line
+with status_line(sys.argv[1]) as status:
+    status.update("reading")
     time.sleep(0.3)
-    show(None)
+    status.stop()
     print("a line of somebody else")
-    show("writing")
+    status.update("writing")
     time.sleep(0.3)
 """
 BAR = """
 import time
-from experiments.cli.startup import quiet_start
-with quiet_start():
+from experiments.cli.startup import suppress_startup_logs
+with suppress_startup_logs():
     from experiments.runs.progress import Size, progress
 size = Size(epochs=2, steps=3, validation_steps=1, batch_size=8)
 logs = {"accuracy": 0.5, "loss": 0.25, "top_5_accuracy": 0.75, "f1_score": 0.125}

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.data.sampling import held_out, position, spread
+from experiments.data.sampling import held_out, position, stratified_subset
 
 NAMES = [f"cat.{number}.jpg" for number in range(2000)]
 
@@ -33,7 +33,7 @@ def test_neither_side_is_ever_empty(names: list[str], fraction: float) -> None:
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(1, 250))
 def test_a_limit_keeps_the_shares_of_the_classes(labels: list[int], limit: int) -> None:
     array = np.array(labels, np.int64)
-    kept = spread(array, limit)
+    kept = stratified_subset(array, limit)
     assert len(kept) == min(limit, len(labels))
     assert (np.diff(kept) > 0).all()
     share = np.bincount(array, minlength=5) * len(kept) / len(labels)
@@ -41,4 +41,4 @@ def test_a_limit_keeps_the_shares_of_the_classes(labels: list[int], limit: int) 
 
 
 def test_no_limit_keeps_all() -> None:
-    np.testing.assert_array_equal(spread(np.array([1, 0, 1]), None), [0, 1, 2])
+    np.testing.assert_array_equal(stratified_subset(np.array([1, 0, 1]), None), [0, 1, 2])

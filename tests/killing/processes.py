@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from tests.killing import faults
 
-from experiments.cli.entry import enter
+from experiments.cli.entry import run_command
 from experiments.train import main
 
 LOADED_ONCE = (
@@ -52,7 +52,7 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
         os.dup2(output, 2)
         faults.set_up(fault, count)
         sys.argv = ["train.py", *overrides]
-        enter(main, "config")
+        run_command(main, "config")
 
     return _forked(begin)
 
@@ -98,11 +98,11 @@ def _forked(work: Callable[[], Any]) -> int:
 def _fork(work: Callable[[], Any]) -> int:
     child = os.fork()
     if child == 0:
-        _leave(work)
+        save_results(work)
     return child
 
 
-def _leave(work: Callable[[], Any]) -> NoReturn:
+def save_results(work: Callable[[], Any]) -> NoReturn:
     status = 1
     try:
         work()

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.startup import loading
+from experiments.cli.startup import without_gc
 
-with loading():
+with without_gc():
     from tests.killing.evidence import STORE
     from tests.killing.processes import ended, start, train
     from tests.killing.schedule import Schedule

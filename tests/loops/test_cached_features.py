@@ -17,7 +17,7 @@ from experiments.config.build import build, build_each
 from experiments.data.base import DataSpec, Split, Splits
 from experiments.data.cache.listing import entries
 from experiments.data.images.image_source import Decoder
-from experiments.data.pipeline import through
+from experiments.data.pipeline import side_effect
 from experiments.loops import Position
 from experiments.loops.evaluation import build_variables
 from experiments.runs import runtime
@@ -56,7 +56,7 @@ class Seen:
     def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
         batches = self.split.epoch(epoch, first_step=first_step)
         # one call at a time: TensorFlow makes a map parallel by itself, and then notes come in any order
-        return batches.map(lambda x, y: (through(self._note, [x, y], x), y), num_parallel_calls=1)
+        return batches.map(lambda x, y: (side_effect(self._note, [x, y], x), y), num_parallel_calls=1)
 
     def _note(self, inputs: np.ndarray, labels: np.ndarray) -> None:
         self.batches.append(hashlib.sha256(inputs.tobytes() + labels.tobytes()).hexdigest())

@@ -17,7 +17,7 @@ from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import Predictions, build_variables, evaluation_of
 from experiments.loops.tape import Batch, train_step
 from experiments.models.mlp import mlp
-from experiments.sweeps.compiled_models import forget_job
+from experiments.sweeps.compiled_models import release_graph_functions
 
 Logs = Mapping[str, Any]
 Event = tuple[str, int | None, dict[str, float]]
@@ -269,6 +269,6 @@ def test_what_was_trained_can_be_forgotten(splits: Splits, loop: Loop) -> None:
     loop(model, splits, epochs=1, start=Position(), callbacks=[])
     left = weakref.ref(model)
     del model
-    forget_job()
+    release_graph_functions()
     gc.collect()
     assert left() is None

@@ -134,7 +134,7 @@ def test_what_has_no_source_is_no_code(composed: Compose, target: str) -> None:
 def test_this_package_is_code(composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = comparable(composed())["code"]
     (tmp_path / "fingerprint.py").write_text("other = 1")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "records" / "fingerprint.py"))
     assert comparable(composed())["code"] != before
 
 

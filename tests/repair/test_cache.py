@@ -14,20 +14,20 @@ from PIL import Image
 from tests.trainings import Trainings
 
 from experiments.data.cache.listing import entries, manifests, prune
-from experiments.data.cache.pack import Contents
-from experiments.data.cache.pack_writer import Packing, packing
+from experiments.data.cache.pack import PackSpec
+from experiments.data.cache.pack_writer import PackWriter, packing
 from experiments.data.cache.paths import manifest_file, unfinished_file
 from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile
-from experiments.data.images.scan_cache import scan_again
+from experiments.data.images.scan_cache import cached_scan
 from experiments.files import try_lock, unlock
 
 DAY = 86_400
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def contents(name: str) -> Contents:
-    return Contents(
+def contents(name: str) -> PackSpec:
+    return PackSpec(
         {"name": name}, (4,), "uint8", np.zeros(3, np.int64), {"source": f"/photos/{name}", "split": "train"}
     )
 
@@ -50,7 +50,7 @@ def manifest(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
     Image.new("RGB", (2, 2)).save(photos / "one.png")
     os.utime(photos / "one.png", (0, 0))
     file = manifest_file(str(cache), photos)
-    scan_again(photos, [ImageFile("one.png", 0)], file, rescan=False)
+    cached_scan(photos, [ImageFile("one.png", 0)], file, rescan=False)
     return aged(file, idle_days=idle_days)
 
 
@@ -75,7 +75,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     manifest(root, "damaged").write_text("{")
     aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
     unfinished_file(root / "manifests/making.json").touch()
-    making: Packing | None = packing(root / "packs" / contents("making").key, contents("making"))
+    making: PackWriter | None = packing(root / "packs" / contents("making").key, contents("making"))
     assert making is not None
     yield root
     making.close()

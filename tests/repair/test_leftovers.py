@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.checkpoints.store import newest_whole, seal
+from experiments.checkpoints.store import commit, latest_valid
 from experiments.repair.base import treat
 from experiments.repair.leftovers import left_over, output_folders
 from experiments.tracking.liveness import locked
@@ -14,7 +14,7 @@ def killed(folder: Path) -> Path:
     (checkpoints / "best" / "best-2_temp").mkdir(parents=True)
     for name in ("ckpt-6.index", "ckpt-6.data-00000-of-00001"):
         (checkpoints / name).write_text(name)
-    seal(str(checkpoints / "ckpt-6"), {"epoch": 1})
+    commit(str(checkpoints / "ckpt-6"), {"epoch": 1})
     (checkpoints / "ckpt-12_temp").mkdir()
     halves = ("ckpt-12_temp/part-00000", "ckpt-12.index", "ckpt-12.json.tmp", "best/best.json.tmp")
     for name in (*halves, "best/best.json"):
@@ -48,7 +48,7 @@ def test_leftovers_are_shown_first_and_removed_when_asked(tmp_path: Path) -> Non
     assert treat(found, fix=False).done == "fix=true removes it"
     assert files(tmp_path) == before
     assert treat(found, fix=True).done == "removed 6"
-    whole = newest_whole(tmp_path / "checkpoints")
+    whole = latest_valid(tmp_path / "checkpoints")
     assert whole is not None
     assert whole.state == {"epoch": 1}
     assert (tmp_path / "checkpoints" / "best" / "best.json").exists()

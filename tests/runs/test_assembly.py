@@ -17,7 +17,7 @@ from experiments.errors import ConfigError
 from experiments.loops import Position
 from experiments.loops.evaluation import build_variables
 from experiments.runs import runtime
-from experiments.runs.assembly import TrainedPart, compile_model, trained_part
+from experiments.runs.assembly import TrainingTarget, compile_model, training_target
 
 FROZEN = ["model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "optimizer.learning_rate=0.01"]
 Compose = Callable[..., DictConfig]
@@ -34,7 +34,7 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def prepared(cfg: DictConfig) -> tuple[TrainedPart, list[np.ndarray]]:
+def prepared(cfg: DictConfig) -> tuple[TrainingTarget, list[np.ndarray]]:
     """What the loop trains after two epochs, and all variables of the whole model."""
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
@@ -42,7 +42,7 @@ def prepared(cfg: DictConfig) -> tuple[TrainedPart, list[np.ndarray]]:
         spec = splits.train.spec
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
         give_statistics(model)
-        part = trained_part(model, splits, cache_features=caches_features(cfg.model))
+        part = training_target(model, splits, cache_features=caches_features(cfg.model))
         compile_model(cfg, *part)
     build_variables(part.model, part.splits.validation)
     build(cfg.loop)(*part, epochs=2, start=Position(), callbacks=[])
@@ -63,7 +63,7 @@ def in_batches(arrays: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def not_kept(composed: Compose, in_batches: list[str]) -> tuple[TrainedPart, list[np.ndarray]]:
+def not_kept(composed: Compose, in_batches: list[str]) -> tuple[TrainingTarget, list[np.ndarray]]:
     """By one loop for both, which train the same bits."""
     return prepared(composed(*in_batches, "loop=fit", "model.cache_features=false"))
 
@@ -71,7 +71,7 @@ def not_kept(composed: Compose, in_batches: list[str]) -> tuple[TrainedPart, lis
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fit", "tape"])
 def test_kept_features_change_no_bit(
-    composed: Compose, in_batches: list[str], not_kept: tuple[TrainedPart, list[np.ndarray]], loop: str
+    composed: Compose, in_batches: list[str], not_kept: tuple[TrainingTarget, list[np.ndarray]], loop: str
 ) -> None:
     kept, variables = prepared(composed(*in_batches, f"loop={loop}", "model.cache_features=true"))
     plain, expected = not_kept
@@ -99,9 +99,9 @@ def test_where_features_cannot_be_kept(
     splits: Splits = build(cfg.data, seed=0, augment=build_each(cfg.augment))
     model = build(cfg.model, input_shape=(32, 32, 3), num_classes=3)
     with pytest.raises(ConfigError, match=f"^model.cache_features=true cannot be: {reason}"):
-        trained_part(model, splits, cache_features=True)
+        training_target(model, splits, cache_features=True)
     with caplog.at_level(logging.INFO):
-        assert trained_part(model, splits, cache_features="auto").model is model
+        assert training_target(model, splits, cache_features="auto").model is model
     assert reason in caplog.text
 
 
@@ -110,9 +110,9 @@ def test_features_describe_themselves(composed: Compose, arrays: Path) -> None:
     runtime.configure(seed=0, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=0, augment=[])
     model = build(cfg.model, input_shape=(32, 32, 3), num_classes=3)
-    part = trained_part(model, splits, cache_features=True)
+    part = training_target(model, splits, cache_features=True)
     assert isinstance(splits.train, IndexedSplit)
     source = FeatureSource(splits.train.source, part.model, (3,))
     assert source.names == splits.train.source.names
-    assert source.damaged() == []
-    assert source.complaint() is None
+    assert source.unreadable_examples() == []
+    assert source.read_error() is None

@@ -34,13 +34,13 @@ def test_no_resume_is_a_new_run(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("which", ["last", "0123456789abcdef"])
 def test_without_a_record_of_runs(composed: Compose, tmp_path: Path, which: str) -> None:
     with pytest.raises(ConfigError) as error:
-        resume.origin(composed("logging=none", f"resume={which}"), tmp_path)
+        resume.find_resume_point(composed("logging=none", f"resume={which}"), tmp_path)
     assert str(error.value) == f"resume={which} needs a record of runs, which logging=none does not keep."
 
 
 def test_last_begins_a_run_where_none_is(composed: Compose, runs: Runs, tmp_path: Path) -> None:
     absent = composed(f"logging.tracking_uri=sqlite:///{tmp_path}/absent.db", "resume=last")
-    assert resume.origin(absent, tmp_path).run_id is None
+    assert resume.find_resume_point(absent, tmp_path).run_id is None
     assert not (tmp_path / "absent.db").exists()
     assert runs.origin("resume=last").run_id is None
 

@@ -10,22 +10,22 @@ from omegaconf import DictConfig
 
 from experiments.errors import ConfigError
 from experiments.loops import Position
-from experiments.runs.resume import Origin
+from experiments.runs.resume import ResumePoint
 from experiments.runs.resume_checks import refuse_epochs
 from experiments.schedules import LearningRate
 
 STEPS = 10
-Found = Callable[..., Origin]
+Found = Callable[..., ResumePoint]
 
 
 @pytest.fixture
 def found(composed: Callable[..., DictConfig]) -> Found:
     """A run that began with five epochs, and the words it goes on with."""
 
-    def found(status: str, *words: str) -> Origin:
+    def found(status: str, *words: str) -> ResumePoint:
         info = RunInfo("abc", "1", "me", status, start_time=0, end_time=None, lifecycle_stage="active")
         run = Run(info, RunData(tags=[RunTag("fingerprint.epochs", "5")]))
-        return Origin(composed(*words), Path(), run)
+        return ResumePoint(composed(*words), Path(), run)
 
     return found
 

@@ -13,7 +13,7 @@ from tests.small_training import DEFAULTS, assert_equal
 
 from experiments.checkpoints.callback import Checkpoints
 from experiments.checkpoints.training_state import everything, values
-from experiments.cli.status import silent
+from experiments.cli.status import SILENT
 from experiments.config.build import build
 from experiments.errors import ModelError, StoppedRun
 from experiments.loops import Position
@@ -56,7 +56,7 @@ def job(composed: Compose) -> Job:
     ) -> Trained:
         """checkpoints: the folder to go on from."""
         cfg = config(composed, *words)
-        built = assemble(cfg, None, silent)
+        built = assemble(cfg, None, SILENT)
         part = built.part.model
         start = Position() if checkpoints is None else keeper(checkpoints, built).restore()
         build(cfg.loop)(*built.part, epochs=cfg.epochs, start=start, callbacks=callbacks)
@@ -91,7 +91,7 @@ def model_of(composed: Compose) -> ModelOf:
 
     def model_of(*words: str, ends: Exception | None = None) -> keras.Model:
         with suppress(RuntimeError, StoppedRun), sharing_models() as assemble:
-            model = assemble(config(composed, *words), None, silent).model
+            model = assemble(config(composed, *words), None, SILENT).model
             if ends is not None:
                 raise ends
         return model
@@ -121,7 +121,7 @@ def test_a_shared_model_changes_no_bit(job: Job, in_sweep: Job, words: list[str]
 def test_a_run_goes_on_in_a_shared_model(job: Job, in_sweep: Job, composed: Compose, tmp_path: Path) -> None:
     first = in_sweep(*CNN)
     cfg = config(composed, *CNN, "seed=5")
-    begun = assembly.assemble(cfg, None, silent)
+    begun = assembly.assemble(cfg, None, SILENT)
     build(cfg.loop)(*begun.part, epochs=1, start=Position(), callbacks=[keeper(tmp_path, begun)])
     again = in_sweep(*CNN, "seed=5", checkpoints=tmp_path)
     assert again.model is first.model

@@ -13,15 +13,15 @@ HANGS = {
 SCRIPT = """
 import collections, ctypes, itertools, sys
 from pathlib import Path
-from experiments.sweeps import hanging
+from experiments.sweeps import failures
 
-hanging.GRACE_SECONDS, hanging.NOTICE_SECONDS = 2, 1
+failures.GRACE_SECONDS, failures.NOTICE_SECONDS = 2, 1
 mutex = ctypes.create_string_buffer(64)
 
 def native():
     {hang}
 
-with hanging.at_most(0.5, Path(sys.argv[1])):
+with failures.time_limit(0.5, Path(sys.argv[1])):
     native()
 """
 

@@ -33,9 +33,9 @@ from pathlib import Path
 
 import keras
 
-from experiments.sweeps import hanging
+from experiments.sweeps import failures
 
-hanging.GRACE_SECONDS = 2  # of the jobs after the first one of a process
+failures.GRACE_SECONDS = 2  # of the jobs after the first one of a process
 
 
 class Trouble(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.errors import ConfigError
-from experiments.sweeps.search_space import Dimension, dimensions, excluder, fixed, grid, words
+from experiments.sweeps.search_space import Dimension, dimensions, excluder, fixed, grid, overrides
 
 
 def space(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[Dimension]:
@@ -17,7 +17,7 @@ def space(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[Dimension]:
 
 def jobs(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[str]:
     found = space(*typed, zipped=zipped)
-    return [" ".join(words(found, cell)) for cell in grid(found)]
+    return [" ".join(overrides(found, cell)) for cell in grid(found)]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_an_interval_has_no_grid() -> None:
 def test_kinds_of_intervals(word: str, integer: bool, log: bool) -> None:
     (found,) = space(word)
     assert (found.integer, found.log) == (integer, log)
-    assert found.words(3) == ("a=3",)
+    assert found.overrides(3) == ("a=3",)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from experiments.cli.entry import enter
+from experiments.cli.entry import run_command
 from experiments.train import main
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def caller(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Sweep:
         monkeypatch.setattr(sys, "argv", ["train", "-m", *TINY, *words])
         GlobalHydra.instance().clear()
         try:
-            enter(main, "config")
+            run_command(main, "config")
         except SystemExit as end:
             return end.code
         return None

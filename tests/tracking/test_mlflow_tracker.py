@@ -111,7 +111,7 @@ def test_a_failure_leaves_its_masked_traceback(store: str, tmp_path: Path) -> No
         raise ValueError("no login at http://me:hunter2@host")
     client = MlflowClient(store)
     text = Path(client.download_artifacts(str(run.run_id), "traceback.txt", str(tmp_path))).read_text()
-    assert "test_mlflow.py" in text
+    assert "test_mlflow_tracker.py" in text
     assert "http://me:***@host" in text
     assert client.get_run(str(run.run_id)).data.tags["error"] == "ValueError: no login at http://me:***@host"
 

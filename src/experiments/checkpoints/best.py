@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.layout import BEST
-from experiments.checkpoints.store import damage, find, read_state, remove_unsealed, seal, unseal
+from experiments.checkpoints.store import commit, find, read_state, remove_uncommitted, uncommit, verify
 from experiments.checkpoints.training_state import assign, restore_weights, values, weights
 from experiments.errors import ExperimentError
 from experiments.loops.evaluation import Predictions
@@ -57,12 +57,12 @@ class BestWeights:
         if self._unwritten is None:
             return
         best, kept, predictions = self._unwritten
-        unseal(self._prefix(best.epoch))
+        uncommit(self._prefix(best.epoch))
         with self._holding(kept):
             prefix = self._manager.save(checkpoint_number=best.epoch + 1)
         predicted = None if predictions is None else predictions._asdict()
-        seal(prefix, {"metric": self._metric, **best._asdict(), "predictions": predicted})
-        remove_unsealed(self._folder, BEST)
+        commit(prefix, {"metric": self._metric, **best._asdict(), "predictions": predicted})
+        remove_uncommitted(self._folder, BEST)
         self._unwritten = None
 
     @contextmanager
@@ -78,7 +78,7 @@ class BestWeights:
 
     def restore(self, model: keras.Model, best: Best) -> None:
         """Raises ExperimentError where the files are not what was written."""
-        problem = damage(self._prefix(best.epoch))
+        problem = verify(self._prefix(best.epoch))
         if problem is not None:
             raise ExperimentError(
                 f"'{self._prefix(best.epoch)}' is damaged: {problem}. Expected the best weights as they were written. "
@@ -86,7 +86,7 @@ class BestWeights:
             )
         restore_weights(model, str(self._prefix(best.epoch)))
 
-    def damage(self, best: Sequence[float] | None) -> str | None:
+    def verify(self, best: Sequence[float] | None) -> str | None:
         """What is wrong with the best weights that a training checkpoint knows of, and cannot do without.
 
         Nothing where a later epoch was the best when the process ended, whose weights took the place of these: that
@@ -94,7 +94,7 @@ class BestWeights:
         """
         if best is None or self._is_replaced(best):
             return None
-        problem = damage(self._prefix(best[1]))
+        problem = verify(self._prefix(best[1]))
         return problem and f"its best weights: {problem}"
 
     def on_disk(self, best: Sequence[float] | None) -> Best | None:

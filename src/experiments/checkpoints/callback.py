@@ -21,7 +21,7 @@ from experiments.checkpoints.callback_state import (
     set_random_state,
     set_state,
 )
-from experiments.checkpoints.store import list_until, newest_whole, remove_unsealed, seal, unseal
+from experiments.checkpoints.store import commit, latest_valid, list_until, remove_uncommitted, uncommit
 from experiments.checkpoints.training_state import TrainingState
 from experiments.cli.signals import Interruption
 from experiments.errors import ExperimentError
@@ -93,8 +93,8 @@ class Checkpoints(keras.callbacks.Callback):
         One whose best weights are damaged is not whole: nothing after it would make them again.
         The callbacks' state follows when training begins, for they forget then.
         """
-        found = newest_whole(self.directory, lambda state: self._best_weights.damage(state["best"]))
-        remove_unsealed(self.directory, self._name)
+        found = latest_valid(self.directory, lambda state: self._best_weights.verify(state["best"]))
+        remove_uncommitted(self.directory, self._name)
         list_until(self.directory, found and found.prefix)
         if found is None:
             return Position()
@@ -187,13 +187,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.step.assign(step)
         # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
         number = epoch * self.params["steps"] + step
-        unseal(self.directory / f"{self._name}-{number}")
+        uncommit(self.directory / f"{self._name}-{number}")
         prefix = self._newest.save(checkpoint_number=number)
-        seal(prefix, self._described(epoch, step))
-        remove_unsealed(self.directory, self._name)
+        commit(prefix, self._described(epoch, step))
+        remove_uncommitted(self.directory, self._name)
         if self._saved is not None:
             self._saved(prefix)
-        self._tell_forgetful()
+        self._warn_unsaved_state()
         self._saved_at = time.monotonic()
         self._seconds = self._saved_at - began
         self._spent += self._seconds
@@ -216,9 +216,9 @@ class Checkpoints(keras.callbacks.Callback):
                 set_state(self._observers[name], kept)
         set_random_state(state["random"])
 
-    def _tell_forgetful(self) -> None:
+    def _warn_unsaved_state(self) -> None:
         """Once, when the first checkpoint is written."""
-        forgetful = self._watch.forgetful() if self._watch is not None else {}
+        forgetful = self._watch.unsaved_state() if self._watch is not None else {}
         self._watch = None
         for name, attributes in forgetful.items():
             logger.warning(

@@ -72,7 +72,7 @@ class Watch:
         }
         self._before = {name: _memory(callback) for name, callback in self._silent.items()}
 
-    def forgetful(self) -> dict[str, list[str]]:
+    def unsaved_state(self) -> dict[str, list[str]]:
         """Names of callbacks -> attributes that would be lost."""
         changed = {
             name: [key for key, value in _memory(callback).items() if not _equal(value, self._before[name].get(key))]

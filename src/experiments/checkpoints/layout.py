@@ -4,23 +4,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-SEAL, ARRAYS = ".json", ".npz"
+COMMIT, ARRAYS = ".json", ".npz"
 
 BEST = "best"
 """The folder of the best weights, and the name of the checkpoint in it."""
 
 
-def seals(directory: Path) -> Iterator[tuple[int, Path]]:
+def committed(directory: Path) -> Iterator[tuple[int, Path]]:
     """(number, seal) of each sealed checkpoint."""
-    for path in directory.glob(f"*-*{SEAL}"):
+    for path in directory.glob(f"*-*{COMMIT}"):
         number = path.stem.rpartition("-")[2]
         if number.isdigit():
             yield int(number), path
 
 
-def newest_seal(directory: Path) -> Path | None:
+def latest_committed(directory: Path) -> Path | None:
     """The path prefix of the newest sealed checkpoint."""
-    found = sorted(seals(directory))
+    found = sorted(committed(directory))
     return found[-1][1].with_suffix("") if found else None
 
 
@@ -29,13 +29,13 @@ def last_checkpoint(kind: str, prefix: str | Path | None) -> str:
     return f"No {kind} checkpoint was written before." if prefix is None else f"The last {kind} checkpoint is {prefix}."
 
 
-def unsealed(directory: Path, name: str | None = None) -> list[Path]:
+def uncommitted(directory: Path, name: str | None = None) -> list[Path]:
     """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), and TensorFlow's `_temp` folders.
 
     Those of a sealed one too: a process was killed in an earlier attempt at it. To be taken away by the owner of the
     folder alone: what is being written looks the same.
     """
-    sealed = {path.stem for _, path in seals(directory) if path.with_suffix(".index").exists()}
+    sealed = {path.stem for _, path in committed(directory) if path.with_suffix(".index").exists()}
     pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(_temp|\..+)")
     found = [(path, pattern.fullmatch(path.name)) for path in sorted(directory.glob("*"))]
     return [path for path, owner in found if owner and (owner[2] == "_temp" or owner[1] not in sealed)]

@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.callback_state import Arrays, State, pack, unpack
-from experiments.checkpoints.layout import ARRAYS, BEST, SEAL, newest_seal, seals, unsealed
+from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, uncommitted
 from experiments.errors import TrackingError
 from experiments.files import TEMPORARY, _digest, write_atomically
 
 logger = logging.getLogger(__name__)
 
 
-class Sealed(NamedTuple):
+class CommittedCheckpoint(NamedTuple):
     """A checkpoint whose files are as they were written. prefix: TensorFlow's path of it, without endings."""
 
     prefix: str
@@ -34,41 +34,43 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary.replace(path)
 
 
-def seal(prefix: str, state: Mapping[str, Any]) -> None:
+def commit(prefix: str, state: Mapping[str, Any]) -> None:
     """Makes what TensorFlow has written at `prefix` a checkpoint, with `state`: until here it does not count."""
     path = Path(prefix)
     arrays: Arrays = {}
     packed = pack(state, arrays, "the run")
     write_arrays(path.with_name(path.name + ARRAYS), arrays)
     files = {each.name: _synced_digest(each) for each in _files(path)}
-    write_atomically(path.with_name(path.name + SEAL), json.dumps({"files": files, "state": packed}))
+    write_atomically(path.with_name(path.name + COMMIT), json.dumps({"files": files, "state": packed}))
 
 
-def unseal(path: Path) -> None:
+def uncommit(path: Path) -> None:
     """Before a checkpoint is written over, so that a stop meanwhile leaves an unfinished one and no damaged one."""
-    path.with_name(path.name + SEAL).unlink(missing_ok=True)
+    path.with_name(path.name + COMMIT).unlink(missing_ok=True)
 
 
-def newest_whole(directory: Path, missing: Callable[[State], str | None] = lambda _: None) -> Sealed | None:
+def latest_valid(
+    directory: Path, missing: Callable[[State], str | None] = lambda _: None
+) -> CommittedCheckpoint | None:
     """The newest checkpoint that is whole; a damaged newer one is named in a warning.
 
     missing: says of a checkpoint's state what is damaged elsewhere that it cannot do without.
     """
     damaged: list[str] = []
-    for number, path in sorted(seals(directory), reverse=True):
+    for number, path in sorted(committed(directory), reverse=True):
         prefix = path.with_suffix("")
-        problem = damage(prefix) or missing(state := read_state(prefix))
+        problem = verify(prefix) or missing(state := read_state(prefix))
         if problem is None:
             _warn(damaged, f"checkpoint {number}, the one before")
-            return Sealed(str(prefix), state)
+            return CommittedCheckpoint(str(prefix), state)
         damaged.append(f"{prefix} ({problem})")
     _warn(damaged, "the beginning, as none is whole")
     return None
 
 
-def damage(prefix: Path) -> str | None:
+def verify(prefix: Path) -> str | None:
     """What is wrong with the checkpoint of this path prefix; None where it is whole."""
-    path = prefix.with_name(prefix.name + SEAL)
+    path = prefix.with_name(prefix.name + COMMIT)
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
@@ -79,22 +81,22 @@ def damage(prefix: Path) -> str | None:
 
 def read_state(prefix: Path) -> State:
     """What was sealed with the checkpoint."""
-    content = json.loads(prefix.with_name(prefix.name + SEAL).read_text(encoding="utf-8"))
+    content = json.loads(prefix.with_name(prefix.name + COMMIT).read_text(encoding="utf-8"))
     with np.load(prefix.with_name(prefix.name + ARRAYS)) as arrays:
         state: State = unpack(content["state"], arrays)
     return state
 
 
-def remove_unsealed(directory: Path, name: str) -> None:
+def remove_uncommitted(directory: Path, name: str) -> None:
     """Takes away what a killed process left half-written, and seals of what TensorFlow's manager has rotated out."""
-    for path in unsealed(directory, name):
+    for path in uncommitted(directory, name):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _files(path: Path) -> list[Path]:
     """What belongs to the checkpoint, the seal apart."""
     found = path.parent.glob(f"{path.name}.*")
-    return sorted(each for each in found if each.suffix not in (SEAL, TEMPORARY))
+    return sorted(each for each in found if each.suffix not in (COMMIT, TEMPORARY))
 
 
 def _warn(damaged: list[str], instead: str) -> None:
@@ -146,15 +148,15 @@ def find(directory: Path, which: str, owner: str | None = None) -> str:
     owner: whose they are, where nobody knows the folder. Raises TrackingError that lists what there is, or that says
     what is damaged.
     """
-    numbered = {str(number): path.with_suffix("") for number, path in sorted(seals(directory))}
-    others = {"latest": newest_seal(directory), BEST: newest_seal(directory / BEST)}
+    numbered = {str(number): path.with_suffix("") for number, path in sorted(committed(directory))}
+    others = {"latest": latest_committed(directory), BEST: latest_committed(directory / BEST)}
     named = {**numbered, **{name: prefix for name, prefix in others.items() if prefix is not None}}
     if which not in named:
         raise TrackingError(
             f"checkpoint={which} is not one of {owner or directory}: expected one of "
             f"{', '.join(named) or 'none: it is empty'}. Choose one of these."
         )
-    problem = damage(named[which])
+    problem = verify(named[which])
     if problem is not None:
         raise TrackingError(
             f"checkpoint={which} of {owner or directory} is damaged: {problem}. Expected the files as they were "

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.checkpoints.layout import BEST, SEAL
+from experiments.checkpoints.layout import BEST, COMMIT
 from experiments.files import TEMPORARY
 from experiments.tracking.journal import waiting_uploads
 
@@ -57,7 +57,7 @@ def stage(prefix: Path, folder: Path) -> Path:
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     # The seal last: a copy is whole when it is there.
-    for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == SEAL):
+    for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == COMMIT):
         _link(path, staged / path.name)
     for path in (prefix.parent / BEST).glob("*"):
         _link(path, staged / BEST / path.name)

@@ -20,7 +20,7 @@ TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """What the person asked for, before `enter` takes the variable over."""
 
 
-def enter(main: Callable[[], object], config_name: str) -> None:
+def run_command(main: Callable[[], object], config_name: str) -> None:
     """Runs a Hydra main; HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
     # TensorFlow greets with pages of notes about the machine; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -57,7 +57,7 @@ def _keep_streams_open() -> None:
         sys.modules["absl.logging"].get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
-def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wraps what Hydra calls: an error ends a single run here, as Hydra would add a line; a sweep goes on."""
 
     @wraps(main)

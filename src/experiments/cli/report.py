@@ -3,12 +3,15 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.runs.results import Result
 from experiments.tracking.uris import where_to_look
 
+if TYPE_CHECKING:
+    from experiments.runs.results import Result
 
-def report(result: Result, tracking_uri: str | None) -> None:
+
+def report(result: "Result", tracking_uri: str | None) -> None:
     lines = {
         "run id": result.run_id or "none (logging=none)",
         "objective": f"{result.objective:.4f} ({result.monitored}, the best of all epochs)",
@@ -23,7 +26,7 @@ def report(result: Result, tracking_uri: str | None) -> None:
         print(f"{name:<{width}}  {below.join(value.splitlines())}", flush=True)
 
 
-def next_commands(result: Result, tracking_uri: str | None) -> dict[str, str]:
+def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:
     """What a person may type next, ready to paste; the environment first, if it is not active."""
     in_environment = sys.prefix != sys.base_prefix
     activate = _near(Path(sys.prefix) / "bin" / "activate")

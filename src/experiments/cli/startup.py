@@ -15,7 +15,7 @@ _NOTE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|[IWE]
 
 
 @contextmanager
-def quiet_start() -> Iterator[None]:
+def suppress_startup_logs() -> Iterator[None]:
     """Drops the C++ log lines written to file descriptor 2 meanwhile; shows all else at the end, everything on error.
 
     TF_CPP_MIN_LOG_LEVEL does not reach lines that TensorFlow writes before it has set up its log.
@@ -44,7 +44,7 @@ class WithoutRetracingNotes(logging.Filter):
 
 
 @contextmanager
-def loading(package: str = "tensorflow") -> Iterator[None]:
+def without_gc(package: str = "tensorflow") -> Iterator[None]:
     """Keeps Python's garbage collector from the imports meanwhile, and from what they made for good.
 
     package: the heaviest. Where it is there already nothing is done, as there may be garbage by then.

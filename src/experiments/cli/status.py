@@ -1,13 +1,44 @@
-"""What a command is busy with before and after training; imports nothing heavy, as loading TensorFlow is one stage."""
+"""The status line of a command; imports nothing heavy, as loading TensorFlow is one of the things it shows."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
-Show = Callable[[str | None], None]
-"""Says what begins now; None: nothing worth a line, or something that shows itself."""
+
+class Status:
+    """Shows what a command is doing. This one shows nothing."""
+
+    def update(self, text: str) -> None:
+        """Shows `text` until the next call."""
+
+    def stop(self) -> None:
+        """Removes the line, e.g. before output that shows progress itself."""
+
+
+class PlainStatus(Status):
+    """Prints a line for each update, for pipes and log files."""
+
+    def update(self, text: str) -> None:
+        print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+class SpinnerStatus(Status):
+    """Keeps one line with a spinner on a terminal. spinner: a `rich.status.Status`."""
+
+    def __init__(self, spinner: Any) -> None:
+        self._spinner = spinner
+
+    def update(self, text: str) -> None:
+        self._spinner.update(f"{text} ...")
+        self._spinner.start()
+
+    def stop(self) -> None:
+        self._spinner.stop()
+
+
+SILENT = Status()
 
 
 def display(mode: str) -> Literal["bar", "plain", "none"]:
@@ -18,43 +49,20 @@ def display(mode: str) -> Literal["bar", "plain", "none"]:
 
 
 @contextmanager
-def stages(mode: str) -> Iterator[Show]:
-    """Yields the function that shows stages: one line with a spinner on a terminal, a line each as plain text."""
+def status_line(mode: str) -> Iterator[Status]:
+    """Yields the status line that `progress=mode` asks for."""
     match display(mode):
         case "bar":
-            with _spinner() as show:
-                yield show
+            from rich.console import Console
+
+            # A copy, as file descriptor 2 is redirected while TensorFlow writes its start-up messages.
+            with os.fdopen(os.dup(2), "w") as terminal:
+                status = SpinnerStatus(Console(file=terminal).status(""))
+                try:
+                    yield status
+                finally:
+                    status.stop()
         case "plain":
-            yield _line
+            yield PlainStatus()
         case _:
-            yield silent
-
-
-def silent(name: str | None) -> None:
-    """Shows nothing."""
-
-
-def _line(name: str | None) -> None:
-    if name is not None:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _spinner() -> Iterator[Show]:
-    from rich.console import Console
-
-    # A copy, as file descriptor 2 is turned away while TensorFlow writes its notes there.
-    with os.fdopen(os.dup(2), "w") as terminal:
-        status = Console(file=terminal).status("")
-
-        def show(name: str | None) -> None:
-            if name is None:
-                status.stop()
-            else:
-                status.update(f"{name} ...")
-                status.start()
-
-        try:
-            yield show
-        finally:
-            status.stop()
+            yield SILENT

@@ -49,14 +49,14 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file, conf, error.options)
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read: {words(error)}. Expected key=value, quoted where it has blanks."
+        return f"'{error.override}' cannot be read: {one_line(error)}. Expected key=value, quoted where it has blanks."
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
         return _unknown_key(unknown[1].lstrip("~"), conf, config_name)
     refused = re.match(r"Error merging override ([^=]+)=(.*)", str(error))
     if refused and error.__cause__ is not None:
-        return _wrong_type(refused[1], refused[2], words(error.__cause__))
-    return words(error)
+        return _wrong_type(refused[1], refused[2], one_line(error.__cause__))
+    return one_line(error)
 
 
 def explain_value(error: Exception, word: str, conf: str, config_name: str) -> str:
@@ -64,7 +64,7 @@ def explain_value(error: Exception, word: str, conf: str, config_name: str) -> s
     key, _, value = word.partition("=")
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(key, conf, config_name)
-    return _wrong_type(key, value, words(error))
+    return _wrong_type(key, value, one_line(error))
 
 
 def unwritable_output(error: Exception) -> OSError | None:
@@ -82,14 +82,14 @@ def _is_refused_folder(error: OSError) -> bool:
     return isinstance(error, FileNotFoundError) and by_hydra
 
 
-def words(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Its message on one line, without what OmegaConf and Hydra say of their own types."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not _TRAILER.match(line))
 
 
 def _wrong_type(key: str, value: str, reason: str) -> str:
-    expected = next((words for sign, words in _EXPECTED_BY_REASON.items() if sign in reason), None)
+    expected = next((one_line for sign, one_line in _EXPECTED_BY_REASON.items() if sign in reason), None)
     problem = f"expected {expected}, received {value!r}" if expected else reason.removesuffix(".")
     return f"{key}={value}: {problem}. Change {key}."
 
@@ -137,9 +137,9 @@ def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
 
     instead: options that are not those of the command line.
     """
-    folder, words = _config_dir()
+    folder, one_line = _config_dir()
     groups = {option.partition("=")[0] for option in instead}
-    chosen = [word for word in words if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    chosen = [word for word in one_line if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
     # Of several that a sweep tries, the first.
     chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", word) for word in chosen]
     chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
@@ -155,8 +155,8 @@ def _config_dir() -> tuple[str, list[str]]:
     """One's own folder of options, or "", and the other words of the command line."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", default="")
-    found, words = parser.parse_known_args()
-    return found.config_dir, words
+    found, one_line = parser.parse_known_args()
+    return found.config_dir, one_line
 
 
 def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:

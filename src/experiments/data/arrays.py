@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from experiments.data.augment import Augmentation
 from experiments.data.base import DataSpec, Splits
 from experiments.data.pipeline import Auto, Batching, Indices, indexed
-from experiments.data.sampling import ClassWeight, held_out, spread
+from experiments.data.sampling import ClassWeight, held_out, stratified_subset
 from experiments.errors import DataError
 
 Pair = tuple[ArrayLike, ArrayLike]
@@ -64,10 +64,10 @@ class ArraySource:
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         return gathered(self._inputs, indices, batch_size, num_parallel_calls)
 
-    def damaged(self) -> list[str]:
+    def unreadable_examples(self) -> list[str]:
         return []
 
-    def complaint(self) -> DataError | None:
+    def read_error(self) -> DataError | None:
         return None
 
     @cached_property
@@ -119,7 +119,9 @@ def from_arrays(
     names = _class_names(parts, class_names)
     _check_shapes(parts)
     sources = {
-        name: ArraySource(name, part.take(spread(part.labels, limit)) if limit is not None else part, names, source)
+        name: ArraySource(
+            name, part.take(stratified_subset(part.labels, limit)) if limit is not None else part, names, source
+        )
         for name, part in parts.items()
     }
     batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)

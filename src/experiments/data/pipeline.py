@@ -38,11 +38,11 @@ class Source(Protocol):
         """The inputs of `indices` in that order, [batch, *input_shape]; the last batch may be short."""
         ...
 
-    def damaged(self) -> list[str]:
+    def unreadable_examples(self) -> list[str]:
         """The names of all examples that cannot be read, found by reading every one."""
         ...
 
-    def complaint(self) -> DataError | None:
+    def read_error(self) -> DataError | None:
         """What else has stopped reading: files that changed, a cache that takes nothing."""
         ...
 
@@ -105,7 +105,7 @@ class IndexedSplit:
             rows = np.arange(first_step * batch_size, self.spec.num_examples) if self._balanced else indices
             inputs = self._augmented(inputs, epoch, rows, parallel)
         dataset = tf.data.Dataset.zip(inputs, *(self._in_batches(column) for column in self._targets(indices)))
-        return untuned(dataset.prefetch(_calls(self.batching.prefetch)) if self.batching.prefetch else dataset)
+        return without_autotune(dataset.prefetch(_calls(self.batching.prefetch)) if self.batching.prefetch else dataset)
 
     @property
     def _balanced(self) -> bool:
@@ -158,7 +158,7 @@ def _check_balance(batching: Batching) -> None:
         )
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Without the thread that tunes what is `auto`: that is as many calls as cores then, and batches as needed.
 
     That thread sleeps up to a minute between two looks, and whoever leaves an iterator before its end waits for it now
@@ -173,7 +173,7 @@ def _calls(value: Auto) -> int:
     return int(tf.data.AUTOTUNE) if value == "auto" else value
 
 
-def through(step: Callable[..., None], arguments: list[tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
+def side_effect(step: Callable[..., None], arguments: list[tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
     """`batch` itself, after `step(*arguments)` ran on their arrays; what it raises ends the epoch.
 
     A stateful function would be kept without more ado, but costs the prefetching under determinism; of one that is

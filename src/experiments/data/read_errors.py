@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from experiments.data.base import Splits
-from experiments.data.images.scan import named
+from experiments.data.images.scan import first_few
 from experiments.data.pipeline import IndexedSplit, Source
 from experiments.errors import DataError
 
@@ -29,7 +29,7 @@ def named_errors(splits: Splits) -> Iterator[None]:
         yield
     except (*_READING, tf.errors.UnknownError) as error:
         for source in _sources(splits):
-            complaint = source.complaint()
+            complaint = source.read_error()
             if complaint is not None:
                 raise complaint from error
         if not isinstance(error, _READING):
@@ -40,12 +40,12 @@ def named_errors(splits: Splits) -> Iterator[None]:
         subject = "An image" if len(damaged) == 1 else f"{len(damaged)} images"
         raise DataError(
             f"{subject} could not be read during training, though header and end were in order before: "
-            f"{named(damaged)}. Replace or delete what is damaged inside or gone, and start again."
+            f"{first_few(damaged)}. Replace or delete what is damaged inside or gone, and start again."
         ) from error
 
 
 def _damaged(splits: Splits) -> list[str]:
-    return [name for source in _sources(splits) for name in source.damaged()]
+    return [name for source in _sources(splits) for name in source.unreadable_examples()]
 
 
 def _sources(splits: Splits) -> list[Source]:

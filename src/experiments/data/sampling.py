@@ -80,7 +80,7 @@ def held_out(names: Sequence[str], fraction: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def spread(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+def stratified_subset(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
     """The positions of at most `limit` examples, in ascending order; every class keeps its share."""
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))

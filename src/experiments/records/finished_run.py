@@ -4,10 +4,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
 from experiments.checkpoints.layout import BEST
@@ -15,11 +13,13 @@ from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
 from experiments.records.fingerprint import PREFIX
 from experiments.records.snapshot import read_snapshot
-from experiments.tracking.mlflow_store import existing_run, existing_store
 from experiments.tracking.redaction import mask
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
-class PastRun(NamedTuple):
+
+class FinishedRun(NamedTuple):
     """cfg: as resolved then, secrets masked; spec: of the training split; checkpoints: a local folder."""
 
     run_id: str
@@ -29,11 +29,17 @@ class PastRun(NamedTuple):
 
 
 @contextmanager
-def past_run(tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str) -> Iterator[PastRun]:
+def finished_run(
+    tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str
+) -> Iterator[FinishedRun]:
     """The named run, or the newest finished one of the experiment, with copies of the files that `checkpoint` needs.
 
     Raises TrackingError when there is none. The copies are gone at the end.
     """
+    from mlflow.exceptions import MlflowException
+
+    from experiments.tracking.mlflow_store import existing_run, existing_store
+
     client = existing_store(tracking_uri)
     found = existing_run(client, run_id).info.run_id if run_id is not None else _newest(client, experiment_name)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,17 +51,17 @@ def past_run(tracking_uri: str | None, experiment_name: str, run_id: str | None,
                 f"run_id={found} cannot be read back from {mask(client.tracking_uri)}: {error}. Expected a run of "
                 "python -m experiments.train with the artifacts config/ and checkpoints/. Name another run_id."
             ) from error
-        yield PastRun(found, cfg, spec, copies)
+        yield FinishedRun(found, cfg, spec, copies)
 
 
-def _checkpoints(client: MlflowClient, run_id: str, checkpoint: str, folder: str) -> Path:
+def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
     """A folder with what is asked for alone when that is the best: each of the others is as large."""
     if checkpoint == BEST:
         return Path(client.download_artifacts(run_id, f"checkpoints/{BEST}", folder)).parent
     return Path(client.download_artifacts(run_id, "checkpoints", folder))
 
 
-def _newest(client: MlflowClient, experiment_name: str) -> str:
+def _newest(client: "MlflowClient", experiment_name: str) -> str:
     experiment = client.get_experiment_by_name(experiment_name)
     # Those of sweeps themselves, and of other programs, have no fingerprint.
     ours = f"attributes.status = 'FINISHED' and tags.`{PREFIX}config` != ''"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.config.explain import words
+from experiments.config.explain import one_line
 from experiments.errors import ExperimentError
 
 
@@ -41,4 +41,4 @@ def treat(finding: Finding, *, fix: bool) -> Treated:
     try:
         return Treated(finding, finding.repair(), repaired=True)
     except (ExperimentError, OSError) as error:
-        return Treated(finding, f"failed: {words(error)}", failed=True)
+        return Treated(finding, f"failed: {one_line(error)}", failed=True)

@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
 from experiments.tracking.journal import first_event, journal_file, rejected_file, undelivered
@@ -108,7 +105,7 @@ def _lines(path: Path) -> int:
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def close(client: MlflowClient, run_id: str) -> str:
+def close(client: "MlflowClient", run_id: str) -> str:
     """Ends a run whose process is gone, at its last sign of life; says what it is now."""
     run = client.get_run(run_id)
     ended = max(int(float(run.data.tags.get("heartbeat", 0)) * 1000), run.info.start_time)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from experiments.checkpoints.layout import BEST, seals, unsealed
+from experiments.checkpoints.layout import BEST, committed, uncommitted
 from experiments.checkpoints.uploads import stale
 from experiments.files import TEMPORARY
 from experiments.repair.base import Finding
@@ -57,7 +57,7 @@ def _remove(folder: Path) -> str:
 def _leftovers(folder: Path) -> list[Path]:
     checkpoints = folder / "checkpoints"
     # A folder without a seal is that of an older version, whose checkpoints have none.
-    unfinished = unsealed(checkpoints) if any(True for _ in seals(checkpoints)) else []
+    unfinished = uncommitted(checkpoints) if any(True for _ in committed(checkpoints)) else []
     temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
     temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]
     return [*dict.fromkeys([*unfinished, *temporary]), *stale(folder)]

@@ -7,7 +7,7 @@ import keras
 import mlflow
 from omegaconf import DictConfig
 
-from experiments.cli.status import Show
+from experiments.cli.status import Status
 from experiments.config.build import build, build_each, caches_features
 from experiments.data import Splits
 from experiments.data.cache.features import features_of
@@ -20,14 +20,14 @@ from experiments.schedules import LearningRate
 logger = logging.getLogger(__name__)
 
 
-class TrainedPart(NamedTuple):
+class TrainingTarget(NamedTuple):
     """model: shares its layers with the whole one; splits: what it is fed."""
 
     model: keras.Model
     splits: Splits
 
 
-def trained_part(model: keras.Model, splits: Splits, *, cache_features: bool | str) -> TrainedPart:
+def training_target(model: keras.Model, splits: Splits, *, cache_features: bool | str) -> TrainingTarget:
     """The head where features can be kept.
 
     cache_features: False never; "auto" where nothing changes by it, said in one line where not; True or an error, and
@@ -35,7 +35,7 @@ def trained_part(model: keras.Model, splits: Splits, *, cache_features: bool | s
     Raises ConfigError with the reason where True cannot be.
     """
     if cache_features is False:
-        return TrainedPart(model, splits)
+        return TrainingTarget(model, splits)
     try:
         return _head_on_features(model, splits, exactly=cache_features == "auto")
     except ExperimentError as reason:
@@ -44,10 +44,10 @@ def trained_part(model: keras.Model, splits: Splits, *, cache_features: bool | s
                 f"model.cache_features=true cannot be: {reason}. Set model.cache_features=auto or false."
             ) from reason
         logger.info("Features are computed in every epoch (model.cache_features=auto): %s.", reason)
-        return TrainedPart(model, splits)
+        return TrainingTarget(model, splits)
 
 
-def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> TrainedPart:
+def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> TrainingTarget:
     policy = keras.config.dtype_policy().name
     if policy != "float32":
         raise ModelError(f"under runtime.precision={policy} features would be kept in another precision")
@@ -56,7 +56,7 @@ def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> T
     frozen = split_frozen(model, splits.train.spec.input_dtype)
     if exactly and not frozen.exact:
         raise ModelError(f"those of {model.name} differ in their last bits from batch to batch")
-    return TrainedPart(frozen.head, features_of(splits, frozen.features, frozen.shape, frozen.identity))
+    return TrainingTarget(frozen.head, features_of(splits, frozen.features, frozen.shape, frozen.identity))
 
 
 class Built(NamedTuple):
@@ -64,16 +64,16 @@ class Built(NamedTuple):
 
     splits: Splits
     model: keras.Model
-    part: TrainedPart
+    part: TrainingTarget
 
 
 class Assemble(Protocol):
     """What builds a run: `assemble`, or another that gives as much."""
 
-    def __call__(self, cfg: DictConfig, threads: int | None, show: Show) -> Built: ...
+    def __call__(self, cfg: DictConfig, threads: int | None, status: Status) -> Built: ...
 
 
-def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
+def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
     """threads: compute threads of one operation; None: as TensorFlow chooses.
 
     Raises ConfigError where parts do not fit each other.
@@ -84,10 +84,10 @@ def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     spec = splits.train.spec
-    show("building the model")
+    status.update("building the model")
     with strategy.scope():
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
-        part = trained_part(model, splits, cache_features=caches_features(cfg.model))
+        part = training_target(model, splits, cache_features=caches_features(cfg.model))
         compile_model(cfg, *part)
     if cfg.logging.log_model:
         saved_model.check_savable(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from experiments.checkpoints.layout import last_checkpoint, newest_seal
+from experiments.checkpoints.layout import last_checkpoint, latest_committed
 from experiments.errors import TrainingError
 from experiments.tracking.base import Tracker
 
@@ -26,7 +26,7 @@ def named_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
         number = _number(error)
         if number is None:
             raise
-        raise TrainingError(_words(number, error, output_dir, tracker.run_id)) from error
+        raise TrainingError(_message(number, error, output_dir, tracker.run_id)) from error
 
 
 def _number(error: Exception) -> int | None:
@@ -36,14 +36,14 @@ def _number(error: Exception) -> int | None:
     return next((number for number in (*FULL, *READ_ONLY) if os.strerror(number) in str(error)), None)
 
 
-def _words(number: int, error: Exception, output_dir: Path, run_id: str | None) -> str:
+def _message(number: int, error: Exception, output_dir: Path, run_id: str | None) -> str:
     where = getattr(error, "filename", None) or output_dir
     if number in READ_ONLY:
         return (
             f"'{where}' cannot be written: {os.strerror(number)}. Expected a folder this user can write. "
             "Set hydra.run.dir=FOLDER."
         )
-    last = last_checkpoint("whole", newest_seal(output_dir / "checkpoints"))
+    last = last_checkpoint("whole", latest_committed(output_dir / "checkpoints"))
     resume = f"resume={run_id}" if run_id else "resume=last"
     return (
         f"'{where}' cannot be written: {os.strerror(number)}. {last} "

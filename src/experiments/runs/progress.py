@@ -58,7 +58,7 @@ class Speed:
     def start(self) -> None:
         self._began, self._uncounted = time.monotonic(), 0
 
-    def words(self, steps: int) -> str:
+    def text(self, steps: int) -> str:
         """steps: finished in this epoch."""
         if not self._traced:
             self._traced = True
@@ -68,7 +68,7 @@ class Speed:
         return f"{per_second:.0f} images/s"
 
 
-def _words(logs: Logs | None, digits: int = 4) -> str:
+def _metrics_text(logs: Logs | None, digits: int = 4) -> str:
     return "  ".join(f"{name} {_number(value, digits)}" for name, value in (logs or {}).items())
 
 
@@ -92,7 +92,7 @@ class Bar(keras.callbacks.Callback):
         self._speed = Speed(size.batch_size)
         self._per_epoch = size.steps + size.validation_steps
         self._epoch = self._validated = 0
-        self._latest, self._words = "", "tracing the first step"
+        self._latest, self._metrics_text = "", "tracing the first step"
         console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
@@ -104,7 +104,7 @@ class Bar(keras.callbacks.Callback):
             transient=True,
         )
         self._task = self._bar.add_task(
-            f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._words
+            f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._metrics_text
         )
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
@@ -116,8 +116,8 @@ class Bar(keras.callbacks.Callback):
         self._describe(f"step 0/{self._size.steps}", 0)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._latest = self._speed.words(batch + 1)
-        self._words = f"{self._latest}  {_words(logs, digits=3)}".strip()
+        self._latest = self._speed.text(batch + 1)
+        self._metrics_text = f"{self._latest}  {_metrics_text(logs, digits=3)}".strip()
         self._describe(f"step {batch + 1}/{self._size.steps}", batch + 1)
 
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
@@ -125,7 +125,7 @@ class Bar(keras.callbacks.Callback):
         self._describe("validating", self._size.steps + self._validated)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        line = f"epoch {self._epoch + 1}/{self._size.epochs}  {_words(logs)}  {self._latest}"
+        line = f"epoch {self._epoch + 1}/{self._size.epochs}  {_metrics_text(logs)}  {self._latest}"
         self._bar.console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
@@ -139,7 +139,7 @@ class Bar(keras.callbacks.Callback):
             self._task,
             completed=self._epoch * self._per_epoch + done,
             description=f"epoch {self._epoch + 1}/{self._size.epochs} {doing}",
-            words=self._words,
+            words=self._metrics_text,
         )
 
 
@@ -162,12 +162,12 @@ class PlainLines(keras.callbacks.Callback):
         self._speed.start()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._latest = self._speed.words(batch + 1)
+        self._latest = self._speed.text(batch + 1)
         if time.monotonic() - self._printed > SECONDS_PER_LINE:
-            self._print_epoch(f"step {batch + 1}/{self._size.steps}  {_words(logs)}")
+            self._print_epoch(f"step {batch + 1}/{self._size.steps}  {_metrics_text(logs)}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._print_epoch(_words(logs))
+        self._print_epoch(_metrics_text(logs))
 
     def _print_epoch(self, words: str) -> None:
         self._print(f"epoch {self._epoch + 1}/{self._size.epochs}  {words}  {self._latest}")

@@ -5,11 +5,11 @@ import keras
 from experiments.checkpoints.store import find
 from experiments.checkpoints.training_state import restore_weights
 from experiments.config.build import build
-from experiments.records.finished_run import PastRun
+from experiments.records.finished_run import FinishedRun
 from experiments.runs import runtime
 
 
-def restored_model(past: PastRun, checkpoint: str) -> keras.Model:
+def restored_model(past: FinishedRun, checkpoint: str) -> keras.Model:
     """The run's model, compiled for evaluation, with the weights of checkpoint `best`, `latest` or a number."""
     cfg = past.cfg
     runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": None, "device": "auto", "strategy": "none"})

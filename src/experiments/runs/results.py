@@ -14,7 +14,7 @@ from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
 from experiments.runs import figures, saved_model
-from experiments.runs.assembly import TrainedPart
+from experiments.runs.assembly import TrainingTarget
 from experiments.tracking.base import Tracker
 
 CHECKPOINTS = "checkpoints"
@@ -36,7 +36,7 @@ class Result(NamedTuple):
     """Where the MLflow page shows the run, below the page's address."""
 
 
-def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, float]:
+def test_metrics(part: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
     """Metrics of the best weights on the test split, where there is one."""
     if part.splits.test is None:
         return {}
@@ -46,7 +46,7 @@ def _tested(part: TrainedPart, history: History, tracker: Tracker) -> dict[str, 
     return metrics
 
 
-def _leave(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
+def save_results(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
     """Figures and the model of the best weights."""
     if cfg.logging.log_figures:
         predictions = best_predictions(output_dir / CHECKPOINTS)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Origin:
+class ResumePoint:
     """Where a run begins.
 
     cfg: to train with; output_dir: the run's own folder; run: None for a new one; recorded: the config it began with;
@@ -56,28 +56,28 @@ class Origin:
         return int(self.fingerprint["threads"]) if "threads" in self.fingerprint else self.cfg.runtime.threads
 
 
-def origin(cfg: DictConfig, output_dir: Path) -> Origin:
+def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
     """The run that `cfg.resume` names, with its files on this machine; a new one where `last` finds none.
 
     Waits where only silence can tell that a process on another machine has ended. Raises TrackingError when there is
     no such run, or when a process works on it.
     """
     if cfg.resume is None:
-        return Origin(cfg, output_dir)
+        return ResumePoint(cfg, output_dir)
     if cfg.logging.tracking_uri is None:
         raise ConfigError(f"resume={cfg.resume} needs a record of runs, which logging=none does not keep.")
     if cfg.resume == LAST and not has_store(cfg.logging.tracking_uri):
-        return Origin(cfg, output_dir)
+        return ResumePoint(cfg, output_dir)
     client = existing_store(cfg.logging.tracking_uri)
     run = _newest_unfinished(client, cfg) if cfg.resume == LAST else _named(client, cfg.resume)
     if run is None:
-        return Origin(cfg, output_dir)
+        return ResumePoint(cfg, output_dir)
     folder = _folder(client, run, output_dir)
     recorded = read_config(folder / "config")
     typed = _retyped(folder) if _is_typed(cfg.resume) else cfg
     # The time is part of the name by default, and params cannot change.
     typed.logging.run_name = run.info.run_name
-    return Origin(typed, folder, run, recorded)
+    return ResumePoint(typed, folder, run, recorded)
 
 
 def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:

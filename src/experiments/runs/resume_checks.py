@@ -10,7 +10,7 @@ import tensorflow as tf
 from experiments.errors import ConfigError, TrackingError
 from experiments.loops.base import Position
 from experiments.records.fingerprint import Fingerprint, values
-from experiments.runs.resume import LAST, Origin, _unfinished
+from experiments.runs.resume import LAST, ResumePoint, _unfinished
 from experiments.schedules import LearningRate
 from experiments.tracking.liveness import is_alive
 from experiments.tracking.mlflow_store import existing_store
@@ -19,7 +19,7 @@ from experiments.tracking.uris import has_store
 logger = logging.getLogger(__name__)
 
 
-def _refuse_twice(found: Origin, now: Fingerprint) -> None:
+def _refuse_twice(found: ResumePoint, now: Fingerprint) -> None:
     """Raises TrackingError where a process works on a newer run of the same config and data, or by now on this one.
 
     Looked at late: two that were started together have both found what nobody worked on.
@@ -46,7 +46,7 @@ def _link(own: Path, output_dir: Path) -> None:
         link.symlink_to(own, target_is_directory=True)
 
 
-def checked(found: Origin, now: Fingerprint, output_dir: Path) -> Origin:
+def checked(found: ResumePoint, now: Fingerprint, output_dir: Path) -> ResumePoint:
     """With the tags for what `resume_allow` lets change; a new run where `last` finds other data.
 
     Raises ConfigError for what would change the result otherwise, TrackingError where a process does the same already.
@@ -54,7 +54,7 @@ def checked(found: Origin, now: Fingerprint, output_dir: Path) -> Origin:
     changed = _changes(found, now)
     if found.cfg.resume == LAST and "data" in changed:
         logger.warning("Run %s began with other data; beginning a new run.", found.run_id)
-        found = Origin(found.cfg, output_dir)
+        found = ResumePoint(found.cfg, output_dir)
         changed = {}
     if found.cfg.resume == LAST:
         _refuse_twice(found, now)
@@ -69,7 +69,7 @@ def checked(found: Origin, now: Fingerprint, output_dir: Path) -> Origin:
     return replace(found, changed=tags)
 
 
-def _refuse(found: Origin, changed: Mapping[str, tuple[str, str]]) -> None:
+def _refuse(found: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
     allowed = list(found.cfg.resume_allow)
     refused = [key for key in changed if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
@@ -80,7 +80,7 @@ def _refuse(found: Origin, changed: Mapping[str, tuple[str, str]]) -> None:
         )
 
 
-def _changes(found: Origin, now: Fingerprint) -> dict[str, tuple[str, str]]:
+def _changes(found: ResumePoint, now: Fingerprint) -> dict[str, tuple[str, str]]:
     """Key -> (as recorded, now)."""
     changed: dict[str, tuple[str, str]] = {}
     if found.recorded is not None:
@@ -99,7 +99,7 @@ def _changes(found: Origin, now: Fingerprint) -> dict[str, tuple[str, str]]:
     return changed
 
 
-def refuse_epochs(found: Origin, start: Position, steps: int, rates: Callable[[int], LearningRate]) -> None:
+def refuse_epochs(found: ResumePoint, start: Position, steps: int, rates: Callable[[int], LearningRate]) -> None:
     """steps: of an epoch; rates: total number of epochs -> learning rate or schedule.
 
     Raises ConfigError where nothing is left to do, or where the steps that are done would have had other rates.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from experiments.checkpoints.callback import Checkpoints
 from experiments.checkpoints.uploads import CheckpointUploads, remove_stale
 from experiments.cli.signals import Interruption
-from experiments.cli.status import Show, silent
+from experiments.cli.status import SILENT, Status
 from experiments.config.build import build, build_named
 from experiments.data import Splits, named_errors
 from experiments.records.environment import provenance, write_files
@@ -19,12 +19,12 @@ from experiments.records.params import flatten
 from experiments.records.snapshot import typed_overrides, write_snapshot
 from experiments.runs import assembly, resume, resume_checks
 from experiments.runs.assembly import Assemble, Built, schedule
-from experiments.runs.callbacks import observers
+from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.disk_errors import named_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
-from experiments.runs.results import CHECKPOINTS, Result, _leave, _tested, uploading
-from experiments.runs.resume import Origin
+from experiments.runs.results import CHECKPOINTS, Result, save_results, test_metrics, uploading
+from experiments.runs.resume import ResumePoint
 from experiments.tracking.base import Tracker
 from experiments.tracking.liveness import locked
 
@@ -32,7 +32,7 @@ from experiments.tracking.liveness import locked
 def run(
     cfg: DictConfig,
     output_dir: Path,
-    show: Show = silent,
+    status: Status = SILENT,
     *,
     extra: Mapping[str, keras.callbacks.Callback] | None = None,
     tags: Mapping[str, str] | None = None,
@@ -42,25 +42,25 @@ def run(
 
     Everything is built before the tracker opens, so an error leaves no junk run.
 
-    show: told what begins; extra: more callbacks, by name; tags: of the run from its first moment;
+    status: told what begins; extra: more callbacks, by name; tags: of the run from its first moment;
     assemble: builds what the config describes.
     """
-    origin = resume.origin(cfg, output_dir)
-    built = assemble(origin.cfg, origin.threads, show)
+    origin = resume.find_resume_point(cfg, output_dir)
+    built = assemble(origin.cfg, origin.threads, status)
     digests = [split.spec.digest for split in built.splits.named().values()]
     now = fingerprint(origin.cfg, digests, origin.threads, built.model.distribute_strategy.num_replicas_in_sync)
     origin = resume_checks.checked(origin, now, output_dir)
     with locked(origin.output_dir):
         remove_stale(origin.output_dir)
-        return _train(origin, built, {**resume.identity(origin.output_dir, now), **(tags or {})}, extra or {}, show)
+        return _train(origin, built, {**resume.identity(origin.output_dir, now), **(tags or {})}, extra or {}, status)
 
 
 def _train(
-    origin: Origin,
+    origin: ResumePoint,
     built: Built,
     identity: Mapping[str, str],
     extra: Mapping[str, keras.callbacks.Callback],
-    show: Show,
+    status: Status,
 ) -> Result:
     cfg, output_dir = origin.cfg, origin.output_dir
     splits, model, part = built
@@ -73,14 +73,14 @@ def _train(
         identity=identity,
     )
     interruption = Interruption()
-    watching = {**observers(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
+    watching = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
     uploads = CheckpointUploads(tracker, output_dir, every_n_minutes=cfg.checkpoint.upload_every_n_minutes)
-    keeper = _keeper(cfg, built, output_dir, watching, interruption, uploads)
+    keeper = _checkpoints(cfg, built, output_dir, watching, interruption, uploads)
     start = keeper.restore()
     resume_checks.refuse_epochs(
         origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs)
     )
-    show("opening the run")
+    status.update("opening the run")
     named = partial(named_disk_errors, output_dir, tracker)
     with (
         named(),
@@ -91,19 +91,19 @@ def _train(
         named_errors(part.splits),
     ):
         describe(tracker, origin, splits)
-        show(None)
+        status.stop()
         with progress(cfg.progress, _size(cfg, splits)) as bar, interruption.deferred():
             history = loop(*part, epochs=cfg.epochs, start=start, callbacks=[*bar, *watching.values(), keeper])
-        show("testing, drawing and saving the best model")
+        status.update("testing, drawing and saving the best model")
         best = keeper.restore_best(model)
-        metrics = _tested(part, history, tracker)
-        _leave(cfg, model, splits, history, output_dir)
-        show("delivering the run")
+        metrics = test_metrics(part, history, tracker)
+        save_results(cfg, model, splits, history, output_dir)
+        status.update("delivering the run")
     at_best = {name: values[best.epoch] for name, values in history.items()}
     return Result(tracker.run_id, cfg.monitor.metric, best.value, at_best, metrics, output_dir, tracker.page)
 
 
-def _keeper(
+def _checkpoints(
     cfg: DictConfig,
     built: Built,
     output_dir: Path,
@@ -130,7 +130,7 @@ def _size(cfg: DictConfig, splits: Splits) -> Size:
     return Size(cfg.epochs, train.steps_per_epoch, validation.steps_per_epoch, train.batch_size)
 
 
-def describe(tracker: Tracker, origin: Origin, splits: Splits) -> None:
+def describe(tracker: Tracker, origin: ResumePoint, splits: Splits) -> None:
     """Params, tags and data sets to the tracker, and `config/` in the output folder.
 
     Of a run that goes on, only what is different now: it keeps what it began with.

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from experiments.cli.startup import quiet_start
+from experiments.cli.startup import suppress_startup_logs
 from experiments.errors import ConfigError
 from experiments.records.environment import all_cores
 
@@ -16,7 +16,7 @@ def configure(
     Raises ConfigError where TensorFlow has started with other settings that it cannot change.
     """
     keras.backend.clear_session()
-    with quiet_start():
+    with suppress_startup_logs():
         _set_threads(threads)
         found = tf.config.list_physical_devices("GPU")
     gpus = _set_devices(device, found)

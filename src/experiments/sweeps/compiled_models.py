@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from tensorflow.python.framework import ops
 
 from experiments.checkpoints.training_state import assign, everything, values
-from experiments.cli.status import Show
+from experiments.cli.status import Status
 from experiments.errors import StoppedRun
 from experiments.records import fingerprint
 from experiments.runs import assembly
-from experiments.runs.assembly import Assemble, Built, TrainedPart
+from experiments.runs.assembly import Assemble, Built, TrainingTarget
 
 KEPT = 8
 
@@ -55,13 +55,13 @@ def sharing_models() -> Iterator[Assemble]:
     """What builds one job, whose model is kept when it ends well: a failure may leave one in the middle of a step."""
     lent: dict[Hashable, _Models] = {}
 
-    def assemble(cfg: DictConfig, threads: int | None, show: Show) -> Built:
-        fresh = assembly.assemble(cfg, threads, show)
+    def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
+        fresh = assembly.assemble(cfg, threads, status)
         if not _is_shareable(cfg):
             return fresh
         key, made = _key(cfg, fresh), _Models(fresh.part.model, fresh.model)
         part, whole = lent[key] = _given(_kept.pop(key), made) if key in _kept else made
-        return Built(fresh.splits, whole, TrainedPart(part, fresh.part.splits))
+        return Built(fresh.splits, whole, TrainingTarget(part, fresh.part.splits))
 
     try:
         yield assemble
@@ -114,7 +114,7 @@ def _num_bytes() -> int:
 CUSTOM = "CustomGradient-"
 
 
-def forget_job() -> None:
+def release_graph_functions() -> None:
     """Every `optimizer.apply` leaves functions in TensorFlow's registry of gradients, and with them the whole model.
 
     There is no public way to take them out. The next run clears Keras's session.
@@ -125,6 +125,6 @@ def forget_job() -> None:
 
 
 @cache
-def keep_imports() -> None:
+def freeze_imports() -> None:
     """Once, before the first job: the collections between jobs need not look at what was imported."""
     gc.freeze()

@@ -29,7 +29,7 @@ class JobTimeoutError(ExperimentError):
 
 
 @contextmanager
-def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
+def time_limit(seconds: float | None, folder: Path) -> Iterator[None]:
     """Raises JobTimeoutError in a block that takes longer. Where nobody hears that, the process ends after the grace.
 
     folder: of the job.
@@ -45,7 +45,7 @@ def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, stop)
     ends = seconds + GRACE_SECONDS
-    farewell = Timer(ends - NOTICE_SECONDS, _say_farewell, [traces])
+    farewell = Timer(ends - NOTICE_SECONDS, _announce_exit, [traces])
     farewell.daemon = True
     with traces.open("w") as file:
         # Both work where Python's own code does not get on any more. Reading the frames of threads that run may crash.
@@ -65,19 +65,19 @@ def at_most(seconds: float | None, folder: Path) -> Iterator[None]:
         traces.unlink()
 
 
-def why_killed(folder: Path) -> str:
+def failure_reason(folder: Path) -> str:
     """Of a job whose process ended before it. folder: of the job."""
-    if hung(folder):
+    if timed_out(folder):
         return f"it took longer than sweep.job_timeout and hung outside of Python: {folder / TRACES} says where"
     return "its process was killed"
 
 
-def hung(folder: Path) -> bool:
+def timed_out(folder: Path) -> bool:
     traces = folder / TRACES
     return traces.exists() and traces.stat().st_size > 0
 
 
-def _say_farewell(traces: Path) -> None:
+def _announce_exit(traces: Path) -> None:
     """What the last words of the process itself, a traceback, do not say."""
     print(
         f"error: this job hangs outside of Python, so its process ends: {traces} says where. "
@@ -93,8 +93,8 @@ logger = logging.getLogger(__name__)
 class Retries:
     """Of one start of a sweep. folder: of the sweep; at_most: how often a job is tried again."""
 
-    def __init__(self, queue: Queue, folder: Path, at_most: int) -> None:
-        self._queue, self._folder, self._at_most = queue, folder, at_most
+    def __init__(self, queue: Queue, folder: Path, time_limit: int) -> None:
+        self._queue, self._folder, self._at_most = queue, folder, time_limit
         self._aside: dict[int, int] = {}  # number -> attempt
 
     def take_up(self) -> None:
@@ -103,11 +103,11 @@ class Retries:
             attempt = trial.user_attrs["attempt"]
             if _is_running(trial):
                 self._queue.killed(trial)
-                self._queue_again(number, attempt + hung(self._of(number)))
+                self._queue_again(number, attempt + timed_out(self._of(number)))
             elif trial.state == TrialState.FAIL:
                 self._queue_again(number, attempt + 1)
 
-    def put_aside(self) -> bool:
+    def quarantine(self) -> bool:
         """Ends the jobs whose worker was killed, perhaps by them; False where there is none.
 
         One that ran alone has done it, and has used up an attempt. Of several nobody knows which one did.
@@ -116,13 +116,13 @@ class Retries:
         killed = {number: trial for number, trial in self._queue.jobs().items() if _is_running(trial)}
         for number, trial in killed.items():
             self._queue.killed(trial)
-            if hung(self._of(number)):
-                logger.warning("#%d failed: %s.", number, why_killed(self._of(number)))
+            if timed_out(self._of(number)):
+                logger.warning("#%d failed: %s.", number, failure_reason(self._of(number)))
             else:
                 self._aside[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
         return bool(killed)
 
-    def queue_one_put_aside(self) -> bool:
+    def queue_one_quarantined(self) -> bool:
         """To be run alone; False where none is left."""
         while self._aside:
             if self._queue_again(*self._aside.popitem()):

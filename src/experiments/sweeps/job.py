@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.config.explain import EXPLAINED, words
+from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
-from experiments.sweeps.failures import at_most
+from experiments.sweeps.failures import time_limit
 from experiments.sweeps.plan import CELL, JOB, REPEAT, SWEEP
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Task:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
             load()  # before the job's time, as half an import would spoil the jobs that follow
-            with at_most(self.timeout, output_dir), forgotten_at_the_end():
+            with time_limit(self.timeout, output_dir), forgotten_at_the_end():
                 result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
         except EXPLAINED as error:
-            logger.error("error: %s", words(error))
+            logger.error("error: %s", one_line(error))
             raise
         except Exception:
             logger.exception("This job failed")
@@ -67,10 +67,10 @@ class Task:
         from experiments.sweeps.pruning import watching
 
         tags = self._tags()
-        begun = previous_runs.of_this_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
+        begun = previous_runs.for_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
         if reused is None and self.reuse:
-            reused = previous_runs.of_this_config(cfg)
+            reused = previous_runs.equal_to(cfg)
         if reused is not None:
             logger.info("taken from run %s, which is the same", reused.info.run_id)
             return previous_runs.result(reused, cfg, output_dir)
@@ -87,12 +87,12 @@ class Task:
 
 def load() -> None:
     """TensorFlow and all that a job needs, in the first one of a process."""
-    from experiments.cli.startup import loading, quiet_start
+    from experiments.cli.startup import suppress_startup_logs, without_gc
 
-    with quiet_start(), loading():
+    with suppress_startup_logs(), without_gc():
         import experiments.runs.run  # noqa: F401
-        from experiments.sweeps.compiled_models import keep_imports
-    keep_imports()
+        from experiments.sweeps.compiled_models import freeze_imports
+    freeze_imports()
 
 
 @contextmanager
@@ -102,6 +102,6 @@ def forgotten_at_the_end() -> Iterator[None]:
         yield
     finally:
         if "tensorflow" in sys.modules:
-            from experiments.sweeps.compiled_models import forget_job
+            from experiments.sweeps.compiled_models import release_graph_functions
 
-            forget_job()
+            release_graph_functions()

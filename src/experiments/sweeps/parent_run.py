@@ -13,7 +13,7 @@ from experiments.records.params import flatten
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
 from experiments.sweeps.plan import SWEEP, Plan
-from experiments.sweeps.previous_runs import of_this_sweep
+from experiments.sweeps.previous_runs import for_sweep
 from experiments.tracking.liveness import Heartbeat, signs_of_life
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 from experiments.tracking.mlflow_tracker import page_of
@@ -75,7 +75,7 @@ class Parent:
         try:
             for finding in dead_runs(self._client, f"tags.`{SWEEP}` = '{self._plan.id}'"):
                 logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
-            return {number: str(run.info.run_id) for number, run in of_this_sweep(self._plan).items()}
+            return {number: str(run.info.run_id) for number, run in for_sweep(self._plan).items()}
         except (MlflowException, ExperimentError, OSError) as failure:
             logger.warning("The store does not tell of the jobs' runs: %s", failure)
             return {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from experiments.cli.startup import loading
+from experiments.cli.startup import without_gc
 
 if TYPE_CHECKING:
     from experiments.sweeps.parent_run import Parent
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opening(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
+def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
     """Yields what waits for the run, and raises TrackingError where there is none: no job was taken then.
 
     Leaving ends the run, with the error there is; a store that hangs keeps nobody for long.
@@ -51,7 +51,7 @@ def opening(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[
 
 def _open(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
     try:
-        with told, loading("mlflow"):
+        with told, without_gc("mlflow"):
             from experiments.sweeps.parent_run import Parent
 
             opened = run.enter_context(Parent(plan, folder))
@@ -65,7 +65,7 @@ def _open(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", 
 def _open_and_load(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
     _open(plan, folder, run, parent, told)
     if parent.exception() is None:
-        with loading("matplotlib"):  # while jobs run, so that nobody waits for it at the end
+        with without_gc("matplotlib"):  # while jobs run, so that nobody waits for it at the end
             import experiments.sweeps.summary  # noqa: F401
 
 

@@ -28,7 +28,7 @@ from experiments.config.registry import CONF
 from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
-from experiments.sweeps.search_space import Cell, Dimension, dimensions, excluder, fixed, grid, words
+from experiments.sweeps.search_space import Cell, Dimension, dimensions, excluder, fixed, grid, overrides
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -72,19 +72,19 @@ class Plan:
         """The plan for people: what is shared, and what varies."""
         shared = f"all jobs: {' '.join(self.fixed)}"
         if self.settings.sampler == "grid":
-            return [shared, *(f"#{number} {' '.join(self.words(*job))}" for number, job in enumerate(self.jobs()))]
+            return [shared, *(f"#{number} {' '.join(self.overrides(*job))}" for number, job in enumerate(self.jobs()))]
         return [shared, *(f"{dimension.name}: {dimension.interval or dimension.labels}" for dimension in self.space)]
 
     def excludes(self, cell: Cell) -> bool:
-        return excluder(self.settings.exclude)(words(self.space, cell))
+        return excluder(self.settings.exclude)(overrides(self.space, cell))
 
-    def words(self, cell: Cell, repeat: int = 0) -> list[str]:
+    def overrides(self, cell: Cell, repeat: int = 0) -> list[str]:
         """What would be typed to run the job alone, without what all jobs share."""
-        return [*words(self.space, cell), *([f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else [])]
+        return [*overrides(self.space, cell), *([f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else [])]
 
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
         """Of one job, with its `hydra` node."""
-        typed = self.words(cell, repeat)
+        typed = self.overrides(cell, repeat)
         cfg = self.bases[tuple(word for word in typed if _key(word) in self.composing)].copy()
         for word in typed:
             if _key(word) not in self.composing:
@@ -126,7 +126,7 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     shared = tuple(fixed(overrides))
     keys = {_key(word) for dimension in space for choice in dimension.choices for word in choice}
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
-    bases = {words: _composed(loader, master, [*shared, *words]) for words in _base_words(space, composing)}
+    bases = {overrides: _composed(loader, master, [*shared, *overrides]) for overrides in _base_words(space, composing)}
     objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
     plan = Plan(
         tuple(arguments),
@@ -200,11 +200,13 @@ def _base_words(space: Sequence[Dimension], composing: frozenset[str]) -> Iterat
         yield tuple(word for part in combination for word in part)
 
 
-def _composed(loader: ConfigLoader, master: DictConfig, words: list[str]) -> DictConfig:
+def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) -> DictConfig:
     try:
-        return loader.load_sweep_config(master, words)
+        return loader.load_sweep_config(master, overrides)
     except EXPLAINED as error:
-        raise ConfigError(f"the job {' '.join(words)} cannot be composed: {explain(error, CONF, 'config')}") from error
+        raise ConfigError(
+            f"the job {' '.join(overrides)} cannot be composed: {explain(error, CONF, 'config')}"
+        ) from error
 
 
 def _share(cfg: DictConfig, workers: int) -> None:
@@ -223,9 +225,9 @@ def _put(cfg: DictConfig, word: str) -> None:
 
 def _check(plan: Plan) -> None:
     if plan.settings.sampler == "grid":
-        configs = [(plan.words(cell), plan.config(cell)) for cell in plan.cells()]
+        configs = [(plan.overrides(cell), plan.config(cell)) for cell in plan.cells()]
     else:
-        configs = [(list(words), cfg.copy()) for words, cfg in plan.bases.items()]
+        configs = [(list(overrides), cfg.copy()) for overrides, cfg in plan.bases.items()]
     if not configs:
         raise ConfigError("sweep.exclude leaves no job: expected one at least. Loosen its rules.")
     for typed, cfg in configs:
@@ -284,7 +286,7 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "
     jobs = plan.jobs()
     for number, (cell, repeat) in enumerate(jobs):
         state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
-        table.add_row(str(number), " ".join(plan.words(cell, repeat)), state)
+        table.add_row(str(number), " ".join(plan.overrides(cell, repeat)), state)
     console.print(table)
     noun = "job" if len(jobs) == 1 else "jobs"
     taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""

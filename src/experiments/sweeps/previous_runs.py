@@ -27,18 +27,18 @@ UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
 """What `of_these_values` does not compare for all at once: the data and devices are not looked at."""
 
 
-def of_this_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
+def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
     """The run that an earlier attempt has begun."""
     return next(iter(_newest(cfg.logging, tags, at_most=1)), None)
 
 
-def of_this_sweep(plan: Plan) -> dict[int, Run]:
+def for_sweep(plan: Plan) -> dict[int, Run]:
     """Number of a job -> its newest run."""
     oldest_first = reversed(_newest(plan.logging, {SWEEP: plan.id}))
     return {int(run.data.tags[JOB]): run for run in oldest_first if JOB in run.data.tags}
 
 
-def of_this_config(cfg: DictConfig) -> Run | None:
+def equal_to(cfg: DictConfig) -> Run | None:
     """A finished run of the experiment that cannot but be equal: config, data, code, versions and machine are."""
     from experiments.runs import runtime
 
@@ -50,7 +50,7 @@ def of_this_config(cfg: DictConfig) -> Run | None:
     return next(iter(_newest(cfg.logging, tags, at_most=1, status="FINISHED")), None)
 
 
-def of_these_values(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
+def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
     """Number -> the run that `of_this_config` gives for its config, where data and devices are still the same.
 
     Neither is looked at: that would take as long as the beginning of a run. configs: with their `hydra` nodes.

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.repair.base import Finding
 from experiments.sweeps.plan import CELL, JOB, REPEAT, Plan, load_plan
-from experiments.sweeps.previous_runs import of_this_sweep
+from experiments.sweeps.previous_runs import for_sweep
 from experiments.sweeps.processes import refuse_workers
 from experiments.sweeps.queue import STUDY, Begun, Queue, damaged_line
 from experiments.sweeps.stopped_sweep import sweeps
@@ -42,7 +42,7 @@ def rebuild(folder: Path) -> str:
         refuse_workers(folder)
         plan = load_plan(folder)
         client = existing_store(plan.logging.tracking_uri)
-        runs = of_this_sweep(plan)
+        runs = for_sweep(plan)
         (folder / STUDY).replace(folder / f"{STUDY}.damaged")
         queue = Queue(folder, plan)
         ended = {job: (run, state) for job, run in runs.items() if (state := _state(run)) is not None}

@@ -41,7 +41,7 @@ class Dimension:
         """`tag(log, interval(1e-5, 1e-1))`."""
         return self.interval is not None and "log" in self.interval.tags
 
-    def words(self, chosen: Label) -> Choice:
+    def overrides(self, chosen: Label) -> Choice:
         """What would be typed for `chosen`."""
         if self.interval is not None:
             return (f"{self.name}={chosen}",)
@@ -132,9 +132,9 @@ def grid(space: Sequence[Dimension]) -> Iterator[Cell]:
         yield dict(zip((dimension.name for dimension in space), labels, strict=True))
 
 
-def words(space: Sequence[Dimension], cell: Mapping[str, Label]) -> list[str]:
+def overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> list[str]:
     """What would be typed to run the cell alone."""
-    return [word for dimension in space for word in dimension.words(cell[dimension.name])]
+    return [word for dimension in space for word in dimension.overrides(cell[dimension.name])]
 
 
 def excluder(rules: Sequence[Mapping[str, object]]) -> Callable[[Sequence[str]], bool]:

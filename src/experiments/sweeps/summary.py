@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from experiments.cli.tables import write
-from experiments.sweeps.failures import why_killed
+from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.queue import Queue
@@ -86,7 +86,7 @@ def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, own: s
     kept = {key: trial.user_attrs.get(key, "") for key in ("repeat", "run_id", "error")}
     kept["run_id"] = kept["run_id"] or own
     if trial.state == TrialState.FAIL and not kept["error"]:
-        kept["error"] = why_killed(folder / str(number))
+        kept["error"] = failure_reason(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
     return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
 
@@ -142,7 +142,7 @@ def _best(jobs: dict[int, FrozenTrial], plan: Plan) -> Best | None:
     if not done:
         return None
     number, trial = max(done.items(), key=lambda job: sign * job[1].values[0])
-    typed = plan.words(trial.params, trial.user_attrs["repeat"])
+    typed = plan.overrides(trial.params, trial.user_attrs["repeat"])
     return Best(number, " ".join(typed), trial.values[0], trial.user_attrs["run_id"])
 
 

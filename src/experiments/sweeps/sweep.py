@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
 from experiments.sweeps.failures import Retries
-from experiments.sweeps.parent_start import opening
+from experiments.sweeps.parent_start import start_parent_run
 from experiments.sweeps.plan import PLAN, Plan, code_has_changed, make_plan, show_plan
 from experiments.sweeps.processes import passed_on, refuse_workers
 from experiments.sweeps.queue import Queue, check_sampler, drop_torn_line, require_whole
@@ -47,7 +47,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         refuse_workers(folder)
         queue, retries = _filled(folder, plan)
         here = _in_this_process(config)
-        with opening(plan, folder, at_once=here) as parent:
+        with start_parent_run(plan, folder, at_once=here) as parent:
             if here:
                 _opened(parent, queue, folder, is_new=config.sweep.resume is None)
             with passed_on(folder):
@@ -75,7 +75,7 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
 
 def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
     """Number -> a finished run, of the jobs that would be taken from one."""
-    from experiments.sweeps.previous_runs import of_these_values
+    from experiments.sweeps.previous_runs import equal_to_each
 
     if plan.settings.sampler != "grid" or not plan.settings.reuse:
         return {}
@@ -84,7 +84,7 @@ def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
         for number, job in enumerate(plan.jobs())
         if number not in done or not done[number].state.is_finished()
     }
-    return of_these_values(left)
+    return equal_to_each(left)
 
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
@@ -132,11 +132,11 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
         except ExperimentError:
             raise
         except Exception as error:
-            if not retries.put_aside():
+            if not retries.quarantine():
                 raise
             logger.warning("A worker was killed (%s): the sweep goes on.", str(error).partition(".")[0])
         else:
-            if not retries.queue_one_put_aside():
+            if not retries.queue_one_quarantined():
                 return
             count = 1
 

@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
-from experiments.config.explain import words
+from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
 from experiments.sweeps.job import Task, load
 from experiments.sweeps.parent_start import is_open, wait_until_opened
@@ -64,7 +64,7 @@ class Worker:
 
     def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job, plan)
-        label = f"#{job.number} {' '.join(plan.words(job.cell, job.repeat))}"
+        label = f"#{job.number} {' '.join(plan.overrides(job.cell, job.repeat))}"
         _say(label)
         began = time.monotonic()
         done: JobReturn = run_job(
@@ -90,8 +90,8 @@ class Worker:
             queue.pruned(job)
             _say(f"{label}: {error} ({seconds:.0f} s)")
         else:
-            queue.failed(job, words(error) or type(error).__name__)
-            _say(f"{label} failed: {words(error) or type(error).__name__}")
+            queue.failed(job, one_line(error) or type(error).__name__)
+            _say(f"{label} failed: {one_line(error) or type(error).__name__}")
 
     def _config(self, job: "Job", plan: "Plan") -> DictConfig:
         cfg = plan.config(job.cell, job.repeat)

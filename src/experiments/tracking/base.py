@@ -5,8 +5,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from experiments.data.base import DataSpec
-
 if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
@@ -51,7 +49,7 @@ class Tracker(Protocol):
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 
-    def log_dataset(self, spec: DataSpec, *, context: str) -> None:
+    def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
         """Records a data set as a logged input; `context` is "train", "validation" or "test"."""
         ...
 

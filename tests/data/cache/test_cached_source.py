@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
-from experiments.data.cache.cached_source import DiskKeeper, KeptSource
+from experiments.data.cache.cached_source import CachedSource, DiskCache
 from experiments.data.cache.listing import entries
 from experiments.data.cache.paths import packs_folder, remove
 from experiments.errors import DataError
@@ -56,10 +56,10 @@ def assert_equal(left: Batches, right: Batches) -> None:
             np.testing.assert_array_equal(array, expected)
 
 
-def keeper(splits: Splits) -> DiskKeeper:
+def keeper(splits: Splits) -> DiskCache:
     assert isinstance(splits.train, IndexedSplit)
-    assert isinstance(splits.train.source, KeptSource)
-    assert isinstance(splits.train.source.keeper, DiskKeeper)
+    assert isinstance(splits.train.source, CachedSource)
+    assert isinstance(splits.train.source.keeper, DiskCache)
     return splits.train.source.keeper
 
 

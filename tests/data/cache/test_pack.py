@@ -15,23 +15,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data.cache.pack import Contents, DamagedPackError, Pack
-from experiments.data.cache.pack_writer import Packing, packing
+from experiments.data.cache.pack import DamagedPackError, Pack, PackSpec
+from experiments.data.cache.pack_writer import PackWriter, packing
 from experiments.data.cache.paths import leftovers
 from experiments.data.cache.rows import FileRows
 
 COUNT = 10
 
 
-def contents(dtype: str = "uint8", **identity: str) -> Contents:
-    return Contents(identity, (3, 5), dtype, np.arange(COUNT) % 2, {"source": "tests", "split": "train"})
+def contents(dtype: str = "uint8", **identity: str) -> PackSpec:
+    return PackSpec(identity, (3, 5), dtype, np.arange(COUNT) % 2, {"source": "tests", "split": "train"})
 
 
 def rows(dtype: str = "uint8") -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (COUNT, 3, 5)).astype(dtype)
 
 
-def filled(folder: Path, what: Contents | None = None) -> Packing:
+def filled(folder: Path, what: PackSpec | None = None) -> PackWriter:
     what = what or contents()
     begun = packing(folder, what)
     assert begun is not None
@@ -78,16 +78,16 @@ def test_any_order_of_writing_gives_the_same_pack(
     [
         contents(image_size="8"),
         contents("float32"),
-        Contents({}, (3, 5), "uint8", np.zeros(COUNT, np.int64), {}),
-        Contents({}, (5, 3), "uint8", contents().labels, {}),
+        PackSpec({}, (3, 5), "uint8", np.zeros(COUNT, np.int64), {}),
+        PackSpec({}, (5, 3), "uint8", contents().labels, {}),
     ],
 )
-def test_what_changes_a_bit_changes_the_key(other: Contents) -> None:
+def test_what_changes_a_bit_changes_the_key(other: PackSpec) -> None:
     assert other.key != contents().key
 
 
 def test_what_is_for_people_changes_no_key() -> None:
-    assert Contents({}, (3, 5), "uint8", contents().labels, {"source": "elsewhere"}).key == contents().key
+    assert PackSpec({}, (3, 5), "uint8", contents().labels, {"source": "elsewhere"}).key == contents().key
 
 
 def test_a_pack_that_is_not_whole_when_closed_leaves_nothing(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def files_limited_to(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
-    large = Contents({}, (1000,), "uint8", np.zeros(COUNT, np.int64), {})
+    large = PackSpec({}, (1000,), "uint8", np.zeros(COUNT, np.int64), {})
     begun = packing(tmp_path / "key", large)
     assert begun is not None
     with files_limited_to(5000), pytest.raises(OSError, match="too large"):
@@ -178,7 +178,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
 
 
 def test_no_room_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    vast = Contents({}, (2**40,), "uint8", np.zeros(2**10, np.int64), {})
+    vast = PackSpec({}, (2**40,), "uint8", np.zeros(2**10, np.int64), {})
     with pytest.raises(OSError, match=r"1,125,899,907 MB are needed and [0-9,]+ MB are free"):
         packing(tmp_path / "key", vast)
     assert list(tmp_path.iterdir()) == []
@@ -186,7 +186,7 @@ def test_no_room_is_told_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_a_large_pack_is_read_without_being_taken_in(tmp_path: Path) -> None:
     """Its pages are the system's: neither anonymous nor mapped memory grows with it."""
-    large = Contents({}, (2**20,), "uint8", np.zeros(200, np.int64), {})
+    large = PackSpec({}, (2**20,), "uint8", np.zeros(200, np.int64), {})
     begun = packing(tmp_path / "key", large)
     assert begun is not None
     block = np.random.default_rng(0).integers(0, 256, (1, 2**20), np.uint8)

@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import tensorflow as tf
 
-from experiments.data.cache.rows import Memory
+from experiments.data.cache.rows import BufferPool
 
 
 def place(array: np.ndarray) -> int:
@@ -13,7 +13,7 @@ def place(array: np.ndarray) -> int:
 
 
 def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
-    memory = Memory()
+    memory = BufferPool()
     first = memory.lent(1000)
     begin = place(first)
     part = first.reshape(10, 100)[3].view(np.uint32)
@@ -26,7 +26,7 @@ def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
 
 
 def test_more_than_there_is_is_new() -> None:
-    memory = Memory()
+    memory = BufferPool()
     memory.lent(100)
     larger = memory.lent(5000)
     larger[:] = 1
@@ -36,7 +36,7 @@ def test_more_than_there_is_is_new() -> None:
 
 def test_a_tensor_keeps_what_it_took_over() -> None:
     """Without a copy, and for as long as the tensor lives: else a later batch would be written over it."""
-    memory, places = Memory(), []
+    memory, places = BufferPool(), []
 
     def numbered(number: np.int64) -> np.ndarray:
         batch = memory.lent(4096)

@@ -70,14 +70,14 @@ def test_what_is_no_image_or_hidden_is_passed_over(tmp_path: Path, make_photos: 
     ]
 
 
-def complaint(root: Path, fraction: float = 0.1) -> str:
+def read_error(root: Path, fraction: float = 0.1) -> str:
     with pytest.raises(DataError) as raised:
         class_folders(root, fraction)
     return str(raised.value).replace(str(root), "ROOT")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    assert complaint(tmp_path / "no such ö") == (
+    assert read_error(tmp_path / "no such ö") == (
         f"data.path='ROOT' is not a folder: expected {LAYOUT}. Set data.path=FOLDER."
     )
 
@@ -112,11 +112,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_folders_that_cannot_work_are_explained(
     tmp_path: Path, make_photos: MakePhotos, folders: dict[str, int], message: str
 ) -> None:
-    assert complaint(make_photos(tmp_path, folders)) == message
+    assert read_error(make_photos(tmp_path, folders)) == message
 
 
 def test_no_validation_at_all_is_an_error(tmp_path: Path, make_photos: MakePhotos) -> None:
-    assert complaint(make_photos(tmp_path, {"a": 2, "b": 2}), fraction=0.0) == (
+    assert read_error(make_photos(tmp_path, {"a": 2, "b": 2}), fraction=0.0) == (
         "'ROOT' has no folder valid/, and data.validation_fraction=0 of 4 images leaves none for validation. "
         "Set data.validation_fraction=0.1 or add the folder."
     )

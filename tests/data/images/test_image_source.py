@@ -163,7 +163,7 @@ def test_damage_inside_real_photos_is_found_or_harmless(
                 (tmp_path / split / kind / file.name).write_bytes(content)
     splits = image_folder(str(tmp_path), **options)
     assert isinstance(splits.train, IndexedSplit)
-    assert len(splits.train.source.damaged()) >= 12
+    assert len(splits.train.source.unreadable_examples()) >= 12
     with pytest.raises(DataError, match=r"^\d+ images could not be read during training"), named_errors(splits):
         _read(splits)
 

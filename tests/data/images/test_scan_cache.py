@@ -12,7 +12,7 @@ from experiments.data import image_folder
 from experiments.data.cache.paths import manifest_file
 from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile, scan
-from experiments.data.images.scan_cache import scan_again
+from experiments.data.images.scan_cache import cached_scan
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
 
@@ -47,12 +47,12 @@ def test_the_second_scan_finds_the_same_and_reads_nothing(
     tmp_path: Path, files: list[ImageFile], counted: list[str]
 ) -> None:
     root, memory = tmp_path / "photos", tmp_path / "cache/one.json"
-    first = scan_again(root, files, memory, rescan=False)
+    first = cached_scan(root, files, memory, rescan=False)
     assert first == scan(root, files)
     counted.clear()
-    assert scan_again(root, files[::-1], memory, rescan=False) == first[::-1]
+    assert cached_scan(root, files[::-1], memory, rescan=False) == first[::-1]
     assert counted == []
-    assert scan_again(root, files, memory, rescan=True) == first
+    assert cached_scan(root, files, memory, rescan=True) == first
     assert len(counted) == 5
 
 
@@ -75,10 +75,10 @@ def test_what_changed_is_read_again(
     tmp_path: Path, files: list[ImageFile], counted: list[str], change: Callable[[Path], Any]
 ) -> None:
     root, memory = tmp_path / "photos", tmp_path / "one.json"
-    scan_again(root, files, memory, rescan=False)
+    cached_scan(root, files, memory, rescan=False)
     change(root / files[3].path)
     counted.clear()
-    assert scan_again(root, files, memory, rescan=False) == scan(root, files)
+    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
     assert counted == [files[3].path]
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_may_still_be_changing_is_not_remembered(
 ) -> None:
     monkeypatch.setattr(scan_cache, "_SETTLED", 3600 * 10**9)
     for _ in range(2):
-        scan_again(tmp_path / "photos", files, tmp_path / "one.json", rescan=False)
+        cached_scan(tmp_path / "photos", files, tmp_path / "one.json", rescan=False)
     assert len(counted) == 10
 
 
@@ -95,22 +95,22 @@ def test_a_file_that_may_still_be_changing_is_not_remembered(
 def test_a_damaged_memory_is_none(tmp_path: Path, files: list[ImageFile], content: bytes) -> None:
     root, memory = tmp_path / "photos", tmp_path / "one.json"
     memory.write_bytes(content)
-    assert scan_again(root, files, memory, rescan=False) == scan(root, files)
+    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
     assert memory.stat().st_size > 500
 
 
 def test_where_nothing_can_be_kept_all_is_read(tmp_path: Path, files: list[ImageFile]) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
     root, memory = tmp_path / "photos", tmp_path / "taken/one.json"
-    assert scan_again(root, files, memory, rescan=False) == scan(root, files)
+    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
 
 
 def test_a_limit_forgets_nothing(tmp_path: Path, files: list[ImageFile], counted: list[str]) -> None:
     root, memory = tmp_path / "photos", tmp_path / "one.json"
-    scan_again(root, files, memory, rescan=False)
-    scan_again(root, files[:2], memory, rescan=False)
+    cached_scan(root, files, memory, rescan=False)
+    cached_scan(root, files[:2], memory, rescan=False)
     counted.clear()
-    scan_again(root, files, memory, rescan=False)
+    cached_scan(root, files, memory, rescan=False)
     assert counted == []
 
 
@@ -129,7 +129,7 @@ def test_a_run_says_that_it_did_not_read_again(
 
 def test_use_is_remembered(tmp_path: Path, files: list[ImageFile]) -> None:
     root, memory = tmp_path / "photos", tmp_path / "one.json"
-    scan_again(root, files, memory, rescan=False)
+    cached_scan(root, files, memory, rescan=False)
     os.utime(memory, (0, 0))
-    scan_again(root, files, memory, rescan=False)
+    cached_scan(root, files, memory, rescan=False)
     assert memory.stat().st_mtime > time.time() - 60

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from experiments.data.base import DataSpec
 from experiments.data.cache import paths
-from experiments.data.cache.pack import Contents, DamagedPackError, Pack
-from experiments.data.cache.pack_writer import Packing, check_room, packing
+from experiments.data.cache.pack import DamagedPackError, Pack, PackSpec
+from experiments.data.cache.pack_writer import PackWriter, check_room, packing
 from experiments.data.cache.rows import Array, MemoryRows
-from experiments.data.pipeline import Indices, Source, through, untuned
+from experiments.data.pipeline import Indices, Source, side_effect, without_autotune
 from experiments.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 _CHUNK = 32
 
 
-class Kept(Protocol):
-    """Arrays by position: `Pack`, `Packing` or `MemoryRows`."""
+class RowStore(Protocol):
+    """Arrays by position: `Pack`, `PackWriter` or `MemoryRows`."""
 
     @property
     def complete(self) -> bool:
@@ -41,7 +41,7 @@ class Kept(Protocol):
         ...
 
 
-class Keeper(Protocol):
+class CacheBackend(Protocol):
     """Where a source is kept."""
 
     @property
@@ -49,11 +49,11 @@ class Keeper(Protocol):
         """Why nothing can be kept, where that is an error."""
         ...
 
-    def kept(self) -> Kept | None:
+    def kept(self) -> RowStore | None:
         """What to read from or write to in the epoch that begins; None to do without. Raises `failure`."""
         ...
 
-    def damaged(self) -> None:
+    def unreadable_examples(self) -> None:
         """Told when a row was not sound."""
         ...
 
@@ -63,14 +63,14 @@ class Keeper(Protocol):
 
 
 @dataclass
-class MemoryKeeper:
+class MemoryCache:
     rows: MemoryRows
     failure: DataError | None = None
 
-    def kept(self) -> Kept:
+    def kept(self) -> RowStore:
         return self.rows
 
-    def damaged(self) -> None:
+    def unreadable_examples(self) -> None:
         """Memory is trusted."""
 
     def refused(self, error: OSError) -> None:
@@ -78,22 +78,22 @@ class MemoryKeeper:
 
 
 @dataclass
-class DiskKeeper:
+class DiskCache:
     """cache_dir: where packs lie; required: whether a pack that cannot be written is an error."""
 
-    contents: Contents
+    contents: PackSpec
     cache_dir: str
     required: bool
     failure: DataError | None = None
-    _current: Pack | Packing | None = field(default=None, init=False)
+    _current: Pack | PackWriter | None = field(default=None, init=False)
     _gave_up: bool = field(default=False, init=False)
 
     @property
     def folder(self) -> Path:
         return paths.packs_folder(self.cache_dir) / self.contents.key
 
-    def kept(self) -> Kept | None:
-        if isinstance(self._current, Packing) and self._current.failure is not None:
+    def kept(self) -> RowStore | None:
+        if isinstance(self._current, PackWriter) and self._current.failure is not None:
             self.refused(self._current.failure)
         if not self._gave_up and not (self._current is not None and self._current.open):
             try:
@@ -130,7 +130,7 @@ class DiskKeeper:
             logger.warning("%s Training goes on and decodes in every epoch.", message)
         self._gave_up, self._current = True, None
 
-    def _found(self) -> Pack | Packing | None:
+    def _found(self) -> Pack | PackWriter | None:
         try:
             return Pack(self.folder, self.contents)
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class DiskKeeper:
             paths.remove(self.folder)
             return packing(self.folder, self.contents)
 
-    def damaged(self) -> None:
+    def unreadable_examples(self) -> None:
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
             logger.warning(
@@ -153,10 +153,10 @@ class DiskKeeper:
                 self.refused(error)
 
 
-class KeptSource:
+class CachedSource:
     """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
 
-    def __init__(self, origin: Source, keeper: Keeper) -> None:
+    def __init__(self, origin: Source, keeper: CacheBackend) -> None:
         self.origin = origin
         self.keeper = keeper
 
@@ -172,11 +172,11 @@ class KeptSource:
     def names(self) -> Sequence[str]:
         return self.origin.names
 
-    def damaged(self) -> list[str]:
-        return self.origin.damaged()
+    def unreadable_examples(self) -> list[str]:
+        return self.origin.unreadable_examples()
 
-    def complaint(self) -> DataError | None:
-        return self.keeper.failure or self.origin.complaint()
+    def read_error(self) -> DataError | None:
+        return self.keeper.failure or self.origin.read_error()
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         kept = self.keeper.kept()
@@ -191,13 +191,13 @@ class KeptSource:
         passing = tf.data.Dataset.zip(chosen, inputs)
         return passing.map(write, num_parallel_calls=num_parallel_calls, deterministic=True)
 
-    def _reader(self, kept: Kept) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _reader(self, kept: RowStore) -> Callable[[tf.Tensor], tf.Tensor]:
         shape = (None, *self.spec.input_shape)
 
         def read(positions: Indices) -> Array:
             rows, sound = kept.read(positions)
             if not sound.all():
-                self.keeper.damaged()
+                self.keeper.unreadable_examples()
                 rows[~sound] = np.concatenate(list(self._decoded(positions[~sound])))
             return rows
 
@@ -209,7 +209,7 @@ class KeptSource:
 
         return step  # type: ignore[no-any-return]
 
-    def _writer(self, kept: Kept, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _writer(self, kept: RowStore, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         passed = _Countdown(count)
 
         def write(positions: Indices, rows: Array) -> None:
@@ -224,11 +224,11 @@ class KeptSource:
 
         @tf.autograph.experimental.do_not_convert
         def step(positions: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-            return through(write, [positions, rows], rows)
+            return side_effect(write, [positions, rows], rows)
 
         return step  # type: ignore[no-any-return]
 
-    def _fill(self, kept: Kept) -> None:
+    def _fill(self, kept: RowStore) -> None:
         """The rest, after an epoch that began in the middle."""
         missing = kept.missing()
         try:
@@ -240,7 +240,7 @@ class KeptSource:
     def _decoded(self, positions: Indices) -> Iterator[Array]:
         apart = tf.data.Options()
         apart.threading.private_threadpool_size = 2  # not of the pool that may be waiting for this
-        yield from untuned(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
+        yield from without_autotune(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class Cache:
     directory: str
     required: bool
 
-    def of(self, source: Source, contents: Contents) -> Source:
+    def of(self, source: Source, contents: PackSpec) -> Source:
         """`source` with its arrays kept, which are what `contents` says.
 
         Raises DataError where they cannot be, and have to.
@@ -262,13 +262,13 @@ class Cache:
         if self.kind == "none":
             return source
         if self.kind == "memory":
-            return KeptSource(source, MemoryKeeper(_in_memory(contents)))
-        keeper = DiskKeeper(contents, self.directory, self.required)
+            return CachedSource(source, MemoryCache(_in_memory(contents)))
+        keeper = DiskCache(contents, self.directory, self.required)
         keeper.prepare()
-        return KeptSource(source, keeper)
+        return CachedSource(source, keeper)
 
 
-def _in_memory(contents: Contents) -> MemoryRows:
+def _in_memory(contents: PackSpec) -> MemoryRows:
     try:
         return MemoryRows(len(contents.labels), contents.shape, contents.dtype)
     except MemoryError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments.data.base import DataSpec, Split, Splits
-from experiments.data.cache.cached_source import DiskKeeper, Keeper, KeptSource, MemoryKeeper
+from experiments.data.cache.cached_source import CacheBackend, CachedSource, DiskCache, MemoryCache
 from experiments.data.cache.rows import MemoryRows
 from experiments.data.pipeline import IndexedSplit, Indices, Source
 from experiments.errors import DataError
@@ -48,11 +48,11 @@ class FeatureSource:
         features = tf.numpy_function(self.compute, [batch], tf.float32, stateful=False)
         return tf.ensure_shape(features, (None, *self.shape))
 
-    def damaged(self) -> list[str]:
-        return self.origin.damaged()
+    def unreadable_examples(self) -> list[str]:
+        return self.origin.unreadable_examples()
 
-    def complaint(self) -> DataError | None:
-        return self.origin.complaint()
+    def read_error(self) -> DataError | None:
+        return self.origin.read_error()
 
 
 def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tuple[int, ...], identity: str) -> Splits:
@@ -68,16 +68,16 @@ def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tupl
         if split.batching.augment:
             raise DataError("augmented images differ in every epoch")
         featured = FeatureSource(split.source, compute, shape)
-        return replace(split, source=KeptSource(featured, _keeper(split.source, featured.spec, identity)))
+        return replace(split, source=CachedSource(featured, _keeper(split.source, featured.spec, identity)))
 
     test = None if splits.test is None else of(splits.test)
     return Splits(train=of(splits.train), validation=of(splits.validation), test=test)
 
 
-def _keeper(origin: Source, spec: DataSpec, identity: str) -> Keeper:
+def _keeper(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:
     """Beside the origin's own pack where it has one, else in memory."""
-    if not (isinstance(origin, KeptSource) and isinstance(origin.keeper, DiskKeeper)):
-        return MemoryKeeper(MemoryRows(spec.num_examples, spec.input_shape, spec.input_dtype))
+    if not (isinstance(origin, CachedSource) and isinstance(origin.keeper, DiskCache)):
+        return MemoryCache(MemoryRows(spec.num_examples, spec.input_shape, spec.input_dtype))
     images = origin.keeper.contents
     contents = replace(
         images,
@@ -86,4 +86,4 @@ def _keeper(origin: Source, spec: DataSpec, identity: str) -> Keeper:
         dtype=spec.input_dtype,
         about={**images.about, "split": f"{images.about['split']}, features"},
     )
-    return DiskKeeper(contents, origin.keeper.cache_dir, origin.keeper.required)
+    return DiskCache(contents, origin.keeper.cache_dir, origin.keeper.required)

@@ -28,7 +28,7 @@ class DamagedPackError(ValueError):
 
 
 @dataclass(frozen=True)
-class Contents:
+class PackSpec:
     """What a pack holds.
 
     identity: everything that decides its bits, as JSON takes it; shape, dtype: of one example's array;
@@ -70,7 +70,7 @@ class Pack:
 
     complete = open = True
 
-    def __init__(self, folder: Path, contents: Contents) -> None:
+    def __init__(self, folder: Path, contents: PackSpec) -> None:
         """Raises FileNotFoundError where there is none, DamagedPackError where it cannot be what `contents` says."""
         self.folder = folder
         folder.stat()
@@ -109,7 +109,7 @@ def checksum(row: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(row).reshape(-1).view(np.uint8).data)
 
 
-def _opened(folder: Path, contents: Contents) -> NDArray[np.uint32]:
+def _opened(folder: Path, contents: PackSpec) -> NDArray[np.uint32]:
     """The checksums of a pack whose parts fit each other. Raises ValueError naming the part that does not."""
     meta = json.loads((folder / META).read_bytes())
     stored = (folder / CHECKSUMS).read_bytes()

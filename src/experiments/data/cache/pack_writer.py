@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.cache import paths
-from experiments.data.cache.pack import FORMAT, Contents, Indices, checksum
+from experiments.data.cache.pack import FORMAT, Indices, PackSpec, checksum
 from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
 from experiments.data.cache.rows import Array, FileRows
 from experiments.files import try_lock, unlock
@@ -25,13 +25,13 @@ from experiments.files import try_lock, unlock
 _MARGIN = 64 * 2**20  # bytes left to others on the disk
 
 
-class Packing:
+class PackWriter:
     """A pack in the making, held by one process; any thread may write any row, any number of times.
 
     When every row is there, a thread of its own gives the pack its name; rows can be read from then on.
     """
 
-    def __init__(self, folder: Path, contents: Contents, lock: int) -> None:
+    def __init__(self, folder: Path, contents: PackSpec, lock: int) -> None:
         """Takes over `lock`. Raises OSError when the folder cannot be written or has no room."""
         self.folder = folder
         self.failure: OSError | None = None
@@ -45,7 +45,7 @@ class Packing:
         try:
             self._rows = self._begin()
         except OSError:
-            self._leave()
+            self.save_results()
             raise
         _unfinished.add(self)
 
@@ -96,7 +96,7 @@ class Packing:
         if self._sealing is not None:
             self._sealing.join()
         else:
-            self._leave()
+            self.save_results()
 
     def _seal(self) -> None:
         try:
@@ -110,7 +110,7 @@ class Packing:
         except OSError as error:
             self.failure = error
         finally:
-            self._leave()
+            self.save_results()
 
     def _meta(self) -> bytes:
         contents = self._contents
@@ -127,7 +127,7 @@ class Packing:
         }
         return json.dumps(facts, indent=1, ensure_ascii=False).encode()
 
-    def _leave(self) -> None:
+    def save_results(self) -> None:
         with self._guard:
             lock, self._lock = self._lock, None
         if lock is not None:
@@ -138,9 +138,9 @@ class Packing:
         self.close()
 
 
-_unfinished: WeakSet[Packing] = WeakSet()
+_unfinished: WeakSet[PackWriter] = WeakSet()
 
-_packings: WeakValueDictionary[Path, Packing] = WeakValueDictionary()
+_packings: WeakValueDictionary[Path, PackWriter] = WeakValueDictionary()
 
 _opening = threading.Lock()
 
@@ -151,7 +151,7 @@ def _close_all() -> None:
         packing.close()
 
 
-def check_room(folder: Path, contents: Contents) -> None:
+def check_room(folder: Path, contents: PackSpec) -> None:
     """Raises OSError where a pack cannot be made; makes the folder around it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if os.statvfs(folder.parent).f_flag & os.ST_RDONLY:
@@ -163,7 +163,7 @@ def check_room(folder: Path, contents: Contents) -> None:
         raise OSError(errno.ENOSPC, f"{contents.num_bytes / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free")
 
 
-def packing(folder: Path, contents: Contents) -> Packing | None:
+def packing(folder: Path, contents: PackSpec) -> PackWriter | None:
     """The pack in the making at `folder`, begun here if nobody does; None while another process makes it.
 
     Jobs of one process that follow each other share it, so that what one has written is there for the next.
@@ -180,7 +180,7 @@ def packing(folder: Path, contents: Contents) -> Packing | None:
         if folder.exists():  # finished by another between a look for it and the lock
             unlock(folder, lock)
             return None
-        _packings[folder] = begun = Packing(folder, contents, lock)
+        _packings[folder] = begun = PackWriter(folder, contents, lock)
         return begun
 
 

@@ -28,7 +28,7 @@ class FileRows:
         self._shape = tuple(shape)
         self._dtype = np.dtype(dtype)
         self._stride = int(np.prod(self._shape)) * self._dtype.itemsize
-        self._memory = Memory()
+        self._memory = BufferPool()
 
     def __del__(self) -> None:
         # Not sooner: a thread that still writes must not meet another file under the same number.
@@ -65,7 +65,7 @@ class FileRows:
         return done == len(row)
 
 
-class Memory:
+class BufferPool:
     """Lends memory that is used again when nothing refers to it any more: new pages cost more than what fills them."""
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from experiments.data.images.manifest import (
     check_leakage,
     check_whole,
     limited,
+    move_duplicates_to_train,
     read_manifest,
-    reunited,
-    tell_overlooked,
+    warn_unused_images,
 )
 from experiments.data.pipeline import Auto, Batching, Source, indexed
 from experiments.data.sampling import ClassWeight
@@ -100,10 +100,10 @@ def _manifest(
     root: Path, folders: ClassFolders, limit: int | None, on_corrupt: str, memory: Path, *, rescan: bool
 ) -> Manifest:
     splits = folders.splits()
-    tell_overlooked(root, splits)
+    warn_unused_images(root, splits)
     manifest = read_manifest(root, limited(splits, limit), memory, rescan=rescan)
     check_whole(manifest, on_corrupt)
-    return reunited(manifest, limit) if folders.held_out else manifest
+    return move_duplicates_to_train(manifest, limit) if folders.held_out else manifest
 
 
 def _sources(manifest: Manifest, folders: ClassFolders, decoder: Decoder, cache: Cache) -> dict[str, Source]:

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from experiments.cli.progress_bar import progress
 from experiments.data.base import DataSpec
-from experiments.data.cache.pack import Contents
-from experiments.data.images.scan import Damage, Record, named
-from experiments.data.pipeline import Indices, through
+from experiments.data.cache.pack import PackSpec
+from experiments.data.images.scan import Damage, Record, first_few
+from experiments.data.pipeline import Indices, side_effect
 from experiments.errors import DataError
 
 _VERSION = 1  # to be raised with every change of what Decoder gives
@@ -132,9 +132,9 @@ class FileSource:
         def check(numbers: Indices) -> None:
             changed = self.changed(numbers.tolist())
             if changed:
-                raise ValueError(f"changed since the scan: {named(changed)}")
+                raise ValueError(f"changed since the scan: {first_few(changed)}")
 
-        return through(check, [positions], images)
+        return side_effect(check, [positions], images)
 
     def changed(self, positions: Iterable[int]) -> list[str]:
         """The names of those whose size or time of change is no more that of the scan; one that is gone is none."""
@@ -148,19 +148,19 @@ class FileSource:
         state = self.records[number].state
         return (now.st_size, now.st_mtime_ns) != (state.num_bytes, state.modified_ns)
 
-    def complaint(self) -> DataError | None:
+    def read_error(self) -> DataError | None:
         changed = self.changed(range(len(self.records)))
         if not changed:
             return None
         count = "1 image" if len(changed) == 1 else f"{len(changed)} images"
         return DataError(
-            f"{count} of {len(self.records)} changed while they were trained on: {named(changed)}. Expected files that "
-            "stay as they were when the run began. Start again when nothing writes to the folder any more."
+            f"{count} of {len(self.records)} changed while they were trained on: {first_few(changed)}. Expected files "
+            "that stay as they were when the run began. Start again when nothing writes to the folder any more."
         )
 
-    def contents(self, split: str) -> Contents:
+    def contents(self, split: str) -> PackSpec:
         """What a pack of the decoded images is; `split` is for people."""
-        return Contents(
+        return PackSpec(
             identity={"images": _in_order(self.records), **self.decoder.identity},
             shape=self.decoder.shape,
             dtype="uint8",
@@ -168,7 +168,7 @@ class FileSource:
             about={"source": str(self.root.absolute()), "split": split},
         )
 
-    def damaged(self) -> list[str]:
+    def unreadable_examples(self) -> list[str]:
         with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
             found = []
             for name, fails in zip(self.names, readers.map(self._fails, self.names, self.records), strict=True):

@@ -12,9 +12,9 @@ import numpy as np
 
 from experiments.data.images.class_folders import files_below
 from experiments.data.images.headers import EXTENSIONS, kind_of
-from experiments.data.images.scan import Damage, ImageFile, Record, counted, named, scan
-from experiments.data.images.scan_cache import scan_again
-from experiments.data.sampling import spread
+from experiments.data.images.scan import Damage, ImageFile, Record, first_few, pluralized, scan
+from experiments.data.images.scan_cache import cached_scan
+from experiments.data.sampling import stratified_subset
 from experiments.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def read_manifest(
     """
     files = [file for split in splits.values() for file in split]
     with _no_collection():
-        found = iter(scan(root, files) if memory is None else scan_again(root, files, memory, rescan=rescan))
+        found = iter(scan(root, files) if memory is None else cached_scan(root, files, memory, rescan=rescan))
         by_split = {split: [next(found) for _ in files] for split, files in splits.items()}
     return Manifest(
         root,
@@ -69,7 +69,7 @@ def _no_collection() -> Iterator[None]:
 
 def limited(splits: Mapping[str, Sequence[ImageFile]], limit: int | None) -> dict[str, list[ImageFile]]:
     """At most `limit` files of each split, every class keeping its share."""
-    return {split: [files[at] for at in spread(_labels(files), limit)] for split, files in splits.items()}
+    return {split: [files[at] for at in stratified_subset(_labels(files), limit)] for split, files in splits.items()}
 
 
 def check_whole(manifest: Manifest, on_corrupt: str) -> None:
@@ -77,13 +77,15 @@ def check_whole(manifest: Manifest, on_corrupt: str) -> None:
     damaged = list(chain.from_iterable(manifest.damaged.values()))
     if not damaged:
         return
-    count = counted(len(damaged), "image")
+    count = pluralized(len(damaged), "image")
     if on_corrupt == "error":
         raise DataError(
-            f"{count} of {len(manifest)} below '{manifest.root}' cannot be read: {named(map(str, damaged))}. "
+            f"{count} of {len(manifest)} below '{manifest.root}' cannot be read: {first_few(map(str, damaged))}. "
             "Remove or replace them, or set data.on_corrupt=skip to leave them out."
         )
-    logger.warning("Left out %s of %d below '%s': %s", count, len(manifest), manifest.root, named(map(str, damaged)))
+    logger.warning(
+        "Left out %s of %d below '%s': %s", count, len(manifest), manifest.root, first_few(map(str, damaged))
+    )
 
 
 def check_leakage(manifest: Manifest) -> None:
@@ -91,13 +93,13 @@ def check_leakage(manifest: Manifest) -> None:
     pairs = [f"{first.path} = {other.path}" for first, other in across_splits(manifest.records)]
     if pairs:
         raise DataError(
-            f"{counted(len(pairs), 'image')} below '{manifest.root}' {'is' if len(pairs) == 1 else 'are'} in more than "
-            f"one split, byte for byte: {named(pairs, most=2)}. Scores on images that were trained on mean little. "
-            "Remove one of each, or set data.allow_leakage=true."
+            f"{pluralized(len(pairs), 'image')} below '{manifest.root}' {'is' if len(pairs) == 1 else 'are'} in more "
+            f"than one split, byte for byte: {first_few(pairs, most=2)}. Scores on images that were trained on mean "
+            "little. Remove one of each, or set data.allow_leakage=true."
         )
 
 
-def tell_overlooked(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None:
+def warn_unused_images(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None:
     """Logs which files below `root` are images by content, but not by ending or place, and so are not used."""
     taken = {file.path for files in used.values() for file in files}
     others = (path for path in files_below(root, root) if path not in taken)
@@ -105,11 +107,11 @@ def tell_overlooked(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None
     if overlooked:
         logger.warning(
             "%s below '%s' %s not used, as expected are %s in a class folder: %s",
-            counted(len(overlooked), "image"),
+            pluralized(len(overlooked), "image"),
             root,
             "is" if len(overlooked) == 1 else "are",
             ", ".join(EXTENSIONS),
-            named(overlooked),
+            first_few(overlooked),
         )
 
 
@@ -134,7 +136,7 @@ def across_splits(splits: Mapping[str, Sequence[Record]]) -> Iterator[tuple[Reco
                 yield first, record
 
 
-def reunited(manifest: Manifest, limit: int | None) -> Manifest:
+def move_duplicates_to_train(manifest: Manifest, limit: int | None) -> Manifest:
     """For splits that a hash of names made: images that are also in `train`, byte for byte, move there."""
     train, held = manifest.records["train"], manifest.records["validation"]
     trained = {record.sha256 for record in train}
@@ -142,7 +144,7 @@ def reunited(manifest: Manifest, limit: int | None) -> Manifest:
     if not back:
         return manifest
     together = sorted((*train, *back), key=lambda record: (record.label, record.path.split("/")))
-    kept = tuple(together[at] for at in spread(_labels(together), limit))
+    kept = tuple(together[at] for at in stratified_subset(_labels(together), limit))
     rest = tuple(record for record in held if record.sha256 not in trained)
     return replace(manifest, records={**manifest.records, "train": kept, "validation": rest})
 

@@ -24,7 +24,7 @@ _SETTLED = 2 * 10**9
 _Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
 
 
-def scan_again(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: bool) -> list[Record | Damage]:
+def cached_scan(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: bool) -> list[Record | Damage]:
     """As `scan`, but a file with the size, times and inode of the last scan is taken to have its content.
 
     The time of change (ctime) is set by the operating system alone, so only a clock that was set back can deceive it.

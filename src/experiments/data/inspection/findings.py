@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from experiments.data.base import DataSpec, Splits
 from experiments.data.images.class_folders import class_folders, files_below
 from experiments.data.images.image_source import FileSource
-from experiments.data.images.scan import Record, counted
-from experiments.data.pipeline import IndexedSplit, Source, untuned
+from experiments.data.images.scan import Record, pluralized
+from experiments.data.pipeline import IndexedSplit, Source, without_autotune
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
 
@@ -101,7 +101,7 @@ def _examples(split: str, source: Source) -> Iterator[Example]:
         return
     position = 0
     batches = source.batches(np.arange(source.spec.num_examples), _CHUNK, int(tf.data.AUTOTUNE))
-    for batch in untuned(batches).as_numpy_iterator():
+    for batch in without_autotune(batches).as_numpy_iterator():
         for values in batch:
             content = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
             yield Example(split, position, source.names[position], int(source.labels[position]), content)
@@ -119,7 +119,7 @@ def _of_files(
     damaged = [str(damage) for source in files.values() for damage in source.skipped]
     yield Finding("Damaged", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
     if decode:
-        inside = tuple(name for source in files.values() for name in source.damaged())
+        inside = tuple(name for source in files.values() for name in source.unreadable_examples())
         yield Finding(
             "Damaged inside", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
         )
@@ -192,7 +192,7 @@ def size_summary(sizes: Sequence[tuple[int, int]]) -> str:
     smallest, middle, largest = (ordered[at] for at in (0, len(ordered) // 2, -1))
     if smallest == largest:
         return f"every one is {_by(middle)} pixels"
-    kinds = counted(len(set(sizes)), "different size")
+    kinds = pluralized(len(set(sizes)), "different size")
     return f"{kinds}: {_by(smallest)} to {_by(largest)} pixels, median {_by(middle)}"
 
 

@@ -9,7 +9,7 @@ from string import Template
 
 import numpy as np
 
-from experiments.data.images.scan import counted
+from experiments.data.images.scan import pluralized
 from experiments.data.inspection.findings import Example, Finding, Inspection, size_summary, spread_of
 from experiments.data.inspection.thumbnails import thumbnail
 
@@ -30,7 +30,7 @@ def write_page(path: Path, inspection: Inspection, samples: int) -> None:
     total = sum(spec.num_examples for spec in inspection.specs.values())
     page = template.substitute(
         source=escape(train.source),
-        summary=f"{counted(total, 'example')} of {counted(train.num_classes, 'class')}",
+        summary=f"{pluralized(total, 'example')} of {pluralized(train.num_classes, 'class')}",
         inputs=escape(f"{' x '.join(map(str, train.input_shape))} {train.input_dtype}"),
         digests=_digests(inspection),
         verdict=_verdict(inspection.findings),

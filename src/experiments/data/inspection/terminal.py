@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.data.images.scan import named
+from experiments.data.images.scan import first_few
 from experiments.data.inspection.findings import Inspection, size_summary
 
 _WIDE = 10_000  # a pipe has no width of its own: 80 columns would cut names that a person greps for
@@ -38,5 +38,5 @@ def _findings(inspection: Inspection) -> Table:
     for finding in inspection.findings:
         style = "red" if finding.wrong else ""
         title = Text(finding.title, style)
-        table.add_row(title, str(len(finding.details)), Text(finding.meaning), Text(named(finding.details)))
+        table.add_row(title, str(len(finding.details)), Text(finding.meaning), Text(first_few(finding.details)))
     return table
