@@ -20,7 +20,7 @@ from measurement import DIGITS, HERE, show_ratio
 from turns import composed, prepared
 from turns import start as begin
 
-from experiments.checkpoints.callback import Checkpoints
+from experiments.checkpoints.callback import CheckpointOptions, Checkpoints
 from experiments.config.build import build
 from experiments.loops import Position
 
@@ -148,8 +148,8 @@ def cost() -> float:
     cfg = composed(*DIGITS, "logging=none", "epochs=10000")
     model, splits = prepared(cfg)
     with tempfile.TemporaryDirectory() as folder:
-        monitor = {"metric": cfg.monitor.metric, "mode": cfg.monitor.mode}
-        keeper = Checkpoints(Path(folder), model=model, **monitor, **cfg.checkpoint)
+        options = CheckpointOptions(metric=cfg.monitor.metric, mode=cfg.monitor.mode, **cfg.checkpoint)
+        keeper = Checkpoints(Path(folder), options, model=model)
         before = Stopwatch()
         after = Stopwatch(before)
         began = time.perf_counter()

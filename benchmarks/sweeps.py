@@ -128,7 +128,7 @@ def trained(seed: int) -> None:
     cfg = composed(*TINY, f"seed={seed}", "logging=none")
     with forgotten_at_the_end(), sharing_models() as assemble:
         built = assemble(cfg, None, SILENT)
-        build(cfg.loop)(*built.part, epochs=1, start=Position(), callbacks=[])
+        build(cfg.loop)(*built.target, epochs=1, start=Position(), callbacks=[])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """A model of a few hundred weights, trained by the tape loop on drawn images, and its checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from experiments.checkpoints.callback import Checkpoints
+from experiments.checkpoints.callback import CheckpointOptions, Checkpoints
 from experiments.data import Splits, from_arrays
 from experiments.loops import Position, TapeLoop
 from experiments.loops.evaluation import build_variables
@@ -14,15 +15,15 @@ from experiments.models.cnn import cnn
 from experiments.models.mlp import mlp
 
 STEP = "experiments.loops.tape.train_step"
-DEFAULTS: dict[str, Any] = {
-    "metric": "val_loss",
-    "mode": "min",
-    "max_to_keep": 3,
-    "name": "ckpt",
-    "every_epoch": True,
-    "every_n_steps": None,
-    "every_n_minutes": None,
-}
+DEFAULTS = CheckpointOptions(
+    metric="val_loss",
+    mode="min",
+    max_to_keep=3,
+    name="ckpt",
+    every_epoch=True,
+    every_n_steps=None,
+    every_n_minutes=None,
+)
 
 
 def small_splits() -> Splits:
@@ -46,7 +47,7 @@ def compiled(splits: Splits, hidden: int = 8) -> keras.Model:
 def trained(folder: Path, splits: Splits, epochs: int = 2, **options: Any) -> tuple[keras.Model, Checkpoints]:
     steps_per_execution = options.pop("steps_per_execution", 1)
     model = compiled(splits)
-    keeper = Checkpoints(folder, model=model, **(DEFAULTS | options))
+    keeper = Checkpoints(folder, replace(DEFAULTS, **options), model=model)
     loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
     loop(model, splits, epochs=epochs, start=Position(), callbacks=[keeper])
     return model, keeper
@@ -73,7 +74,7 @@ class Scripted(keras.callbacks.Callback):
 def scripted(folder: Path, splits: Splits, values: list[float], mode: str = "min") -> tuple[Checkpoints, Scripted, Any]:
     """An epoch for each of the values, less those that are done."""
     model, script = compiled(splits), Scripted(values)
-    keeper = Checkpoints(folder, model=model, **(DEFAULTS | {"mode": mode}))
+    keeper = Checkpoints(folder, replace(DEFAULTS, mode=mode), model=model)
     loop = TapeLoop(STEP, 1, jit_compile=False)
     loop(model, splits, epochs=len(values), start=keeper.restore(), callbacks=[script, keeper])
     return keeper, script, model
@@ -85,7 +86,7 @@ def assert_equal(mine: list[Any], theirs: list[Any]) -> None:
 
 
 def again(folder: Path, model: keras.Model) -> tuple[Checkpoints, Position]:
-    keeper = Checkpoints(folder, model=model, **DEFAULTS)
+    keeper = Checkpoints(folder, DEFAULTS, model=model)
     return keeper, keeper.restore()
 
 

@@ -15,7 +15,7 @@ from experiments.records.fingerprint import Fingerprint, fingerprint
 from experiments.records.snapshot import write_snapshot
 from experiments.runs import resume, resume_checks
 from experiments.tracking.journal import Journal
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import locked, signs_of_life
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
 Compose = Callable[..., DictConfig]
@@ -38,7 +38,7 @@ class Runs:
     def begun(self, *words: str, status: str = "KILLED", described: bool = True, **tags: str) -> str:
         self._count += 1
         cfg, folder = self.cfg(*words), self._folder / f"run {self._count}"
-        identity = {**resume.identity(folder, now(cfg)), **tags}
+        identity = {**now(cfg).tags(), **signs_of_life(folder), **tags}
         experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
         run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
         with locked(folder):
@@ -65,7 +65,8 @@ class Runs:
     def checked(self, *words: str, **changed: Any) -> resume.ResumePoint:
         """changed: parts of the fingerprint that are others now."""
         found = self.origin(*words)
-        return resume_checks.checked(found, replace(now(found.cfg, found.threads), **changed), self._folder / "new")
+        current = replace(now(found.cfg, found.threads), **changed)
+        return resume_checks.check_resume(found, current, self._folder / "new")
 
     def output_dir(self, run_id: str) -> Path:
         return Path(self.client.get_run(run_id).data.tags["output_dir"])

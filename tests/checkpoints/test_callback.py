@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,7 +172,7 @@ class StopAt(keras.callbacks.Callback):
 def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: Splits, loop: Loop) -> None:
     """The end of that epoch belongs to what was done, whatever is saved in between."""
     model = compiled(splits)
-    keeper = Checkpoints(tmp_path, model=model, **(DEFAULTS | {"every_n_steps": 1}))
+    keeper = Checkpoints(tmp_path, replace(DEFAULTS, every_n_steps=1), model=model)
     history = loop(model, splits, epochs=3, start=Position(), callbacks=[StopAt(), keeper])
     found, start = again(tmp_path, model)
     assert (start.epoch, start.step, start.stopped) == (1, 0, True)
@@ -183,7 +184,7 @@ def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: S
 @pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
 def test_a_signal_in_the_last_validation_of_such_training(tmp_path: Path, splits: Splits, loop: Loop) -> None:
     model, interruption = compiled(splits), Interruption()
-    keeper = Checkpoints(tmp_path, model=model, interruption=interruption, **DEFAULTS)
+    keeper = Checkpoints(tmp_path, DEFAULTS, model=model, interruption=interruption)
 
     class Signal(StopAt):
         def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
@@ -209,8 +210,8 @@ def test_writing_takes_its_share_of_the_time(tmp_path: Path, splits: Splits, mon
 
     monkeypatch.setattr("experiments.checkpoints.callback.time", SimpleNamespace(monotonic=lambda: now[0]))
     model = compiled(splits)
-    options = DEFAULTS | {"every_epoch": "auto", "max_to_keep": 99}
-    keeper = Checkpoints(tmp_path, model=model, saved=saved, **options)
+    options = replace(DEFAULTS, every_epoch="auto", max_to_keep=99)
+    keeper = Checkpoints(tmp_path, options, model=model, saved=saved)
     loop = TapeLoop(STEP, 1, jit_compile=False)
     loop(model, splits, epochs=14, start=Position(), callbacks=[Epoch(), keeper])
     assert names(tmp_path) == sorted(f"ckpt-{6 * epoch}" for epoch in (1, 8, 12, 14))

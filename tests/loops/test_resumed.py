@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tests.small_training import DEFAULTS
 
 from experiments.checkpoints.callback import Checkpoints
 from experiments.cli.signals import Interruption
@@ -53,10 +55,8 @@ class Trained(NamedTuple):
 def train(make: Callable[[], keras.Model], loop: Loop, splits: Splits, folder: Path, stop: int | None) -> Trained:
     keras.utils.set_random_seed(3)
     model, interruption = make(), Interruption()
-    keeper = Checkpoints(
-        folder, model=model, metric="val_loss", mode="min", max_to_keep=2, name="ckpt", every_epoch=True,
-        every_n_steps=None, every_n_minutes=None, interruption=interruption,
-    )  # fmt: skip
+    options = replace(DEFAULTS, max_to_keep=2)
+    keeper = Checkpoints(folder, options, model=model, interruption=interruption)
     build_variables(model, splits.validation)
     start = keeper.restore()
     history = loop(model, splits, epochs=EPOCHS, start=start, callbacks=[Stop(interruption, stop), keeper])

@@ -12,7 +12,7 @@ from tests.stopped_runs import THREADS, Compose, Runs, now
 
 from experiments.errors import ConfigError, TrackingError
 from experiments.runs import resume, resume_checks
-from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, locked
+from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, locked, signs_of_life
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +70,7 @@ def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Pat
         with pytest.raises(TrackingError) as error:
             runs.checked("resume=last")
         with pytest.raises(TrackingError, match=f"again what run {newer} does"):
-            resume_checks.checked(together, now(together.cfg), tmp_path / "new")
+            resume_checks.check_resume(together, now(together.cfg), tmp_path / "new")
         assert runs.checked("resume=last", data="f" * 64).run_id is None
     assert str(error.value) == (
         f"resume=last would do again what run {newer} does: a process on {socket.gethostname()} works in "
@@ -256,7 +256,7 @@ def heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_identity_of_a_run_names_its_process(tmp_path: Path, composed: Compose) -> None:
-    found = resume.identity(tmp_path, now(composed()))
+    found = {**now(composed()).tags(), **signs_of_life(tmp_path)}
     assert found["output_dir"] == str(tmp_path)
     assert found["host"] == socket.gethostname()
     assert {"pid", "heartbeat", "fingerprint.config", "fingerprint.code", "fingerprint.data"} <= set(found)

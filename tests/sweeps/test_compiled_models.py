@@ -57,16 +57,16 @@ def job(composed: Compose) -> Job:
         """checkpoints: the folder to go on from."""
         cfg = config(composed, *words)
         built = assemble(cfg, None, SILENT)
-        part = built.part.model
+        part = built.target.model
         start = Position() if checkpoints is None else keeper(checkpoints, built).restore()
-        build(cfg.loop)(*built.part, epochs=cfg.epochs, start=start, callbacks=callbacks)
+        build(cfg.loop)(*built.target, epochs=cfg.epochs, start=start, callbacks=callbacks)
         return Trained(part, values(everything(part, built.model)))
 
     return job
 
 
 def keeper(folder: Path, built: Built) -> Checkpoints:
-    return Checkpoints(folder, model=built.part.model, whole=built.model, **DEFAULTS)
+    return Checkpoints(folder, DEFAULTS, model=built.target.model, full_model=built.model)
 
 
 class Stop(keras.callbacks.Callback):
@@ -122,7 +122,7 @@ def test_a_run_goes_on_in_a_shared_model(job: Job, in_sweep: Job, composed: Comp
     first = in_sweep(*CNN)
     cfg = config(composed, *CNN, "seed=5")
     begun = assembly.assemble(cfg, None, SILENT)
-    build(cfg.loop)(*begun.part, epochs=1, start=Position(), callbacks=[keeper(tmp_path, begun)])
+    build(cfg.loop)(*begun.target, epochs=1, start=Position(), callbacks=[keeper(tmp_path, begun)])
     again = in_sweep(*CNN, "seed=5", checkpoints=tmp_path)
     assert again.model is first.model
     assert_equal(again.values, job(*CNN, "seed=5").values)

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,31 +36,43 @@ OVERHEAD = 0.01
 logger = logging.getLogger(__name__)
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Keeps the newest checkpoints of the training state and the weights of the best epoch.
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """The `checkpoint` group, and the monitored metric with its mode, "min" or "max".
 
-    To be the last callback: what it saves is what the others have left. `restore` and `restore_best` read back.
-
-    model: what trains; whole: the model it is a part of, where it is one.
     every_epoch: True, False, or "auto": not while writing would take over OVERHEAD of the time. The last one always.
+    upload_every_n_minutes: read by `CheckpointUploads`.
+    """
+
+    metric: str
+    mode: str
+    max_to_keep: int
+    name: str
+    every_epoch: bool | str
+    every_n_steps: int | None
+    every_n_minutes: float | None
+    upload_every_n_minutes: float | None = None
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the training state, keeps the newest checkpoints of it, and the weights of the best epoch.
+
+    Must be the last callback, so that it saves the state the others have reached. `restore` and `restore_best` read
+    back.
+
+    model: what trains; full_model: the model whose head it is, if it is one.
     observers: the other callbacks by name, whose state is part of a checkpoint.
-    interruption: when a signal has come, the step's end is saved and SystemExit raised.
-    saved: told the path prefix of each new checkpoint.
+    interruption: once a signal has come, the step's end is saved and SystemExit raised.
+    saved: called with the path prefix of each new checkpoint.
     """
 
     def __init__(
         self,
         directory: Path,
+        options: CheckpointOptions,
         *,
         model: keras.Model,
-        whole: keras.Model | None = None,
-        metric: str,
-        mode: str,
-        max_to_keep: int,
-        name: str,
-        every_epoch: bool | str,
-        every_n_steps: int | None,
-        every_n_minutes: float | None,
+        full_model: keras.Model | None = None,
         observers: Mapping[str, keras.callbacks.Callback] | None = None,
         interruption: Interruption | None = None,
         saved: Callable[[str], None] | None = None,
@@ -67,10 +80,9 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.directory = directory
         self.best: Best | None = None
-        self._trained, self._whole = model, whole or model
-        self._metric, self._sign = metric, 1.0 if mode == "max" else -1.0
-        self._max_to_keep, self._name = max_to_keep, name
-        self._every_epoch, self._every_n_steps, self._every_n_minutes = every_epoch, every_n_steps, every_n_minutes
+        self._options = options
+        self._sign = 1.0 if options.mode == "max" else -1.0
+        self._head, self._full_model = model, full_model or model
         self._observers = dict(observers or {})
         self._interruption = interruption or Interruption()
         self._saved = saved
@@ -79,13 +91,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = self._begun = 0
         self._counted: list[np.ndarray] = []
         self._predictions: Predictions | None = None
-        self._best_weights = BestWeights(directory, self._whole, metric)
+        self._best_weights = BestWeights(directory, self._full_model, options.metric)
         self._seconds = self._spent = 0.0
 
     @cached_property
     def _state(self) -> TrainingState:
         """Made once model, optimizer and metrics have their variables."""
-        return TrainingState(self._trained, self._whole)
+        return TrainingState(self._head, self._full_model)
 
     def restore(self) -> Position:
         """Puts the newest whole checkpoint into the model and its optimizer; where there is none, at the beginning.
@@ -94,7 +106,7 @@ class Checkpoints(keras.callbacks.Callback):
         The callbacks' state follows when training begins, for they forget then.
         """
         found = latest_valid(self.directory, lambda state: self._best_weights.verify(state["best"]))
-        remove_uncommitted(self.directory, self._name)
+        remove_uncommitted(self.directory, self._options.name)
         list_until(self.directory, found and found.prefix)
         if found is None:
             return Position()
@@ -109,7 +121,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Puts the best epoch's weights into `model`. Raises ExperimentError where there are none, or damaged ones."""
         if self.best is None:
             raise ExperimentError(
-                f"{self._metric} was never a finite number, so there is no best epoch. "
+                f"{self._options.metric} was never a finite number, so there is no best epoch. "
                 "Lower optimizer.learning_rate or set optimizer.global_clipnorm=1."
             )
         self._best_weights.restore(model, self.best)
@@ -117,7 +129,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._newest = tf.train.CheckpointManager(
-            self._state.checkpoint, str(self.directory), self._max_to_keep, checkpoint_name=self._name
+            self._state.checkpoint, str(self.directory), self._options.max_to_keep, checkpoint_name=self._options.name
         )
         if self._restored:
             self._restore_observers(self._restored)
@@ -135,7 +147,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        if self._trained.stop_training:
+        if self._head.stop_training:
             return  # the end of the epoch follows at once, and belongs to what was done
         if self._is_due(batch + 1) or self._interruption.signal is not None:
             self._save(self._epoch, batch + 1)
@@ -158,7 +170,7 @@ class Checkpoints(keras.callbacks.Callback):
         began = time.monotonic()
         for name, value in (logs or {}).items():
             self._history.setdefault(name, []).append(float(value))
-        value = (logs or {})[self._metric]
+        value = (logs or {})[self._options.metric]
         due = self._ends_in_checkpoint(epoch)
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
@@ -169,15 +181,17 @@ class Checkpoints(keras.callbacks.Callback):
         self._interruption.end()
 
     def _ends_in_checkpoint(self, epoch: int) -> bool:
-        if self._every_epoch is True or self._trained.stop_training or epoch + 1 == self.params["epochs"]:
+        if self._options.every_epoch is True or self._head.stop_training or epoch + 1 == self.params["epochs"]:
             return True
         elapsed = time.monotonic() - self._training_since
-        return self._every_epoch == "auto" and (self._seconds == 0 or self._spent + self._seconds <= OVERHEAD * elapsed)
+        has_time = self._seconds == 0 or self._spent + self._seconds <= OVERHEAD * elapsed
+        return self._options.every_epoch == "auto" and has_time
 
     def _is_due(self, step: int) -> bool:
-        if passes(self._begun, step, self._every_n_steps):
+        if passes(self._begun, step, self._options.every_n_steps):
             return True
-        return self._every_n_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_n_minutes
+        minutes = self._options.every_n_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, epoch: int, step: int) -> None:
         """Until the seal is there, the checkpoint before counts."""
@@ -187,10 +201,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.step.assign(step)
         # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
         number = epoch * self.params["steps"] + step
-        uncommit(self.directory / f"{self._name}-{number}")
+        uncommit(self.directory / f"{self._options.name}-{number}")
         prefix = self._newest.save(checkpoint_number=number)
         commit(prefix, self._described(epoch, step))
-        remove_uncommitted(self.directory, self._name)
+        remove_uncommitted(self.directory, self._options.name)
         if self._saved is not None:
             self._saved(prefix)
         self._warn_unsaved_state()
@@ -202,7 +216,7 @@ class Checkpoints(keras.callbacks.Callback):
         return {
             "epoch": epoch,
             "step": step,
-            "stopped": bool(self._trained.stop_training),
+            "stopped": bool(self._head.stop_training),
             "best": self.best,
             "history": self._history,
             "observers": {name: get_state(each) for name, each in self._observers.items() if keeps_state(each)},

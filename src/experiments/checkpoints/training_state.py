@@ -16,20 +16,20 @@ class TrainingState:
     names anew for each model it builds in a process. https://www.tensorflow.org/guide/checkpoint
     """
 
-    def __init__(self, model: keras.Model, whole: keras.Model | None = None) -> None:
-        """model: what trains; whole: the model it is a part of, where it is one."""
-        whole = model if whole is None else whole
+    def __init__(self, model: keras.Model, full_model: keras.Model | None = None) -> None:
+        """model: what trains; full_model: the model whose head it is, if it is one."""
+        full_model = model if full_model is None else full_model
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
         self._metrics = [variable.value for variable in model.metrics_variables]
-        self._mirrored = [found for variable in everything(model, whole) if len(found := replicas(variable)) > 1]
+        self._mirrored = [found for variable in everything(model, full_model) if len(found := replicas(variable)) > 1]
         extras = {
-            **left_out("variable", whole, whole.variables),
+            **left_out("variable", full_model, full_model.variables),
             **left_out("optimizer", model.optimizer, model.optimizer.variables),
             **{f"metric_{position}": variable for position, variable in enumerate(self._metrics)},
         }
         self.checkpoint = tf.train.Checkpoint(
-            model=whole,
+            model=full_model,
             optimizer=model.optimizer,
             extras=tf.train.Checkpoint(epoch=self.epoch, step=self.step, **extras),
         )
@@ -60,9 +60,9 @@ class TrainingState:
                 assign(variables, found)
 
 
-def everything(model: keras.Model, whole: keras.Model) -> list[keras.Variable]:
-    """model: what trains; whole: the model it is a part of."""
-    return [*whole.variables, *model.optimizer.variables, *model.metrics_variables]
+def everything(model: keras.Model, full_model: keras.Model) -> list[keras.Variable]:
+    """model: what trains; full_model: the model whose head it is, or the same."""
+    return [*full_model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
 def replicas(variable: Any) -> Sequence[tf.Variable]:

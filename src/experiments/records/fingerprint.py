@@ -37,6 +37,8 @@ NEUTRAL = (
     "data.cache",
     "data.cache_dir",
     "data.cache_required",
+    # The check for divergence acts before it; version 0.1 had it among the defaults.
+    "callbacks.terminate_on_nan",
 )
 """Keys, or groups of keys, that cannot change what is learned, or that are parts of a fingerprint of their own."""
 
@@ -93,7 +95,7 @@ def code_digest(cfg: DictConfig) -> str:
 
 def values(cfg: DictConfig) -> dict[str, str]:
     """Dotted key -> text of every value that can change what is learned; a weights file counts by what it holds."""
-    found = {key: value for key, value in flatten(cfg).items() if not _is_neutral(key)}
+    found = {key: value for key, value in flatten(cfg).items() if value != "{}" and not _is_neutral(key)}
     weights = Path(found.get("model.weights", ""))
     if weights.is_file():
         found["model.weights"] = f"sha256:{_digest(weights.read_bytes())}"

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingTarget(NamedTuple):
-    """model: shares its layers with the whole one; splits: what it is fed."""
+    """model: the full model or its head, which shares the layers; splits: what it is fed."""
 
     model: keras.Model
     splits: Splits
@@ -60,11 +60,11 @@ def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> T
 
 
 class Built(NamedTuple):
-    """part: what the loop trains, of `model` on `splits`."""
+    """target: what the loop trains, of `model` on `splits`."""
 
     splits: Splits
     model: keras.Model
-    part: TrainingTarget
+    target: TrainingTarget
 
 
 class Assemble(Protocol):
@@ -87,12 +87,12 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
     status.update("building the model")
     with strategy.scope():
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
-        part = training_target(model, splits, cache_features=caches_features(cfg.model))
-        compile_model(cfg, *part)
+        target = training_target(model, splits, cache_features=caches_features(cfg.model))
+        compile_model(cfg, *target)
     if cfg.logging.log_model:
         saved_model.check_savable(model)
-    _check_monitor(cfg.monitor.metric, build_variables(part.model, part.splits.validation))
-    return Built(splits, model, part)
+    _check_monitor(cfg.monitor.metric, build_variables(target.model, target.splits.validation))
+    return Built(splits, model, target)
 
 
 def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:

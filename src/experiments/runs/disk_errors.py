@@ -18,7 +18,7 @@ READ_ONLY = (errno.EROFS,)
 
 
 @contextmanager
-def named_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
+def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
     """Turns what Python and TensorFlow raise into TrainingError, which says what is whole and how to go on."""
     try:
         yield

@@ -1,8 +1,6 @@
 """What a run leaves at its end: test metrics, figures, the saved model and its output folder in the store."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +34,11 @@ class Result(NamedTuple):
     """Where the MLflow page shows the run, below the page's address."""
 
 
-def test_metrics(part: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
+def test_metrics(target: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
     """Metrics of the best weights on the test split, where there is one."""
-    if part.splits.test is None:
+    if target.splits.test is None:
         return {}
-    tested, _ = evaluation_of(part.model)(part.splits.test)
+    tested, _ = evaluation_of(target.model)(target.splits.test)
     metrics = {f"test_{name}": value for name, value in tested.items()}
     tracker.log_metrics(metrics, step=len(history["loss"]))
     return metrics
@@ -59,13 +57,9 @@ def save_results(cfg: DictConfig, model: keras.Model, splits: Splits, history: H
         saved_model.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
 
 
-@contextmanager
-def uploading(tracker: Tracker, output_dir: Path) -> Iterator[None]:
-    """The output folder is the contract between observers: the tracker takes each folder as it is, however it ends."""
-    try:
-        yield
-    finally:
-        for folder in sorted(output_dir.iterdir()):
-            if folder.is_dir() and not folder.name.startswith("."):
-                # Checkpoints that training has rotated out, or replaced by better ones, are not kept there either.
-                tracker.log_artifacts(folder, folder=folder.name, replace=folder.name == CHECKPOINTS)
+def upload_folders(tracker: Tracker, output_dir: Path) -> None:
+    """Uploads every folder in the output folder, which is the contract between callbacks and tracker."""
+    for folder in sorted(output_dir.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            # Checkpoints that training has rotated out, or replaced by better ones, are not kept there either.
+            tracker.log_artifacts(folder, folder=folder.name, replace=folder.name == CHECKPOINTS)

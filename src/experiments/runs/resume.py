@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
-from experiments.records.fingerprint import PREFIX, Fingerprint, comparable
+from experiments.records.fingerprint import PREFIX, comparable
 from experiments.records.snapshot import read_config, read_overrides, typed_overrides
 from experiments.tracking.journal import first_event
-from experiments.tracking.liveness import _is_at_work, signs_of_life
+from experiments.tracking.liveness import _is_at_work
 from experiments.tracking.mlflow_store import existing_run, existing_store
 from experiments.tracking.uris import has_store
 
@@ -106,11 +106,6 @@ def _named(client: MlflowClient, run_id: str) -> Run:
             "Expected a run that nobody works on. Wait for its end, or stop it."
         )
     return run
-
-
-def identity(output_dir: Path, found: Fingerprint) -> dict[str, str]:
-    """Tags by which a run and the process that works on it are found again."""
-    return {**found.tags(), **signs_of_life(output_dir)}
 
 
 def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:

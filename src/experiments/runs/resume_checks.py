@@ -46,7 +46,7 @@ def _link(own: Path, output_dir: Path) -> None:
         link.symlink_to(own, target_is_directory=True)
 
 
-def checked(found: ResumePoint, now: Fingerprint, output_dir: Path) -> ResumePoint:
+def check_resume(found: ResumePoint, now: Fingerprint, output_dir: Path) -> ResumePoint:
     """With the tags for what `resume_allow` lets change; a new run where `last` finds other data.
 
     Raises ConfigError for what would change the result otherwise, TrackingError where a process does the same already.

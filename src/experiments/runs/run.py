@@ -1,32 +1,33 @@
-"""One run, read once from top to bottom."""
+"""One run from start to end: the stages in the order in which they are executed."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 from omegaconf import DictConfig
 
-from experiments.checkpoints.callback import Checkpoints
+from experiments.checkpoints.callback import CheckpointOptions, Checkpoints
 from experiments.checkpoints.uploads import CheckpointUploads, remove_stale
 from experiments.cli.signals import Interruption
 from experiments.cli.status import SILENT, Status
 from experiments.config.build import build, build_named
-from experiments.data import Splits, named_errors
+from experiments.data import Splits
+from experiments.data.read_errors import named_errors
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.params import flatten
 from experiments.records.snapshot import typed_overrides, write_snapshot
-from experiments.runs import assembly, resume, resume_checks
-from experiments.runs.assembly import Assemble, Built, schedule
+from experiments.runs.assembly import Assemble, Built, assemble, schedule
 from experiments.runs.callbacks import builtin_callbacks
-from experiments.runs.disk_errors import named_disk_errors
+from experiments.runs.disk_errors import explained_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
-from experiments.runs.results import CHECKPOINTS, Result, save_results, test_metrics, uploading
-from experiments.runs.resume import ResumePoint
+from experiments.runs.results import CHECKPOINTS, Result, save_results, test_metrics, upload_folders
+from experiments.runs.resume import ResumePoint, find_resume_point
+from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import locked, signs_of_life
 
 
 def run(
@@ -36,116 +37,106 @@ def run(
     *,
     extra: Mapping[str, keras.callbacks.Callback] | None = None,
     tags: Mapping[str, str] | None = None,
-    assemble: Assemble = assembly.assemble,
+    assemble: Assemble = assemble,
 ) -> Result:
-    """Trains what `cfg` composes, from the beginning or from where the run that `cfg.resume` names was stopped.
+    """Trains what `cfg` describes, from the beginning or from where the run that `cfg.resume` names was stopped.
 
-    Everything is built before the tracker opens, so an error leaves no junk run.
+    Everything is built before the tracker opens, so an error leaves no run behind.
 
-    status: told what begins; extra: more callbacks, by name; tags: of the run from its first moment;
-    assemble: builds what the config describes.
+    extra: more callbacks, by name; tags: set on the run from its first moment; assemble: builds what `cfg` describes.
     """
-    origin = resume.find_resume_point(cfg, output_dir)
-    built = assemble(origin.cfg, origin.threads, status)
+    point = find_resume_point(cfg, output_dir)
+    built = assemble(point.cfg, point.threads, status)
     digests = [split.spec.digest for split in built.splits.named().values()]
-    now = fingerprint(origin.cfg, digests, origin.threads, built.model.distribute_strategy.num_replicas_in_sync)
-    origin = resume_checks.checked(origin, now, output_dir)
-    with locked(origin.output_dir):
-        remove_stale(origin.output_dir)
-        return _train(origin, built, {**resume.identity(origin.output_dir, now), **(tags or {})}, extra or {}, status)
+    current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
+    point = check_resume(point, current, output_dir)
+    with locked(point.output_dir):
+        remove_stale(point.output_dir)
+        identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
+        return _train(point, built, identity, extra or {}, status)
 
 
 def _train(
-    origin: ResumePoint,
+    point: ResumePoint,
     built: Built,
     identity: Mapping[str, str],
     extra: Mapping[str, keras.callbacks.Callback],
     status: Status,
 ) -> Result:
-    cfg, output_dir = origin.cfg, origin.output_dir
-    splits, model, part = built
+    cfg, output_dir, splits = point.cfg, point.output_dir, built.splits
+    model, target = built.model, built.target
     loop = build(cfg.loop)
     tracker: Tracker = build(
         cfg.logging.tracker,
         run_name=cfg.logging.run_name,
         output_dir=output_dir,
-        run_id=origin.run_id,
+        run_id=point.run_id,
         identity=identity,
     )
+
     interruption = Interruption()
-    watching = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
-    uploads = CheckpointUploads(tracker, output_dir, every_n_minutes=cfg.checkpoint.upload_every_n_minutes)
-    keeper = _checkpoints(cfg, built, output_dir, watching, interruption, uploads)
-    start = keeper.restore()
-    resume_checks.refuse_epochs(
-        origin, start, splits.train.steps_per_epoch, lambda epochs: schedule(cfg, splits, epochs)
+    callbacks = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
+    options = CheckpointOptions(metric=cfg.monitor.metric, mode=cfg.monitor.mode, **cfg.checkpoint)
+    checkpoints = Checkpoints(
+        output_dir / CHECKPOINTS,
+        options,
+        model=target.model,
+        full_model=model,
+        observers=callbacks,
+        interruption=interruption,
+        saved=CheckpointUploads(tracker, output_dir, every_n_minutes=options.upload_every_n_minutes),
     )
+    start = checkpoints.restore()
+    steps = splits.train.steps_per_epoch
+    refuse_epochs(point, start, steps, lambda epochs: schedule(cfg, splits, epochs))
+
     status.update("opening the run")
-    named = partial(named_disk_errors, output_dir, tracker)
-    with (
-        named(),
-        tracker,
-        uploading(tracker, output_dir),
-        named(),
-        recording(tracker, output_dir),
-        named_errors(part.splits),
-    ):
-        describe(tracker, origin, splits)
+    with _opened(tracker, output_dir, target.splits):
+        _record_start(tracker, point, splits)
         status.stop()
-        with progress(cfg.progress, _size(cfg, splits)) as bar, interruption.deferred():
-            history = loop(*part, epochs=cfg.epochs, start=start, callbacks=[*bar, *watching.values(), keeper])
+        size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)
+        with progress(cfg.progress, size) as bar, interruption.deferred():
+            history = loop(*target, epochs=cfg.epochs, start=start, callbacks=[*bar, *callbacks.values(), checkpoints])
         status.update("testing, drawing and saving the best model")
-        best = keeper.restore_best(model)
-        metrics = test_metrics(part, history, tracker)
+        best = checkpoints.restore_best(model)
+        metrics = test_metrics(target, history, tracker)
         save_results(cfg, model, splits, history, output_dir)
         status.update("delivering the run")
     at_best = {name: values[best.epoch] for name, values in history.items()}
     return Result(tracker.run_id, cfg.monitor.metric, best.value, at_best, metrics, output_dir, tracker.page)
 
 
-def _checkpoints(
-    cfg: DictConfig,
-    built: Built,
-    output_dir: Path,
-    watching: dict[str, keras.callbacks.Callback],
-    interruption: Interruption,
-    saved: Callable[[str], None],
-) -> Checkpoints:
-    saving = {key: value for key, value in cfg.checkpoint.items() if key != "upload_every_n_minutes"}
-    return Checkpoints(
-        output_dir / CHECKPOINTS,
-        model=built.part.model,
-        whole=built.model,
-        metric=cfg.monitor.metric,
-        mode=cfg.monitor.mode,
-        observers=watching,
-        interruption=interruption,
-        saved=saved,
-        **saving,
-    )
+@contextmanager
+def _opened(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
+    """Opens the run at the tracker; at its end, however it ends, uploads the output folder and closes the run.
 
-
-def _size(cfg: DictConfig, splits: Splits) -> Size:
-    train, validation = splits.train, splits.validation
-    return Size(cfg.epochs, train.steps_per_epoch, validation.steps_per_epoch, train.batch_size)
-
-
-def describe(tracker: Tracker, origin: ResumePoint, splits: Splits) -> None:
-    """Params, tags and data sets to the tracker, and `config/` in the output folder.
-
-    Of a run that goes on, only what is different now: it keeps what it began with.
+    Errors of the disk are explained twice: inside, so that the tracker records the explanation, and around the tracker,
+    which writes files itself.
     """
-    tracker.set_tags(origin.changed)
-    if origin.recorded is not None:
+    with explained_disk_errors(output_dir, tracker), tracker:
+        try:
+            with explained_disk_errors(output_dir, tracker), recording(tracker, output_dir), named_errors(splits):
+                yield
+        finally:
+            upload_folders(tracker, output_dir)
+
+
+def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
+    """Sends params, tags and data sets to the tracker and writes `config/` into the output folder.
+
+    A resumed run keeps what it began with: only what is different now is added.
+    """
+    tracker.set_tags(point.changed)
+    if point.recorded is not None:
         return
-    params = flatten(origin.cfg)
+    params = flatten(point.cfg)
     # What the tracker is built from repeats its neighbours.
     tracker.log_params({name: value for name, value in params.items() if not name.startswith("logging.tracker.")})
-    facts, folder = provenance(), origin.output_dir / "config"
-    tracker.set_tags(facts.tags())
-    write_files(facts, folder)
+    environment, folder = provenance(), point.output_dir / "config"
+    tracker.set_tags(environment.tags())
+    write_files(environment, folder)
     for context, split in splits.named().items():
         tracker.log_dataset(split.spec, context=context)
-    write_snapshot(folder, origin.cfg, splits.train.spec, typed_overrides())
-    # Another machine may go on with the run, and needs to know how it began.
+    write_snapshot(folder, point.cfg, splits.train.spec, typed_overrides())
+    # Uploaded at once: another machine may resume the run, and needs to know how it began.
     tracker.log_artifacts(folder, folder=folder.name)

@@ -59,9 +59,9 @@ def sharing_models() -> Iterator[Assemble]:
         fresh = assembly.assemble(cfg, threads, status)
         if not _is_shareable(cfg):
             return fresh
-        key, made = _key(cfg, fresh), _Models(fresh.part.model, fresh.model)
+        key, made = _key(cfg, fresh), _Models(fresh.target.model, fresh.model)
         part, whole = lent[key] = _given(_kept.pop(key), made) if key in _kept else made
-        return Built(fresh.splits, whole, TrainingTarget(part, fresh.part.splits))
+        return Built(fresh.splits, whole, TrainingTarget(part, fresh.target.splits))
 
     try:
         yield assemble
@@ -85,7 +85,7 @@ def _key(cfg: DictConfig, built: Built) -> Hashable:
         del found[LEARNING_RATE]
     else:  # an object, whose numbers are in the step
         found["total_steps"] = str(cfg.epochs * built.splits.train.steps_per_epoch)
-    models = _Models(built.part.model, built.model)
+    models = _Models(built.target.model, built.model)
     shapes = tuple((tuple(variable.shape), variable.dtype) for variable in models.variables)
     inputs = spec.input_shape, spec.input_dtype, spec.num_classes
     # Whether features of the frozen part are the same in any batch, and so are kept, may depend on the seed.
