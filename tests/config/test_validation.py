@@ -80,7 +80,7 @@ def test_out_of_range(composed: Compose, words: str, message: str) -> None:
         "runtime.strategy=mirrored optimizer.use_ema=true",
         "callbacks=[early_stopping,reduce_on_plateau,terminate_on_nan]",
         "metrics.accuracy=null",
-        "metrics.accuracy=null",
+        "callbacks=[early_stopping] callbacks.early_stopping=null",
         "optimizer.gradient_accumulation_steps=2",
         "schedule=cosine schedule.warmup_steps=10",
     ],

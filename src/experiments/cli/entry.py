@@ -1,4 +1,4 @@
-"""What every command shares: where `conf/` is, and errors shown as one line with exit status 1."""
+"""Entry point of every command: errors become one line and exit status 1."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from experiments.config.explain import EXPLAINED, explain, unwritable_output
 from experiments.config.registry import CONF
 
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""What the person asked for, before `enter` takes the variable over."""
+"""What the person asked for, before `run_command` takes the variable over."""
 
 
 def run_command(main: Callable[[], object], config_name: str) -> None:

@@ -9,6 +9,9 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""From a scheduler that ends a job, and from one that is about to."""
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 """From a scheduler, from Ctrl+C, and from SLURM before its time limit (`--signal=USR1@60`)."""
 
@@ -52,7 +55,3 @@ class Interruption:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self.signal = number
-
-
-STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""From a scheduler that ends a job, and from one that is about to."""

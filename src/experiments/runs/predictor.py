@@ -11,15 +11,45 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from omegaconf import DictConfig
 
+from experiments.cli.status import Status
+from experiments.config.build import build
 from experiments.data.images.headers import EXTENSIONS, orientation_of
 from experiments.data.images.image_source import Decoder
-from experiments.errors import DataError
+from experiments.errors import ConfigError, DataError
 from experiments.runs.figures import probabilities
+from experiments.runs.restored_run import restored_run
 
 BATCH_SIZE = 32
 
 CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+
+
+def predict(command: DictConfig, status: Status) -> list[dict[str, Any]]:
+    """The rows that `predict` shows, one for each image at or below `command.path`."""
+    files = image_files(Path(command.path))
+    status.update("reading the model")
+    predictor = _of_run(command) if command.model is None else _stock(command)
+    status.update("predicting")
+    return predictor.rows(files, all_classes=command.format == "json")
+
+
+def _of_run(command: DictConfig) -> "Predictor":
+    run = restored_run(command)
+    return Predictor(run.model, run.spec.input_shape, run.spec.class_names, bool(run.cfg.data.get("antialias")))
+
+
+def _stock(command: DictConfig) -> "Predictor":
+    """A network of keras.applications as published, with its 1000 classes."""
+    if not command.model.get("include_top"):
+        raise ConfigError(
+            "model.include_top=false leaves a stock network without its classes: expected true. "
+            "Set model.include_top=true, or leave model out to predict with a run."
+        )
+    shape = (*command.image_size, 3)
+    model = build(command.model, input_shape=shape, num_classes=1000)
+    return Predictor(model, shape, imagenet_classes(), antialias=False)
 
 
 def image_files(path: Path) -> list[Path]:
@@ -35,7 +65,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Predictor:
     """A model that ends in logits, and how its images are made."""
 
     model: keras.Model

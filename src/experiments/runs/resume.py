@@ -15,7 +15,7 @@ from experiments.errors import ConfigError, TrackingError
 from experiments.records.fingerprint import PREFIX, comparable
 from experiments.records.snapshot import read_config, read_overrides, typed_overrides
 from experiments.tracking.journal import first_event
-from experiments.tracking.liveness import _is_at_work
+from experiments.tracking.liveness import is_at_work
 from experiments.tracking.mlflow_store import existing_run, existing_store
 from experiments.tracking.uris import has_store
 
@@ -81,10 +81,10 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
 
 
 def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
-    return next((run for run in _unfinished(client, cfg, comparable(cfg)) if not _is_at_work(client, run)), None)
+    return next((run for run in unfinished_runs(client, cfg, comparable(cfg)) if not is_at_work(client, run)), None)
 
 
-def _unfinished(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
+def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
     """The newest first. parts: of the fingerprint that they share."""
     experiment = client.get_experiment_by_name(cfg.logging.experiment_name)
     if experiment is None:
@@ -99,7 +99,7 @@ def _unfinished(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str])
 
 def _named(client: MlflowClient, run_id: str) -> Run:
     run = existing_run(client, run_id, key="resume")
-    if _is_at_work(client, run):
+    if is_at_work(client, run):
         tags = run.data.tags
         raise TrackingError(
             f"resume={run_id} is alive: process {tags.get('pid')} on {tags.get('host')} works on it. "

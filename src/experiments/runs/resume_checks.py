@@ -10,7 +10,7 @@ import tensorflow as tf
 from experiments.errors import ConfigError, TrackingError
 from experiments.loops.base import Position
 from experiments.records.fingerprint import Fingerprint, values
-from experiments.runs.resume import LAST, ResumePoint, _unfinished
+from experiments.runs.resume import LAST, ResumePoint, unfinished_runs
 from experiments.schedules import LearningRate
 from experiments.tracking.liveness import is_alive
 from experiments.tracking.mlflow_store import existing_store
@@ -19,17 +19,17 @@ from experiments.tracking.uris import has_store
 logger = logging.getLogger(__name__)
 
 
-def _refuse_twice(found: ResumePoint, now: Fingerprint) -> None:
+def _refuse_twice(point: ResumePoint, current: Fingerprint) -> None:
     """Raises TrackingError where a process works on a newer run of the same config and data, or by now on this one.
 
     Looked at late: two that were started together have both found what nobody worked on.
     """
-    if not has_store(found.cfg.logging.tracking_uri):
+    if not has_store(point.cfg.logging.tracking_uri):
         return
-    parts = {name: getattr(now, name) for name in ("config", "code", "versions", "data")}
-    same = _unfinished(existing_store(found.cfg.logging.tracking_uri), found.cfg, parts)
+    parts = {name: getattr(current, name) for name in ("config", "code", "versions", "data")}
+    same = unfinished_runs(existing_store(point.cfg.logging.tracking_uri), point.cfg, parts)
     ids = [run.info.run_id for run in same]
-    newer = same[: ids.index(found.run_id) + 1] if found.run_id in ids else same
+    newer = same[: ids.index(point.run_id) + 1] if point.run_id in ids else same
     for run in filter(is_alive, newer):
         tags = run.data.tags
         raise TrackingError(
@@ -46,74 +46,74 @@ def _link(own: Path, output_dir: Path) -> None:
         link.symlink_to(own, target_is_directory=True)
 
 
-def check_resume(found: ResumePoint, now: Fingerprint, output_dir: Path) -> ResumePoint:
+def check_resume(point: ResumePoint, current: Fingerprint, output_dir: Path) -> ResumePoint:
     """With the tags for what `resume_allow` lets change; a new run where `last` finds other data.
 
     Raises ConfigError for what would change the result otherwise, TrackingError where a process does the same already.
     """
-    changed = _changes(found, now)
-    if found.cfg.resume == LAST and "data" in changed:
-        logger.warning("Run %s began with other data; beginning a new run.", found.run_id)
-        found = ResumePoint(found.cfg, output_dir)
+    changed = _changes(point, current)
+    if point.cfg.resume == LAST and "data" in changed:
+        logger.warning("Run %s began with other data; beginning a new run.", point.run_id)
+        point = ResumePoint(point.cfg, output_dir)
         changed = {}
-    if found.cfg.resume == LAST:
-        _refuse_twice(found, now)
-    _refuse(found, changed)
+    if point.cfg.resume == LAST:
+        _refuse_twice(point, current)
+    _refuse(point, changed)
     tags = {f"resumed.{key}": value for key, (_, value) in changed.items()}
-    if found.fingerprint.get("cpu", now.cpu) != now.cpu:
-        logger.warning("Run %s began on %s; its last bits may differ now.", found.run_id, found.fingerprint["cpu"])
-        tags["resumed.cpu"] = now.cpu
-    if found.run is not None:
-        logger.info("Going on with run %s (%s).", found.run.info.run_name, found.run_id)
-    _link(found.output_dir.absolute(), output_dir)
-    return replace(found, changed=tags)
+    if point.fingerprint.get("cpu", current.cpu) != current.cpu:
+        logger.warning("Run %s began on %s; its last bits may differ now.", point.run_id, point.fingerprint["cpu"])
+        tags["resumed.cpu"] = current.cpu
+    if point.run is not None:
+        logger.info("Going on with run %s (%s).", point.run.info.run_name, point.run_id)
+    _link(point.output_dir.absolute(), output_dir)
+    return replace(point, changed=tags)
 
 
-def _refuse(found: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
-    allowed = list(found.cfg.resume_allow)
+def _refuse(point: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
+    allowed = list(point.cfg.resume_allow)
     refused = [key for key in changed if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
         told = "; ".join(f"{key} was {changed[key][0]}, now {changed[key][1]}" for key in refused)
         raise ConfigError(
-            f"resume={found.run_id} would go on differently: {told}. Expected what the run began with. "
+            f"resume={point.run_id} would go on differently: {told}. Expected what the run began with. "
             f"Change it back, allow it by resume_allow=[{','.join(refused)}], or begin anew with resume=null."
         )
 
 
-def _changes(found: ResumePoint, now: Fingerprint) -> dict[str, tuple[str, str]]:
+def _changes(point: ResumePoint, current: Fingerprint) -> dict[str, tuple[str, str]]:
     """Key -> (as recorded, now)."""
     changed: dict[str, tuple[str, str]] = {}
-    if found.recorded is not None:
-        before, after = values(found.recorded), values(found.cfg)
+    if point.recorded is not None:
+        before, after = values(point.recorded), values(point.cfg)
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         changed = {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
     for part, words in (("code", "other code"), ("versions", "other versions"), ("data", "other data")):
-        if found.fingerprint.get(part, getattr(now, part)) != getattr(now, part):
-            changed[part] = (found.fingerprint[part][:12], f"{getattr(now, part)[:12]} ({words})")
-    replicas = found.fingerprint.get("replicas", str(now.replicas))
-    if replicas != str(now.replicas):
-        changed["replicas"] = (replicas, f"{now.replicas} (devices that share each batch)")
-    wanted = found.cfg.runtime.threads
-    if wanted is not None and found.threads != wanted:
-        changed["runtime.threads"] = (str(found.threads), str(wanted))
+        if point.fingerprint.get(part, getattr(current, part)) != getattr(current, part):
+            changed[part] = (point.fingerprint[part][:12], f"{getattr(current, part)[:12]} ({words})")
+    replicas = point.fingerprint.get("replicas", str(current.replicas))
+    if replicas != str(current.replicas):
+        changed["replicas"] = (replicas, f"{current.replicas} (devices that share each batch)")
+    wanted = point.cfg.runtime.threads
+    if wanted is not None and point.threads != wanted:
+        changed["runtime.threads"] = (str(point.threads), str(wanted))
     return changed
 
 
-def refuse_epochs(found: ResumePoint, start: Position, steps: int, rates: Callable[[int], LearningRate]) -> None:
+def refuse_epochs(point: ResumePoint, start: Position, steps: int, rates: Callable[[int], LearningRate]) -> None:
     """steps: of an epoch; rates: total number of epochs -> learning rate or schedule.
 
     Raises ConfigError where nothing is left to do, or where the steps that are done would have had other rates.
     """
-    epochs, before = found.cfg.epochs, int(found.fingerprint.get("epochs", found.cfg.epochs))
+    epochs, before = point.cfg.epochs, int(point.fingerprint.get("epochs", point.cfg.epochs))
     done = start.epoch * steps + start.step
-    finished = found.run is not None and found.run.info.status == "FINISHED"
+    finished = point.run is not None and point.run.info.status == "FINISHED"
     if done > epochs * steps or (finished and (start.stopped or done == epochs * steps)):
         raise ConfigError(
-            f"resume={found.run_id} has nothing left to do: {start.epoch} epochs are done"
+            f"resume={point.run_id} has nothing left to do: {start.epoch} epochs are done"
             f"{', and a callback ended the training' if start.stopped else ''}, received epochs={epochs}. "
             f"Set epochs above {start.epoch}, or begin anew with resume=null."
         )
-    if epochs != before and "epochs" not in found.cfg.resume_allow and not _same(rates(before), rates(epochs), done):
+    if epochs != before and "epochs" not in point.cfg.resume_allow and not _same(rates(before), rates(epochs), done):
         raise ConfigError(
             f"epochs={epochs} instead of {before} changes the schedule: the {done} steps that are done would have had "
             f"other learning rates. Set epochs={before}, allow it by resume_allow=[epochs], or begin anew with "

@@ -70,7 +70,7 @@ LOOK_SECONDS = 2.0
 """Between two looks at the heartbeat of a process that cannot be seen from here."""
 
 
-def _is_at_work(client: "MlflowClient", run: "Run") -> bool:
+def is_at_work(client: "MlflowClient", run: "Run") -> bool:
     """Waits for the next sign of a process that cannot be seen from here, or for the silence of a lost machine."""
     sign = run.data.tags.get("heartbeat")
     if is_alive(run) and is_elsewhere(run):
