@@ -35,20 +35,22 @@ def restored_run(command: DictConfig) -> RestoredRun:
     """
     checkpoint, logging = str(command.checkpoint), command.logging
     with finished_run(logging.tracking_uri, logging.experiment_name, command.run_id, checkpoint) as found:
-        model = _model(found.cfg, found.spec)
+        cfg, spec = found.cfg, found.spec
+        model = _built(cfg, spec)
         restore_weights(model, find(found.checkpoints, checkpoint, owner=f"run {found.run_id}"))
-    return RestoredRun(found.run_id, model, found.cfg, found.spec)
+        # After restoring, as the best weights hold no optimizer, and while the files are there, as TensorFlow reads on.
+        metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
+        model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
+    return RestoredRun(found.run_id, model, cfg, spec)
 
 
-def _model(cfg: DictConfig, spec: DataSpec) -> keras.Model:
+def _built(cfg: DictConfig, spec: DataSpec) -> keras.Model:
     runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": None, "device": "auto", "strategy": "none"})
     if "weights" in cfg.model:
         # The checkpoint holds them; reading them again would need the file or the network they came from.
         cfg.model.weights = None
-    model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    model: keras.Model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
     model(keras.ops.zeros((1, *spec.input_shape), spec.input_dtype))
-    metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
-    model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
     return model
 
 
