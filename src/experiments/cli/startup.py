@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 _NOTE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} \d\d:\d\d:")
 
@@ -62,10 +61,4 @@ def without_gc(package: str = "tensorflow") -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        _freeze_at_the_end()
-
-
-@cache
-def _freeze_at_the_end() -> None:
-    """Once."""
-    atexit.register(gc.freeze)
+        atexit.register(gc.freeze)

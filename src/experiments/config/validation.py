@@ -1,7 +1,7 @@
 """Checks a composed config for what types cannot say: stray keys, ranges and combinations."""
 
 from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,8 +30,11 @@ def check_values(cfg: DictConfig) -> None:
     for path, node, schema in _typed_nodes(cfg, ""):
         _check_keys(path, node, schema)
         for item in fields(schema):
-            if not _repeats_another_key(node, item.name):
-                _check_value(f"{path}{item.name}", node[item.name], item)
+            rule, value = item.metadata.get(RULE), node[item.name]
+            if rule is None or value is None or _repeats_another_key(node, item.name) or rule.accepts(value):
+                continue
+            key = f"{path}{item.name}"
+            raise ConfigError(f"{key}={value} is out of range: expected {rule.expected}. Change {key}.")
 
 
 def _check_references(cfg: DictConfig) -> None:
@@ -68,12 +71,6 @@ def _repeats_another_key(node: DictConfig, name: str) -> bool:
         return False
     written = OmegaConf.to_container(node, resolve=False)
     return ":" not in str(written[name])  # type: ignore[index,call-overload]
-
-
-def _check_value(path: str, value: Any, item: Field[Any]) -> None:
-    rule = item.metadata.get(RULE)
-    if rule is not None and value is not None and not rule.accepts(value):
-        raise ConfigError(f"{path}={value} is out of range: expected {rule.expected}. Change {path}.")
 
 
 def _check_named_dicts(cfg: DictConfig) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -95,30 +96,24 @@ def code_digest(cfg: DictConfig) -> str:
 
 def values(cfg: DictConfig) -> dict[str, str]:
     """Dotted key -> text of every value that can change what is learned; a weights file counts by what it holds."""
-    found = {key: value for key, value in flatten(cfg).items() if value != "{}" and not _is_neutral(key)}
+    neutral = re.compile(rf"(?:{'|'.join(map(re.escape, NEUTRAL))})(?:\..*)?")
+    # An empty group says as much as one that is not there.
+    found = {key: value for key, value in flatten(cfg).items() if value != "{}" and not neutral.fullmatch(key)}
     weights = Path(found.get("model.weights", ""))
     if weights.is_file():
         found["model.weights"] = f"sha256:{_digest(weights.read_bytes())}"
     return found
 
 
-def _is_neutral(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in NEUTRAL)
-
-
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
     """This package and the modules of a person's own parts, found without importing them."""
-    yield from _sources(Path(__file__).parents[1])
+    yield from sorted(Path(__file__).parents[1].rglob("*.py"))
     for name in sorted({target.partition(".")[0] for target in targets(cfg)}):
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
         for folder in (found and found.submodule_search_locations) or []:
-            yield from _sources(Path(folder))
+            yield from sorted(Path(folder).rglob("*.py"))
         if found and found.submodule_search_locations is None and found.has_location and found.origin:
             yield Path(found.origin)
-
-
-def _sources(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.py"))
 
 
 def targets(cfg: DictConfig) -> Iterator[str]:

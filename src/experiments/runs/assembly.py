@@ -91,7 +91,12 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
         compile_model(cfg, *target)
     if cfg.logging.log_model:
         saved_model.check_savable(model)
-    _check_monitor(cfg.monitor.metric, build_variables(target.model, target.splits.validation))
+    names = build_variables(target.model, target.splits.validation)
+    known = [*names, *(f"val_{name}" for name in names)]
+    if cfg.monitor.metric not in known:
+        raise ConfigError(
+            f"monitor.metric={cfg.monitor.metric} is not a metric of this run. {near(cfg.monitor.metric, known)}"
+        )
     return Built(splits, model, target)
 
 
@@ -110,9 +115,3 @@ def schedule(cfg: DictConfig, splits: Splits, epochs: int) -> LearningRate:
     total_steps = epochs * splits.train.steps_per_epoch
     rate: LearningRate = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
     return rate
-
-
-def _check_monitor(metric: str, names: list[str]) -> None:
-    known = [*names, *(f"val_{name}" for name in names)]
-    if metric not in known:
-        raise ConfigError(f"monitor.metric={metric} is not a metric of this run. {near(metric, known)}")

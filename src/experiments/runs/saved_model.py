@@ -13,8 +13,6 @@ from mlflow.models import Model, infer_signature
 from experiments.data.base import DataSpec
 from experiments.errors import ModelError
 
-LOADER = "experiments.serving"
-
 
 class OwnClass(NamedTuple):
     """A class outside of Keras that a saved model names; `registered` as Keras knows it, e.g. 'package>Name'."""
@@ -94,11 +92,7 @@ def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, director
                 "modules": sorted({module for _, module in own_classes(serving)}),
             },
         )
-    _load_by(LOADER, directory)
-
-
-def _load_by(module: str, directory: Path) -> None:
-    """Keras finds registered classes only after their modules were imported, which MLflow's own loader does not do."""
+    # Keras finds registered classes only after their modules were imported, which MLflow's own loader does not do.
     saved = Model.load(str(directory))
-    saved.flavors["python_function"]["loader_module"] = module
+    saved.flavors["python_function"]["loader_module"] = "experiments.serving"
     saved.save(str(directory / "MLmodel"))

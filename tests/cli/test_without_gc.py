@@ -7,14 +7,14 @@ SCRIPT = """
 import gc
 from experiments.cli.startup import without_gc
 
-with loading("mailbox"):
+with without_gc("mailbox"):
     import mailbox
     assert not gc.isenabled()
     kept = [[] for _ in range(1000)]
 assert gc.isenabled()
 frozen = gc.get_freeze_count()
 assert frozen > 1000
-with loading("mailbox"):
+with without_gc("mailbox"):
     assert gc.isenabled()
     more = [[] for _ in range(1000)]
 assert gc.isenabled() and gc.get_freeze_count() == frozen
@@ -30,7 +30,7 @@ END = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() - frozen >= 1000))
 from experiments.cli.startup import without_gc
-with loading():
+with without_gc():
     pass
 frozen = gc.get_freeze_count()
 kept = [[] for _ in range(2000)]
