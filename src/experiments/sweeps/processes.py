@@ -1,11 +1,13 @@
-"""A signal to a sweep reaches its workers: each finishes its step, and closes its run as a single run does."""
+"""The processes of a sweep: who works for it, and how a signal to it reaches its workers.
+
+Each finishes its step then, and closes its run as a single run does.
+"""
 
 import fcntl
-import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,14 +20,19 @@ from experiments.sweeps.parent_start import close
 PATIENCE_SECONDS = 15.0
 
 NOTICE_SECONDS = 1.0
-"""In which a worker notices a signal that was sent to the whole process group; it takes a second one for an order."""
+"""In which a signal to the whole process group has reached all of it: a run takes a second one for an order to end."""
+
+STOP = signal.SIGURG
+"""From a sweep to its workers. Processes without a handler, such as those that load packages, ignore it by default."""
+
+WORKERS = "workers.lock"
 
 
 @contextmanager
 def passed_on(folder: Path) -> Iterator[None]:
     """Within, a signal ends this process when its workers have ended their jobs, or after PATIENCE_SECONDS.
 
-    They take no other ones, nor any where they were loading their packages.
+    They take no other ones, nor any if they were loading their packages.
 
     folder: of the sweep. A second signal ends this process at once.
     """
@@ -37,8 +44,12 @@ def passed_on(folder: Path) -> Iterator[None]:
         workers = psutil.Process().children(recursive=True)
         if workers:
             time.sleep(NOTICE_SECONDS)
-            _signal([worker for worker in workers if _catches(worker, number)], number)
-            _wait_for(folder)
+            for worker in workers:
+                with suppress(psutil.NoSuchProcess):  # has ended meanwhile
+                    worker.send_signal(STOP)
+            ends = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < ends and any_at_work(folder):
+                time.sleep(0.1)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
@@ -49,39 +60,22 @@ def passed_on(folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _signal(workers: list[psutil.Process], number: int) -> None:
-    for worker in workers:
-        try:
-            os.kill(worker.pid, number)
-        except ProcessLookupError:  # has ended meanwhile
-            continue
-
-
-def _catches(process: psutil.Process, number: int) -> bool:
-    """Whether it has a handler for the signal: a run that was told to stop has none any more."""
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:  # no such process, or no such file system
-        return False
-    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (number - 1) & 1)
-
-
-def _wait_for(folder: Path) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < ends and any_at_work(folder):
-        time.sleep(0.1)
-
-
-WORKERS = "workers.lock"
-
-
 @contextmanager
 def at_work(folder: Path) -> Iterator[None]:
-    """Within, this process is one of them."""
-    with (folder / WORKERS).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
+    """Within, this process is one of the workers, and ends its job when the sweep's process says so."""
+    before = signal.signal(STOP, _stop_job)
+    try:
+        with (folder / WORKERS).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+    finally:
+        signal.signal(STOP, before)
+
+
+def _stop_job(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Asks the run to stop, unless there is none or a signal of its own has asked it: then SIGTERM has no handler."""
+    if callable(signal.getsignal(signal.SIGTERM)):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def any_at_work(folder: Path) -> bool:
