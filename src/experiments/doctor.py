@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> None:
 def _runs(cfg: DictConfig) -> None:
     """Dead runs and all that they left; with `sync` undelivered journals alone, which are sent without `fix` too."""
     from experiments.repair.checks import findings, show
-    from experiments.sweeps.rebuilding import damaged_queues
+    from experiments.sweeps.queue import damaged_queues
 
     folders = output_folders(cfg.folders)
     if cfg.sync:

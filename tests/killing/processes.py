@@ -26,7 +26,7 @@ LOADED_ONCE = (
     "experiments.repair.checks",
     "experiments.cli.report",
     "experiments.runs.run",
-    "experiments.sweeps.rebuilding",
+    "experiments.sweeps.queue",
     "experiments.tracking.mlflow_tracker",
     "matplotlib.backends.backend_agg",
     "mlflow.keras",

@@ -15,7 +15,7 @@ import collections, ctypes, itertools, sys
 from pathlib import Path
 from experiments.sweeps import failures
 
-failures.GRACE_SECONDS, failures.NOTICE_SECONDS = 2, 1
+failures.GRACE_SECONDS = 2
 mutex = ctypes.create_string_buffer(64)
 
 def native():

@@ -1,9 +1,12 @@
 """What can happen to a sweep: killed as a whole or in part, a job that hangs or takes all memory, a full disk."""
 
 import csv
+import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -141,8 +144,8 @@ def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
     words = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=12"]
     assert trainings.train(tmp_path, *TINY, *words, "sweep.max_retries=0") == 1
     assert (
-        f"error: this job hangs outside of Python, so its process ends: {tmp_path}/swept/1/timeout.txt says where. "
-        "Where the sweep ends with it, go on by sweep.resume=last."
+        "A job that hangs outside of Python ends this process 60 s after sweep.job_timeout=12: timeout.txt in its "
+        "folder says where. Go on by sweep.resume=last then."
     ) in output(tmp_path)
     assert trainings.train(tmp_path, *ON) == 1, output(tmp_path)
     traces = tmp_path / "swept" / "1" / "timeout.txt"
@@ -196,6 +199,28 @@ def test_a_signal_reaches_the_workers(trainings: Trainings, tmp_path: Path) -> N
     assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"], "1": ["KILLED"]}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_group_stops_each_worker_once(
+    tmp_path: Path, empty_store: Path, number: signal.Signals
+) -> None:
+    """As Ctrl+C at a terminal: workers have the signal already when the sweep passes it on."""
+    shutil.copy(empty_store, tmp_path)
+    words = ["seed=1,2", "epochs=500", "sweep.workers=2", "hydra/launcher=joblib"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "experiments.train", *TINY, *words]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as sweep:
+        while len(list(tmp_path.glob("swept/[01]/checkpoints/*.json"))) < 2 and sweep.poll() is None:
+            time.sleep(0.2)
+        os.killpg(sweep.pid, number)
+        _, errors = sweep.communicate()
+    assert sweep.returncode == 128 + number, errors
+    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"], "1": ["KILLED"]}
+    for job in "01":
+        assert f"Stopped by {number.name}, with all" in (tmp_path / "swept" / job / "train.log").read_text()
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """Half a megabyte, as the output folder of the second job."""
@@ -228,23 +253,26 @@ def test_two_sweeps_that_begin_together_on_one_store(trainings: Trainings, tmp_p
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
-def test_a_damaged_queue_is_made_anew_and_what_was_killed_is_ended(trainings: Trainings, tmp_path: Path) -> None:
+def test_a_damaged_queue_is_refused_and_a_new_sweep_takes_what_was_finished(
+    trainings: Trainings, tmp_path: Path
+) -> None:
     fault = {"call": STEP, "number": 20, "when": "before"}
-    assert trainings.train(tmp_path, *TINY, "seed=1,2,3", "optimizer.learning_rate=0.01", fault=fault) == -9
+    words = [*TINY, "seed=1,2,3", "optimizer.learning_rate=0.01"]
+    assert trainings.train(tmp_path, *words, fault=fault) == -9
     study = tmp_path / "swept" / "study.journal"
     lines = study.read_bytes().splitlines(keepends=True)
     study.write_bytes(b"".join([*lines[:3], lines[3][:5] + b"\n", *lines[4:]]))
     assert trainings.train(tmp_path, *ON) == 1
-    said = output(tmp_path).splitlines()[-1]
-    assert said == (
-        f"error: the queue {study} is damaged: expected an event in line 4, received something else. Make it anew from "
-        f"the runs in the store: python -m experiments.doctor fix=true folders=['{study.parent}']"
+    assert output(tmp_path).splitlines()[-1] == (
+        f"error: the queue {study} is damaged: expected an event in line 4, received something else. Start the same "
+        "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: the jobs that "
+        "finished are taken from the store."
     )
-    words = said.partition("python -m experiments.doctor ")[2].replace("'", "").split()
-    done = trainings.run(tmp_path, *words, door="doctor")
-    assert done.returncode == 0, done.stderr
-    assert "made anew from 2 runs in the store" in " ".join(done.stdout.split())
-    assert statuses(tmp_path) == {"": ["KILLED"], "0": ["FINISHED"], "1": ["KILLED"]}
-    assert trainings.train(tmp_path, *ON) == 0, output(tmp_path)
-    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE"] * 3
-    assert statuses(tmp_path) == FINISHED
+    listed = trainings.run(tmp_path, "folders=[swept]", door="doctor")
+    assert "line 4 of study.journal is damaged" in " ".join(listed.stdout.split())
+    assert statuses(tmp_path) == {"": ["RUNNING"], "0": ["FINISHED"], "1": ["RUNNING"]}
+    again = [word.replace("hydra.sweep.dir=swept", "hydra.sweep.dir=again/swept") for word in words]
+    assert trainings.train(tmp_path, *again, "sweep.reuse=true") == 0, output(tmp_path)
+    assert [row["state"] for row in rows(tmp_path / "again")] == ["COMPLETE"] * 3
+    found = {number: Counter(runs)["FINISHED"] for number, runs in statuses(tmp_path).items()}
+    assert found == {"": 1, "0": 1, "1": 1, "2": 1}

@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from tests.trainings import Trainings
 
+from experiments.records.plan_file import PLAN
 from experiments.sweeps.parent_start import OPENED, Opened, close, is_open, wait_until_opened
-from experiments.sweeps.plan import PLAN
 from experiments.sweeps.queue import STUDY
 
 TINY = ("-m", "data=digits", "model=mlp", "data.limit=100", "epochs=1", "progress=none", "tensorboard.graph=false")

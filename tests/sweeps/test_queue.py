@@ -6,7 +6,9 @@ import optuna
 import pytest
 
 from experiments.errors import ExperimentError
-from experiments.sweeps.queue import STUDY, damaged_line, drop_torn_line, require_whole, storage
+from experiments.records.plan_file import PLAN
+from experiments.sweeps.queue import STUDY, damaged_line, damaged_queues, drop_torn_line, require_whole, storage
+from experiments.tracking.liveness import locked
 
 
 @pytest.fixture
@@ -42,8 +44,22 @@ def test_a_damaged_line_is_named(study: Path, line: bytes) -> None:
         require_whole(study.parent)
     assert str(error.value) == (
         f"the queue {study} is damaged: expected an event in line {last - 1}, received something else. "
-        f"Make it anew from the runs in the store: python -m experiments.doctor fix=true folders=['{study.parent}']"
+        "Start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
+        "the jobs that finished are taken from the store."
     )
+
+
+def test_doctor_lists_a_damaged_queue(study: Path) -> None:
+    (study.parent / PLAN).touch()
+    assert list(damaged_queues([str(study.parent)])) == []
+    study.write_bytes(b"{\n" + study.read_bytes())
+    (finding,) = damaged_queues([str(study.parent)])
+    assert (finding.what, finding.name) == ("sweep", str(study.parent))
+    assert finding.state == "line 1 of study.journal is damaged"
+    assert "sweep.reuse=true" in finding.remedy
+    assert finding.repair is None
+    with locked(study.parent):
+        assert list(damaged_queues([str(study.parent)])) == []
 
 
 def test_no_file_yet(tmp_path: Path) -> None:

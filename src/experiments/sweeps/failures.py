@@ -1,13 +1,11 @@
-"""Jobs that take longer than they may."""
+"""Jobs that take longer than they may, that failed or whose process was killed: how they end and run again."""
 
 import faulthandler
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 from types import FrameType
 
 from optuna.trial import FrozenTrial, TrialState
@@ -21,7 +19,7 @@ TRACES = "timeout.txt"
 GRACE_SECONDS = 60
 """For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
 
-NOTICE_SECONDS = 0.5
+logger = logging.getLogger(__name__)
 
 
 class JobTimeoutError(ExperimentError):
@@ -44,20 +42,15 @@ def time_limit(seconds: float | None, folder: Path) -> Iterator[None]:
         raise JobTimeoutError(f"the job took longer than sweep.job_timeout={seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    ends = seconds + GRACE_SECONDS
-    farewell = Timer(ends - NOTICE_SECONDS, _announce_exit, [traces])
-    farewell.daemon = True
     with traces.open("w") as file:
         # Both work where Python's own code does not get on any more. Reading the frames of threads that run may crash.
         faulthandler.register(signal.SIGALRM, file, all_threads=False, chain=True)
-        faulthandler.dump_traceback_later(ends, exit=True, file=2)
-        farewell.start()
+        faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=2)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            farewell.cancel()
             faulthandler.cancel_dump_traceback_later()
             faulthandler.unregister(signal.SIGALRM)
             signal.signal(signal.SIGALRM, before)
@@ -77,24 +70,11 @@ def timed_out(folder: Path) -> bool:
     return traces.exists() and traces.stat().st_size > 0
 
 
-def _announce_exit(traces: Path) -> None:
-    """What the last words of the process itself, a traceback, do not say."""
-    print(
-        f"error: this job hangs outside of Python, so its process ends: {traces} says where. "
-        "Where the sweep ends with it, go on by sweep.resume=last.",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-logger = logging.getLogger(__name__)
-
-
 class Retries:
-    """Of one start of a sweep. folder: of the sweep; at_most: how often a job is tried again."""
+    """Of one start of a sweep. folder: of the sweep; max_retries: how often a job is tried again."""
 
-    def __init__(self, queue: Queue, folder: Path, time_limit: int) -> None:
-        self._queue, self._folder, self._at_most = queue, folder, time_limit
+    def __init__(self, queue: Queue, folder: Path, max_retries: int) -> None:
+        self._queue, self._folder, self._max_retries = queue, folder, max_retries
         self._aside: dict[int, int] = {}  # number -> attempt
 
     def take_up(self) -> None:
@@ -130,7 +110,7 @@ class Retries:
         return False
 
     def _queue_again(self, number: int, attempt: int) -> bool:
-        if attempt > self._at_most:
+        if attempt > self._max_retries:
             return False
         trial = self._queue.jobs()[number]
         self._queue.enqueue(trial.params, number, trial.user_attrs["repeat"], attempt)

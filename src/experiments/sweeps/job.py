@@ -1,9 +1,8 @@
 """The training of one job of a sweep, as Hydra's `run_job` calls it."""
 
-import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from omegaconf import DictConfig
 from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
 from experiments.sweeps.failures import time_limit
-from experiments.sweeps.plan import CELL, JOB, REPEAT, SWEEP
+from experiments.sweeps.plan import JOB, SWEEP
 
 if TYPE_CHECKING:
     from experiments.runs.results import Result
@@ -66,23 +65,19 @@ class Task:
         from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
 
-        tags = self._tags()
-        begun = previous_runs.for_job(cfg, {name: tags[name] for name in (SWEEP, JOB)})
+        tags = {SWEEP: self.sweep, JOB: str(self.job.number)}
+        begun = previous_runs.for_job(cfg, tags)
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
         if reused is None and self.reuse:
             reused = previous_runs.equal_to(cfg)
         if reused is not None:
             logger.info("taken from run %s, which is the same", reused.info.run_id)
             return previous_runs.result(reused, cfg, output_dir)
+        if self.parent is not None:
+            tags["mlflow.parentRunId"] = self.parent
         cfg.resume = None if begun is None else begun.info.run_id
         with sharing_models() as assemble:
             return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble)
-
-    def _tags(self) -> Mapping[str, str]:
-        parent = {} if self.parent is None else {"mlflow.parentRunId": self.parent}
-        job = self.job
-        place = {JOB: str(job.number), REPEAT: str(job.repeat), CELL: json.dumps(job.cell)}
-        return {**parent, SWEEP: self.sweep, **place}
 
 
 def load() -> None:

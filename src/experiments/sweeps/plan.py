@@ -1,15 +1,10 @@
 """The plan of a sweep: what varies, and every config as it was composed when the sweep began."""
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 from itertools import product
-from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from hydra.core.config_loader import ConfigLoader
@@ -18,9 +13,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
-from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
 from experiments.config import check, check_values
 from experiments.config.explain import EXPLAINED, explain, explain_value
@@ -30,11 +22,8 @@ from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
 from experiments.sweeps.search_space import Cell, Dimension, dimensions, excluder, fixed, grid, overrides
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-
-PLAN = "plan.pkl"
+SWEEP, JOB = "sweep", "sweep.job"
+"""Tags of a job's run, by which it is found again."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +87,6 @@ class Plan:
     def _seed(self, repeat: int) -> int:
         first = next(iter(self.bases.values())).seed
         return int(first) + repeat
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{PLAN}.tmp"
-        temporary.write_bytes(pickle.dumps(self))
-        temporary.replace(folder / PLAN)
-
-
-def load_plan(folder: Path) -> Plan:
-    plan: Plan = pickle.loads((folder / PLAN).read_bytes())
-    return plan
 
 
 def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig, loader: ConfigLoader) -> Plan:
@@ -267,51 +245,3 @@ def _value(word: str) -> object:
 @cache
 def _parser() -> OverridesParser:
     return OverridesParser.create()
-
-
-WAITING = "waits"
-
-
-def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"]) -> None:
-    """A line a job. done: number -> what became of it, empty before the first start; equal: number -> a finished run.
-
-    `equal` is for jobs that are not done.
-    """
-    console = Console()
-    if plan.settings.sampler != "grid":
-        names = ", ".join(dimension.name for dimension in plan.space)
-        console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
-        return
-    table = Table("job", "words", "state")
-    jobs = plan.jobs()
-    for number, (cell, repeat) in enumerate(jobs):
-        state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
-        table.add_row(str(number), " ".join(plan.overrides(cell, repeat)), state)
-    console.print(table)
-    noun = "job" if len(jobs) == 1 else "jobs"
-    taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""
-    left = len(jobs) - len(equal) - sum(trial.state.is_finished() for trial in done.values())
-    console.print(
-        f"{len(jobs)} {noun}{taken}{_time_left(plan, done, equal, left)}. Nothing was run: leave out sweep.preview."
-    )
-
-
-def _state(trial: FrozenTrial | None) -> str:
-    return WAITING if trial is None or trial.state == TrialState.WAITING else trial.state.name.lower()
-
-
-def _time_left(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"], left: int) -> str:
-    """From the finished ones."""
-    seconds = [
-        trial.duration.total_seconds()
-        for trial in done.values()
-        if trial.state == TrialState.COMPLETE and trial.duration
-    ]
-    seconds += [(run.info.end_time - run.info.start_time) / 1000 for run in equal.values()]
-    if not seconds:
-        return ""
-    return f", {left} left, about {timedelta(seconds=round(fmean(seconds) * left / plan.settings.workers))}"
-
-
-SWEEP, JOB, REPEAT, CELL = "sweep", "sweep.job", "sweep.repeat", "sweep.cell"
-"""Tags of a job's run: the first two find it again, all of them make a lost queue anew."""

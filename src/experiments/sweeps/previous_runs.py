@@ -24,7 +24,7 @@ SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "repli
 CONFIG = f"{PREFIX}config"
 
 UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
-"""What `of_these_values` does not compare for all at once: the data and devices are not looked at."""
+"""Tags that `equal_to_each` does not compare for all jobs at once: it looks at no data and no devices."""
 
 
 def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
@@ -51,7 +51,7 @@ def equal_to(cfg: DictConfig) -> Run | None:
 
 
 def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
-    """Number -> the run that `of_this_config` gives for its config, where data and devices are still the same.
+    """Number -> the run that `equal_to` gives for its config, if data and devices are still the same.
 
     Neither is looked at: that would take as long as the beginning of a run. configs: with their `hydra` nodes.
     """

@@ -2,11 +2,9 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -15,11 +13,22 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.errors import ExperimentError
+from experiments.repair.base import Finding
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import distributions, draw, pruner, sampler, try_out
 from experiments.sweeps.search_space import Cell
+from experiments.sweeps.stopped_sweep import sweeps
+from experiments.tracking.liveness import is_locked
+
+STUDY = "study.journal"
 
 LOCK = "study.lock"
+
+REMEDY = (
+    "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
+    "the jobs that finished are taken from the store"
+)
+"""Of a damaged file."""
 
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
@@ -37,13 +46,6 @@ class Job:
     attempt: int
 
 
-class Begun(NamedTuple):
-    """A job that has to go on."""
-
-    cell: Cell
-    repeat: int
-
-
 def check_sampler(plan: Plan) -> None:
     """Raises ConfigError where the sampler cannot do its work, or the pruner is none."""
     pruner(plan.settings.pruner)
@@ -55,7 +57,7 @@ class Queue:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self._folder, self._plan = folder, plan
-        self.distributions = distributions(plan)
+        self._distributions = distributions(plan)
         self._storage = storage(plan.settings.storage, folder)
         self.study = optuna.create_study(
             storage=self._storage,
@@ -68,21 +70,14 @@ class Queue:
 
     def fill(self) -> None:
         """Queues all jobs of a grid; a sampler's are drawn when they are taken."""
-        for number, (cell, repeat) in enumerate(self._planned()):
-            self.enqueue(cell, number, repeat, attempt=0)
-
-    def restore(self, done: Mapping[int, FrozenTrial], begun: Mapping[int, Begun]) -> None:
-        """Makes an empty queue that of a sweep with these jobs; all others of a grid wait."""
-        for trial in done.values():
-            self.study.add_trial(trial)
-        planned = {number: Begun(*job) for number, job in enumerate(self._planned())}
-        waiting = {number: job for number, job in (planned | dict(begun)).items() if number not in done}
-        for number, (cell, repeat) in sorted(waiting.items()):
-            self.enqueue(cell, number, repeat, attempt=0)
+        if self._plan.settings.sampler == "grid":
+            for number, (cell, repeat) in enumerate(self._plan.jobs()):
+                self.enqueue(cell, number, repeat, attempt=0)
 
     def take(self) -> Job | None:
         """The next job; None when nothing is left. One process at a time asks."""
-        with _alone(self._folder / LOCK):
+        with (self._folder / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if self.waiting():
                 return self._asked()
             if not self.left():
@@ -95,9 +90,9 @@ class Queue:
 
     def left(self) -> int:
         """How many jobs `take` gives at most: those that wait, and those that a sampler may still draw."""
-        if self._plan.settings.sampler == "grid":
-            return self.waiting()
-        return self.waiting() + max(0, self._wanted() - len(self.jobs()))
+        settings = self._plan.settings
+        drawn = 0 if settings.sampler == "grid" else max(0, settings.n_trials * settings.repeats - len(self.jobs()))
+        return self.waiting() + drawn
 
     def discard(self) -> None:
         """With all that was ever in it."""
@@ -131,14 +126,8 @@ class Queue:
     def failures(self) -> int:
         return sum(trial.state == TrialState.FAIL for trial in self.jobs().values())
 
-    def _planned(self) -> list[tuple[Cell, int]]:
-        return self._plan.jobs() if self._plan.settings.sampler == "grid" else []
-
-    def _wanted(self) -> int:
-        return int(self._plan.settings.n_trials) * int(self._plan.settings.repeats)
-
     def _asked(self) -> Job:
-        trial = self.study.ask(self.distributions)
+        trial = self.study.ask(self._distributions)
         attributes = trial.user_attrs
         return Job(trial, attributes["job"], dict(trial.params), attributes["repeat"], attributes["attempt"])
 
@@ -149,17 +138,6 @@ class Queue:
         for repeat in range(1, self._plan.settings.repeats):
             self.enqueue(dict(trial.params), number + repeat, repeat, attempt=0)
         return Job(trial, number, dict(trial.params), 0, 0)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Until the end of the block, or of the process, no other one is in it."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-STUDY = "study.journal"
 
 
 def storage(address: str | None, folder: Path) -> BaseStorage:
@@ -177,14 +155,29 @@ def damaged_line(folder: Path) -> int | None:
     return next((number for number, line in enumerate(whole, 1) if not _is_event(line)), None)
 
 
+def _is_event(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
 def require_whole(folder: Path) -> None:
     """Raises ExperimentError where the file is damaged."""
     line = damaged_line(folder)
     if line is not None:
         raise ExperimentError(
             f"the queue {folder / STUDY} is damaged: expected an event in line {line}, received something else. "
-            f"Make it anew from the runs in the store: python -m experiments.doctor fix=true folders=['{folder}']"
+            f"{REMEDY[0].upper()}{REMEDY[1:]}."
         )
+
+
+def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
+    """Those of sweeps at and below `roots` that no process works on."""
+    for folder in [folder for root in roots for folder in sweeps(Path(root).expanduser().absolute())]:
+        line = damaged_line(folder)
+        if line is not None and not is_locked(folder):
+            yield Finding("sweep", str(folder), f"line {line} of {STUDY} is damaged", REMEDY)
 
 
 def drop_torn_line(folder: Path) -> None:
@@ -197,10 +190,3 @@ def drop_torn_line(folder: Path) -> None:
     if content and not content.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
-
-
-def _is_event(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False

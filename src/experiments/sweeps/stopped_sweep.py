@@ -7,7 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.errors import ConfigError
-from experiments.sweeps.plan import PLAN, Plan, load_plan
+from experiments.records.plan_file import PLAN, read_plan
+from experiments.sweeps.plan import Plan
 
 LAST = "last"
 
@@ -49,7 +50,7 @@ def stopped_sweep(config: DictConfig, wanted: str) -> Path:
 
 def resumed_plan(folder: Path, arguments: Sequence[str]) -> Plan:
     """The plan, with what may be typed anew. Raises ConfigError for what was decided when the sweep began."""
-    plan = load_plan(folder)
+    plan: Plan = read_plan(folder)
     for override in OverridesParser.create().parse_overrides([word for word in arguments if word not in plan.typed]):
         name = override.key_or_group.removeprefix("sweep.")
         if name not in ANEW:

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
-from experiments.sweeps.failures import Retries
+from experiments.records.plan_file import PLAN, write_plan
+from experiments.sweeps.failures import GRACE_SECONDS, TRACES, Retries
 from experiments.sweeps.parent_start import start_parent_run
-from experiments.sweeps.plan import PLAN, Plan, code_has_changed, make_plan, show_plan
+from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.processes import passed_on, refuse_workers
 from experiments.sweeps.queue import Queue, check_sampler, drop_torn_line, require_whole
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
@@ -38,6 +39,8 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     _check_launcher(config)
     folder, plan = _planned(arguments, config, context)
     if config.sweep.preview:
+        from experiments.sweeps.preview import show_plan
+
         done = Queue(folder, plan).jobs() if config.sweep.resume else {}
         show_plan(plan, done, _equal(plan, done))
         return
@@ -50,6 +53,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         with start_parent_run(plan, folder, at_once=here) as parent:
             if here:
                 _opened(parent, queue, folder, is_new=config.sweep.resume is None)
+                _say_what_a_hanging_job_does(plan)
             with passed_on(folder):
                 _work(Worker(folder, context), queue, retries, config)
             opened = _opened(parent, queue, folder, is_new=config.sweep.resume is None)
@@ -88,7 +92,7 @@ def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
 
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
-    plan.save(folder)
+    write_plan(folder, plan)
     drop_torn_line(folder)
     queue = Queue(folder, plan)
     retries = Retries(queue, folder, plan.settings.max_retries)
@@ -111,6 +115,18 @@ def _opened(parent: Callable[[], "Parent"], queue: Queue, folder: Path, *, is_ne
             queue.discard()
             (folder / PLAN).unlink()
         raise
+
+
+def _say_what_a_hanging_job_does(plan: Plan) -> None:
+    """When its time is over, nothing of this process's own Python runs any more to say it."""
+    if plan.settings.job_timeout is not None:
+        logger.info(
+            "A job that hangs outside of Python ends this process %d s after sweep.job_timeout=%g: %s in its folder "
+            "says where. Go on by sweep.resume=last then.",
+            GRACE_SECONDS,
+            plan.settings.job_timeout,
+            TRACES,
+        )
 
 
 def _require_all_taken(queue: Queue, plan: Plan, folder: Path) -> None:

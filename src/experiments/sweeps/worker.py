@@ -15,6 +15,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
+from experiments.records.plan_file import read_plan
 from experiments.sweeps.job import Task, load
 from experiments.sweeps.parent_start import is_open, wait_until_opened
 from experiments.sweeps.processes import any_at_work, at_work
@@ -44,10 +45,9 @@ class Worker:
         return count
 
     def _work(self) -> int:
-        from experiments.sweeps.plan import load_plan
         from experiments.sweeps.queue import Queue
 
-        plan = load_plan(self.folder)
+        plan: Plan = read_plan(self.folder)
         _take_gpu(HydraConfig.get().job.num)
         queue = Queue(self.folder, plan)
         if queue.left():

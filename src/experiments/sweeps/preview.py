@@ -1,0 +1,58 @@
+"""The preview of a sweep: its jobs, what became of each, and the time that the rest takes."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from experiments.sweeps.plan import Plan
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+WAITING = "waits"
+
+
+def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"]) -> None:
+    """A line a job. done: number -> what became of it, empty before the first start; equal: number -> a finished run.
+
+    `equal` is for jobs that are not done.
+    """
+    console = Console()
+    if plan.settings.sampler != "grid":
+        names = ", ".join(dimension.name for dimension in plan.space)
+        console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
+        return
+    table = Table("job", "words", "state")
+    jobs = plan.jobs()
+    for number, (cell, repeat) in enumerate(jobs):
+        state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
+        table.add_row(str(number), " ".join(plan.overrides(cell, repeat)), state)
+    console.print(table)
+    noun = "job" if len(jobs) == 1 else "jobs"
+    taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""
+    left = len(jobs) - len(equal) - sum(trial.state.is_finished() for trial in done.values())
+    console.print(
+        f"{len(jobs)} {noun}{taken}{_time_left(plan, done, equal, left)}. Nothing was run: leave out sweep.preview."
+    )
+
+
+def _state(trial: FrozenTrial | None) -> str:
+    return WAITING if trial is None or trial.state == TrialState.WAITING else trial.state.name.lower()
+
+
+def _time_left(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"], left: int) -> str:
+    """From the finished ones."""
+    seconds = [
+        trial.duration.total_seconds()
+        for trial in done.values()
+        if trial.state == TrialState.COMPLETE and trial.duration
+    ]
+    seconds += [(run.info.end_time - run.info.start_time) / 1000 for run in equal.values()]
+    if not seconds:
+        return ""
+    return f", {left} left, about {timedelta(seconds=round(fmean(seconds) * left / plan.settings.workers))}"
