@@ -1,4 +1,4 @@
-"""Models that jobs of one process share, so that a step is traced and compiled once.
+"""Models that jobs of one process share, so that a step is traced and compiled once; and what no job needs any more.
 
 A job whose config differs from an earlier one's in nothing but what variables hold builds its model as ever, and hands
 the values over to the earlier one's: the bits are those of a run of its own.
@@ -33,6 +33,8 @@ SEED, LEARNING_RATE = "seed", "optimizer.learning_rate"
 OURS = ("experiments.", "keras.")
 
 OUTSIDE_OF_A_STEP = ("sweep", "logging")
+
+CUSTOM = "CustomGradient-"
 
 
 class _Models(NamedTuple):
@@ -109,9 +111,6 @@ def _keep(lent: dict[Hashable, _Models]) -> None:
 def _num_bytes() -> int:
     distinct = {id(variable): variable for models in _kept.values() for variable in models.variables}
     return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in distinct.values())
-
-
-CUSTOM = "CustomGradient-"
 
 
 def release_graph_functions() -> None:

@@ -37,7 +37,9 @@ class Parent:
     def __enter__(self) -> Self:
         if self._logging.tracking_uri is not None:
             self._client = open_store(self._logging.tracking_uri)
-            self.run_id = self._earlier() or self._created(self._client)
+            path = self._folder / RUN_ID
+            earlier = path.read_text().strip() if path.exists() else None
+            self.run_id = earlier or self._created(self._client)
             self._client.update_run(self.run_id, status="RUNNING")
             self._say_alive()
             self._heartbeat.start()
@@ -92,10 +94,6 @@ class Parent:
                 self._client.set_tag(self.run_id, name, mask(text))
         except (MlflowException, OSError) as failure:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
-
-    def _earlier(self) -> str | None:
-        path = self._folder / RUN_ID
-        return path.read_text().strip() if path.exists() else None
 
     def _created(self, client: MlflowClient) -> str:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)

@@ -196,7 +196,7 @@ def _share(cfg: DictConfig, workers: int) -> None:
 
 def _put(cfg: DictConfig, word: str) -> None:
     try:
-        OmegaConf.update(cfg, _key(word), _value(word), merge=True)
+        OmegaConf.update(cfg, _key(word), _parser().parse_override(word).value(), merge=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, word, CONF, "config")) from error
 
@@ -236,10 +236,6 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 def _key(word: str) -> str:
     return word.partition("=")[0]
-
-
-def _value(word: str) -> object:
-    return _parser().parse_override(word).value()
 
 
 @cache

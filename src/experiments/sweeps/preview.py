@@ -14,8 +14,6 @@ from experiments.sweeps.plan import Plan
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-WAITING = "waits"
-
 
 def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"]) -> None:
     """A line a job. done: number -> what became of it, empty before the first start; equal: number -> a finished run.
@@ -42,7 +40,7 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "
 
 
 def _state(trial: FrozenTrial | None) -> str:
-    return WAITING if trial is None or trial.state == TrialState.WAITING else trial.state.name.lower()
+    return "waits" if trial is None or trial.state == TrialState.WAITING else trial.state.name.lower()
 
 
 def _time_left(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"], left: int) -> str:

@@ -1,6 +1,5 @@
 """What draws the cells of a sweep and what gives hopeless jobs up: optuna's, by a short name or by `_target_`."""
 
-import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, cast
 
@@ -17,16 +16,24 @@ from experiments.errors import ConfigError, close_to
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.search_space import Cell, Dimension
 
-SAMPLERS = {"grid": "optuna.samplers.RandomSampler", "random": "optuna.samplers.RandomSampler"}
+SAMPLERS = {
+    "grid": "optuna.samplers.RandomSampler",
+    "random": "optuna.samplers.RandomSampler",
+    "tpe": "optuna.samplers.TPESampler",
+}
 
-SAMPLERS |= {"tpe": "optuna.samplers.TPESampler"}
-
-PRUNERS = {"none": "optuna.pruners.NopPruner", "median": "optuna.pruners.MedianPruner"}
-
-PRUNERS |= {"hyperband": "optuna.pruners.HyperbandPruner", "asha": "optuna.pruners.SuccessiveHalvingPruner"}
+PRUNERS = {
+    "none": "optuna.pruners.NopPruner",
+    "median": "optuna.pruners.MedianPruner",
+    "hyperband": "optuna.pruners.HyperbandPruner",
+    "asha": "optuna.pruners.SuccessiveHalvingPruner",
+}
 
 STARTUP = 12
 """More trials than samplers draw at random before they begin to compute."""
+
+TRIES = 1000
+"""Draws after which a sampler that meets excluded cells only is given up."""
 
 
 def sampler(node: str | DictConfig) -> BaseSampler:
@@ -68,14 +75,11 @@ def _unusable(node: str | DictConfig, key: str, error: Exception) -> ConfigError
     return ConfigError(f"{key}={node} cannot be used: {first}. Change it, or install what it needs.")
 
 
-TRIES = 1000
-"""Draws after which a sampler that meets excluded cells only is given up."""
-
-
 def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
     """A cell that none of `jobs` has; None where all have been drawn. Raises ConfigError where it finds none."""
     drawn = {_key(trial.params): trial for trial in jobs}
-    if len(drawn) >= _size(plan):
+    endless = any(part.interval for part in plan.space)
+    if not endless and len(drawn) >= len(plan.cells()):
         return None
     for _ in range(TRIES):
         trial = study.ask(distributions(plan))
@@ -88,10 +92,6 @@ def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
     raise ConfigError(f"sweep.exclude left out {TRIES} draws of sweep.sampler in a row. Loosen its rules.")
 
 
-def distributions(plan: Plan) -> dict[str, BaseDistribution]:
-    return {dimension.name: _distribution(dimension) for dimension in plan.space}
-
-
 def _count_again(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
     """The result of an equal job: the sampler learns that it has been there."""
     for step, value in earlier.intermediate_values.items():
@@ -101,13 +101,12 @@ def _count_again(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
     study.tell(trial, earlier.values if complete else None, earlier.state if done else TrialState.FAIL)
 
 
-def _size(plan: Plan) -> float:
-    """Number of cells that can be drawn."""
-    return math.inf if any(part.interval for part in plan.space) else len(plan.cells())
-
-
 def _key(cell: Cell) -> Hashable:
     return tuple(sorted(cell.items()))
+
+
+def distributions(plan: Plan) -> dict[str, BaseDistribution]:
+    return {dimension.name: _distribution(dimension) for dimension in plan.space}
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

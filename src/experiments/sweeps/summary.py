@@ -21,6 +21,12 @@ from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.queue import Queue
 
+matplotlib.use("Agg")
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
+
+logger = logging.getLogger(__name__)
+
 FOLDER = "summary"
 
 CONFIDENCE = 0.95
@@ -50,22 +56,20 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     failed = [row for row in rows if row["state"] == "FAIL"]
     best = _best(jobs, plan)
     output = folder / FOLDER
-    _write(output, rows, cells)
+    output.mkdir(exist_ok=True)
+    _write_csv(output / "jobs.csv", rows)
+    if cells:
+        _write_csv(output / "cells.csv", cells)
     _write_failures(output / "failures.txt", failed, folder)
-    if best is not None:
+    if best is None:
+        parent.log(output, {}, {})
+    else:
         draw_figures(queue.study, output, names[0])
-    _log(parent, output, best)
+        parent.log(output, {"best": best.value}, {"best job": f"#{best.number} run {best.run_id}"})
     for table in (rows, cells):
         _show(table, names)
     _show_ends(failed, best, output, parent.page)
     return len(failed)
-
-
-def _log(parent: Parent, output: Path, best: Best | None) -> None:
-    if best is None:
-        parent.log(output, {}, {})
-    else:
-        parent.log(output, {"best": best.value}, {"best job": f"#{best.number} run {best.run_id}"})
 
 
 def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, page: str | None) -> None:
@@ -89,13 +93,6 @@ def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, own: s
         kept["error"] = failure_reason(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
     return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
-
-
-def _write(output: Path, rows: list[dict[str, Any]], cells: list[dict[str, Any]]) -> None:
-    output.mkdir(exist_ok=True)
-    _write_csv(output / "jobs.csv", rows)
-    if cells:
-        _write_csv(output / "cells.csv", cells)
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -164,13 +161,6 @@ def _short(name: str, names: list[str]) -> str:
     """The last part of a key, where no other one ends like it."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
-
-
-matplotlib.use("Agg")
-
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
-
-logger = logging.getLogger(__name__)
 
 
 def draw_figures(study: Study, output: Path, objective: str) -> None:

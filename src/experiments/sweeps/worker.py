@@ -54,13 +54,13 @@ class Worker:
             load()  # while the sweep is opened
         opened = wait_until_opened(self.folder)
         count = 0
-        while opened is not None and self._goes_on(queue, plan) and (job := queue.take()) is not None:
+        while opened is not None and is_open(self.folder) and not too_many_failures(queue, plan):
+            job = queue.take()
+            if job is None:
+                break
             self._run(job, plan, queue, opened.parent)
             count += 1
         return count
-
-    def _goes_on(self, queue: "Queue", plan: "Plan") -> bool:
-        return is_open(self.folder) and not too_many_failures(queue, plan)
 
     def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job, plan)
@@ -90,8 +90,9 @@ class Worker:
             queue.pruned(job)
             _say(f"{label}: {error} ({seconds:.0f} s)")
         else:
-            queue.failed(job, one_line(error) or type(error).__name__)
-            _say(f"{label} failed: {one_line(error) or type(error).__name__}")
+            reason = one_line(error) or type(error).__name__
+            queue.failed(job, reason)
+            _say(f"{label} failed: {reason}")
 
     def _config(self, job: "Job", plan: "Plan") -> DictConfig:
         cfg = plan.config(job.cell, job.repeat)
