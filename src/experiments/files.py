@@ -4,10 +4,60 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import IOBase
 from pathlib import Path
 
 from experiments.errors import DataError
+
+TEMPORARY = ".tmp"
+
+
+def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
+    """Locks an open file until it is closed or its process ends; returns False if another has it and `wait` is off."""
+    import fcntl  # Unix only: what needs no lock works elsewhere
+
+    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, mode if wait else mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False, wait: bool = True, remove: bool = False) -> Iterator[bool]:
+    """Holds the lock file `path` within the block; yields False if another process has it and `wait` is off.
+
+    shared: with others that share it; remove: the file is removed at the end.
+    """
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        held = lock(descriptor, shared=shared, wait=wait)
+        if not held or _is_open_at(path, descriptor):
+            break
+        os.close(descriptor)  # the holder before has removed the file since it was opened here
+    try:
+        yield held
+    finally:
+        if held and remove:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process, perhaps this one, holds the lock file `path`, which may be in a read-only folder."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return not lock(file, wait=False)
 
 
 @contextmanager
@@ -16,77 +66,78 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Raises DataError when the folder around `path` cannot be written.
     """
-    import fcntl  # Unix only: what needs no lock works elsewhere
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.parent / f".{path.name}.lock", os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise DataError(
-            f"data.path='{path}' cannot be made: {error.strerror}. Set data.path to a place you can write to."
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path.parent / f".{path.name}.lock"))
+        except OSError as error:
+            raise DataError(
+                f"data.path='{path}' cannot be made: {error.strerror}. Set data.path to a place you can write to."
+            ) from error
         yield
-    finally:
-        os.close(lock)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yields a path that takes the place of `path`, and is on the disk, when the block ends well; else it is removed.
+
+    temporary: that path, which must be in the same folder.
+    """
+    temporary = temporary or path.with_name(path.name + TEMPORARY)
+    _remove(temporary)
+    try:
+        yield temporary
+        sync(temporary)
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    sync(path.parent)
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well; to be used within `exclusive`."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-_LOCK = ".lock"
-
-
-def try_lock(pack: Path) -> int | None:
-    """A descriptor that keeps other makers of `pack` out until `unlock` or the end of its process; None when taken."""
-    import fcntl  # Unix only, as are the calls that read a pack
-
-    path = pack.with_name(pack.name + _LOCK)
-    while True:
-        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock).st_ino == path.stat().st_ino:
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        except FileNotFoundError:
-            pass  # its holder took the file away between our two looks at it
-        os.close(lock)
-
-
-def unlock(pack: Path, lock: int) -> None:
-    pack.with_name(pack.name + _LOCK).unlink(missing_ok=True)
-    os.close(lock)
+    with replacing(path, path.with_name(f".{path.name}.partial")) as folder:
+        folder.mkdir()
+        yield folder
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Whole or not at all, also when the process or the machine ends in between."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Writes all or nothing, also when the process or the machine ends in between."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _digest(path: Path) -> str:
+def drop_torn_line(path: Path) -> None:
+    """Removes the half line left by a killed process or a full disk, which the next line would be joined to.
+
+    To be called while no other process writes.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(path, complete)
+
+
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-TEMPORARY = ".tmp"
+def sync(path: Path) -> None:
+    """Returns when the file, or the folder's list of names, is on the disk and not only with the operating system."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

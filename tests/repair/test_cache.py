@@ -16,11 +16,11 @@ from tests.trainings import Trainings
 from experiments.data.cache.listing import entries, manifests, prune
 from experiments.data.cache.pack import PackSpec
 from experiments.data.cache.pack_writer import PackWriter, packing
-from experiments.data.cache.paths import manifest_file, unfinished_file
+from experiments.data.cache.paths import lock_file, manifest_file, unfinished_file
 from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile
 from experiments.data.images.scan_cache import cached_scan
-from experiments.files import try_lock, unlock
+from experiments.files import locked
 
 DAY = 86_400
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
@@ -147,10 +147,9 @@ def test_a_value_out_of_range_is_one_line(tmp_path: Path, doctor: Doctor) -> Non
 
 def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
     folder = pack(tmp_path, "busy")
-    lock = try_lock(folder)
-    assert lock is not None
-    (entry,) = entries(str(tmp_path))
-    assert not prune(entry)
-    unlock(folder, lock)
+    with locked(lock_file(folder), wait=False, remove=True) as held:
+        assert held
+        (entry,) = entries(str(tmp_path))
+        assert not prune(entry)
     assert prune(entry)
     assert list(folder.parent.iterdir()) == []

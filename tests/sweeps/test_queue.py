@@ -6,8 +6,9 @@ import optuna
 import pytest
 
 from experiments.errors import ExperimentError
+from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN
-from experiments.sweeps.queue import STUDY, damaged_line, damaged_queues, drop_torn_line, require_whole, storage
+from experiments.sweeps.queue import STUDY, damaged_line, damaged_queues, require_whole, storage
 from experiments.tracking.liveness import locked
 
 
@@ -21,7 +22,7 @@ def study(tmp_path: Path) -> Path:
 def test_a_whole_file(study: Path) -> None:
     require_whole(study.parent)
     before = study.read_bytes()
-    drop_torn_line(study.parent)
+    drop_torn_line(study)
     assert study.read_bytes() == before
 
 
@@ -29,7 +30,7 @@ def test_a_line_that_was_cut_short_is_left_out(study: Path) -> None:
     before = study.read_bytes()
     study.write_bytes(before + b'{"op_code": 4, "wor')
     require_whole(study.parent)
-    drop_torn_line(study.parent)
+    drop_torn_line(study)
     assert study.read_bytes() == before
     optuna.load_study(storage=storage(None, study.parent), study_name="s").enqueue_trial({"x": 2})
     assert len(optuna.load_study(storage=storage(None, study.parent), study_name="s").trials) == 2
@@ -63,6 +64,6 @@ def test_doctor_lists_a_damaged_queue(study: Path) -> None:
 
 
 def test_no_file_yet(tmp_path: Path) -> None:
-    drop_torn_line(tmp_path)
+    drop_torn_line(tmp_path / STUDY)
     require_whole(tmp_path)
     assert not (tmp_path / STUDY).exists()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import tensorflow as tf
 from experiments.checkpoints.callback_state import Arrays, State, pack, unpack
 from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, uncommitted
 from experiments.errors import TrackingError
-from experiments.files import TEMPORARY, _digest, write_atomically
+from experiments.files import TEMPORARY, replacing, sha256_of, sync, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +27,8 @@ class CommittedCheckpoint(NamedTuple):
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """As another file than before: the one before may have other names, by which it is being uploaded."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
 
 
 def commit(prefix: str, state: Mapping[str, Any]) -> None:
@@ -73,7 +70,7 @@ def verify(prefix: Path) -> str | None:
     path = prefix.with_name(prefix.name + COMMIT)
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        wrong = next((name for name, digest in files.items() if _digest(path.with_name(name)) != digest), None)
+        wrong = next((name for name, digest in files.items() if sha256_of(path.with_name(name)) != digest), None)
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
     return None if wrong is None else f"{wrong} is not what was written"
@@ -106,9 +103,8 @@ def _warn(damaged: list[str], instead: str) -> None:
 
 def _synced_digest(path: Path) -> str:
     """Of the file's bytes, which are on the disk and not only with the operating system when this returns."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return _digest(path)
+    sync(path)
+    return sha256_of(path)
 
 
 def list_until(directory: Path, newest: str | None) -> None:

@@ -1,6 +1,5 @@
 """Opens a sweep's run while its workers load TensorFlow; they take no job before it is there."""
 
-import fcntl
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -10,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from experiments.cli.startup import without_gc
+from experiments.files import lock
 
 if TYPE_CHECKING:
     from experiments.sweeps.parent_run import Parent
@@ -37,7 +37,7 @@ def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[C
     """
     parent: Future[Parent] = Future()
     told = (folder / OPENED).open("w")
-    fcntl.flock(told, fcntl.LOCK_EX)
+    lock(told)
     with ExitStack() as run:
         if at_once:
             _open(plan, folder, run, parent, told)
@@ -83,7 +83,7 @@ def wait_until_opened(folder: Path) -> Opened | None:
     """For workers; None where the sweep could not be opened, is closed, or its process is gone."""
     try:
         with (folder / OPENED).open() as told:
-            fcntl.flock(told, fcntl.LOCK_SH)
+            lock(told, shared=True)
             content = told.read()
     except FileNotFoundError:
         return None

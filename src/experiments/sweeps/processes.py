@@ -3,7 +3,6 @@
 Each finishes its step then, and closes its run as a single run does.
 """
 
-import fcntl
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import psutil
 
 from experiments.cli.signals import SIGNALS
 from experiments.errors import ExperimentError
+from experiments.files import is_locked, locked
 from experiments.sweeps.parent_start import close
 
 PATIENCE_SECONDS = 15.0
@@ -65,8 +65,7 @@ def at_work(folder: Path) -> Iterator[None]:
     """Within, this process is one of the workers, and ends its job when the sweep's process says so."""
     before = signal.signal(STOP, _stop_job)
     try:
-        with (folder / WORKERS).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        with locked(folder / WORKERS, shared=True):
             yield
     finally:
         signal.signal(STOP, before)
@@ -79,12 +78,7 @@ def _stop_job(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def any_at_work(folder: Path) -> bool:
-    with (folder / WORKERS).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(folder / WORKERS)
 
 
 def refuse_workers(folder: Path) -> None:

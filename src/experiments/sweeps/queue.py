@@ -1,6 +1,5 @@
 """The queue of a sweep: an optuna study that processes and machines share."""
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.errors import ExperimentError
+from experiments.files import locked
 from experiments.repair.base import Finding
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import distributions, draw, pruner, sampler, try_out
@@ -76,8 +76,7 @@ class Queue:
 
     def take(self) -> Job | None:
         """The next job; None when nothing is left. One process at a time asks."""
-        with (self._folder / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._folder / LOCK):
             if self.waiting():
                 return self._asked()
             if not self.left():
@@ -178,15 +177,3 @@ def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
         line = damaged_line(folder)
         if line is not None and not is_locked(folder):
             yield Finding("sweep", str(folder), f"line {line} of {STUDY} is damaged", REMEDY)
-
-
-def drop_torn_line(folder: Path) -> None:
-    """What a full disk or a lost machine has cut short, as the next event would be joined to it.
-
-    To be called while no other process writes.
-    """
-    path = folder / STUDY
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)

@@ -12,12 +12,13 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
+from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN, write_plan
 from experiments.sweeps.failures import GRACE_SECONDS, TRACES, Retries
 from experiments.sweeps.parent_start import start_parent_run
 from experiments.sweeps.plan import Plan, code_has_changed, make_plan
 from experiments.sweeps.processes import passed_on, refuse_workers
-from experiments.sweeps.queue import Queue, check_sampler, drop_torn_line, require_whole
+from experiments.sweeps.queue import STUDY, Queue, check_sampler, require_whole
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.worker import Worker, too_many_failures
 from experiments.tracking.liveness import locked
@@ -93,7 +94,7 @@ def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
     write_plan(folder, plan)
-    drop_torn_line(folder)
+    drop_torn_line(folder / STUDY)
     queue = Queue(folder, plan)
     retries = Retries(queue, folder, plan.settings.max_retries)
     if queue.jobs():

@@ -2,13 +2,14 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from io import BufferedWriter
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
+
+from experiments.files import drop_torn_line
 
 Event = dict[str, Any]
 """What happened (`event`), when (`time`, milliseconds since 1970), and its own fields."""
@@ -61,7 +62,7 @@ class Journal:
     def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("ab")
-        _drop_torn_line(self._path)
+        drop_torn_line(self._path)
         _acknowledge(self._path.parent, acknowledged(self._path.parent))
         self.not_before(_last_time(self._path))
 
@@ -82,14 +83,6 @@ class Journal:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A process killed while it wrote leaves half a line, which the next event must not continue."""
-    content = path.read_bytes()
-    complete = content.rfind(b"\n") + 1
-    if complete < len(content):
-        os.truncate(path, complete)
 
 
 def _last_time(path: Path) -> int:

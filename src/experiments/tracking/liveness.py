@@ -1,6 +1,5 @@
 """Whether a process works on a run, as far as can be seen from this machine."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -12,6 +11,7 @@ from threading import Event as Signal
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from experiments import files
 from experiments.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -91,35 +91,18 @@ LOCK = "run.lock"
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from working on the run of this folder. Raises ExperimentError where one does."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        if not _taken(lock):
+    with files.locked(folder / LOCK, wait=False) as alone:
+        if not alone:
             raise ExperimentError(
                 f"another process works in '{folder}': expected a run that nobody works on. "
                 "Wait for its end, or stop it."
             )
         yield
-    finally:
-        os.close(lock)
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process, perhaps this one, works in the folder."""
-    if not (folder / LOCK).exists():
-        return False
-    lock = os.open(folder / LOCK, os.O_RDONLY)
-    try:
-        return not _taken(lock)
-    finally:
-        os.close(lock)
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return files.is_locked(folder / LOCK)
 
 
 BEAT_SECONDS = 60.0

@@ -12,6 +12,7 @@ from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import TrackingError
+from experiments.files import replacing
 from experiments.tracking.redaction import mask
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
@@ -111,11 +112,9 @@ def _open_sqlite(path: Path) -> MlflowClient:
 
 def _create(path: Path) -> None:
     """Beside its place: MLflow cannot go on with tables that a killed process has half made."""
-    new = path.with_name(f".{path.name}.new")
-    for left in (new, new.with_name(f"{new.name}-journal")):
-        left.unlink(missing_ok=True)
-    _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
-    new.rename(path)
+    path.with_name(f".{path.name}.new-journal").unlink(missing_ok=True)
+    with replacing(path, path.with_name(f".{path.name}.new")) as new:
+        _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
 
 
 @contextmanager

@@ -4,12 +4,11 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.data.cache.paths import _UNFINISHED, MANIFESTS, META, packs_folder, remove
-from experiments.files import try_lock, unlock
+from experiments.data.cache.paths import _UNFINISHED, MANIFESTS, META, lock_file, packs_folder, remove
+from experiments.files import locked
 
 # Seconds after which nobody still writes a manifest: they take a fraction of one.
 _ABANDONED = 60
@@ -57,22 +56,12 @@ def prune(entry: Entry) -> bool:
         entry.path.unlink(missing_ok=True)
         return True
     pack = entry.path.with_name(entry.path.name.split(".")[0])
-    with _locked(pack) as free:
+    with locked(lock_file(pack), wait=False, remove=True) as free:
         if not free:
             return False
         if entry.path.exists():
             shutil.rmtree(entry.path) if entry.path.suffix == _UNFINISHED else remove(entry.path)
     return True
-
-
-@contextmanager
-def _locked(pack: Path) -> Iterator[bool]:
-    lock = try_lock(pack)
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            unlock(pack, lock)
 
 
 def _entry(path: Path) -> Iterator[Entry]:
@@ -90,7 +79,7 @@ def _entry(path: Path) -> Iterator[Entry]:
 def _state_of_unfinished(path: Path) -> str:
     pack = path.with_name(path.name.split(".")[0])
     try:
-        with _locked(pack) as free:
+        with locked(lock_file(pack), wait=False, remove=True) as free:
             return "left over" if free else "being made"
     except OSError:
         return "unfinished"  # a folder that this person cannot write

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 import zlib
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from weakref import WeakSet, WeakValueDictionary
@@ -20,7 +21,7 @@ from experiments.data.cache import paths
 from experiments.data.cache.pack import FORMAT, Indices, PackSpec, checksum
 from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
 from experiments.data.cache.rows import Array, FileRows
-from experiments.files import try_lock, unlock
+from experiments.files import locked, sync
 
 _MARGIN = 64 * 2**20  # bytes left to others on the disk
 
@@ -31,12 +32,12 @@ class PackWriter:
     When every row is there, a thread of its own gives the pack its name; rows can be read from then on.
     """
 
-    def __init__(self, folder: Path, contents: PackSpec, lock: int) -> None:
+    def __init__(self, folder: Path, contents: PackSpec, lock: ExitStack) -> None:
         """Takes over `lock`. Raises OSError when the folder cannot be written or has no room."""
         self.folder = folder
         self.failure: OSError | None = None
         self._contents = contents
-        self._lock: int | None = lock
+        self._lock: ExitStack | None = lock
         self._partial = paths.unfinished_folder(folder)
         self._guard = threading.Lock()
         self._sealing: threading.Thread | None = None
@@ -104,9 +105,9 @@ class PackWriter:
             _write_bytes(self._partial / CHECKSUMS, _npy(self._checksums))
             _write_bytes(self._partial / META, self._meta())
             os.fsync(self._rows.descriptor)
-            _sync_folder(self._partial)
+            sync(self._partial)
             self._partial.rename(self.folder)
-            _sync_folder(self.folder.parent)
+            sync(self.folder.parent)
         except OSError as error:
             self.failure = error
         finally:
@@ -132,7 +133,7 @@ class PackWriter:
             lock, self._lock = self._lock, None
         if lock is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
-            unlock(self.folder, lock)
+            lock.close()
 
     def __del__(self) -> None:
         self.close()
@@ -174,14 +175,12 @@ def packing(folder: Path, contents: PackSpec) -> PackWriter | None:
         if found is not None and found.open:
             return found
         check_room(folder, contents)
-        lock = try_lock(folder)
-        if lock is None:
-            return None
-        if folder.exists():  # finished by another between a look for it and the lock
-            unlock(folder, lock)
-            return None
-        _packings[folder] = begun = PackWriter(folder, contents, lock)
-        return begun
+        with ExitStack() as lock:
+            held = lock.enter_context(locked(paths.lock_file(folder), wait=False, remove=True))
+            if not held or folder.exists():  # finished by another between a look for it and the lock
+                return None
+            _packings[folder] = begun = PackWriter(folder, contents, lock.pop_all())
+            return begun
 
 
 def _npy(array: Array) -> bytes:
@@ -191,15 +190,5 @@ def _npy(array: Array) -> bytes:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path.write_bytes(content)
+    sync(path)

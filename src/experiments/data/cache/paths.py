@@ -35,6 +35,11 @@ def unfinished_folder(pack: Path) -> Path:
     return pack.with_name(f"{pack.name}.{os.getpid()}{_UNFINISHED}")
 
 
+def lock_file(pack: Path) -> Path:
+    """Held by whoever makes or removes `pack`, and removed by it."""
+    return pack.with_name(f"{pack.name}.lock")
+
+
 def leftovers(pack: Path) -> list[Path]:
     """What killed makers of `pack` left; to be asked by the holder of its lock."""
     return list(pack.parent.glob(f"{pack.name}.*{_UNFINISHED}"))

@@ -1,6 +1,5 @@
 """Fetches one file over HTTP: resumed where it broke off, checked by its digest, then put in place."""
 
-import hashlib
 import logging
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -10,6 +9,7 @@ from urllib.request import Request, urlopen
 
 from experiments.cli.progress_bar import progress
 from experiments.errors import DataError
+from experiments.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def download(url: str, file: Path, *, sha256: str, offline: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     while not _finish(url, part, offline):
         logger.info("The download of %s broke off after %d bytes: continuing", url, part.stat().st_size)
-    received = _sha256(part)
+    received = sha256_of(part)
     if received != sha256:
         part.unlink()
         raise DataError(
@@ -81,11 +81,6 @@ def _write(response: HTTPResponse, part: Path, offset: int) -> None:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -6,13 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from experiments.data.cache.paths import touch, unfinished_file
 from experiments.data.images.headers import Header
 from experiments.data.images.scan import Damage, FileState, ImageFile, Record, scan
+from experiments.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +88,12 @@ def _save(memory: Path, root: Path, files: Mapping[str, _Row]) -> None:
         "made": time.time(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    partial = unfinished_file(memory)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
-        partial.replace(memory)
+        with replacing(memory, unfinished_file(memory)) as partial:
+            partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
     except OSError as error:
         logger.debug("%s is not kept: %s", memory, error)
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _row(record: Record) -> _Row:
