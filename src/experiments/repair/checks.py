@@ -1,18 +1,53 @@
 """All findings, one concern after the other, and their rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
-from experiments.cli.tables import write
 from experiments.errors import ExperimentError, TrackingError
 from experiments.repair.base import Finding, Treated, treat
+from experiments.repair.cached_data import unwanted_in_cache
 from experiments.repair.journals import undelivered_journals
-from experiments.repair.leftovers import left_over
+from experiments.repair.leftovers import left_over, output_folders
 from experiments.tracking.redaction import mask
 from experiments.tracking.uris import has_store
 
 
-def findings(folders: Sequence[Path], tracking_uri: str | None) -> Iterator[Finding]:
+def check_runs(
+    roots: Sequence[str],
+    tracking_uri: str | None,
+    cache_dir: str,
+    layout: str,
+    others: Iterable[Finding],
+    *,
+    fix: bool,
+    sync: bool,
+) -> None:
+    """Prints what dead runs left at and below `roots`, and `others`. Raises ExperimentError after a failed repair.
+
+    layout: table, csv or json; for programs the cache is there too, as they get no table of it.
+    fix: repairs it; sync: only sends undelivered journals, without `fix` too.
+    """
+    folders = output_folders(roots)
+    if sync:
+        found = undelivered_journals(folders, tracking_uri)
+    else:
+        cached = unwanted_in_cache(cache_dir) if layout != "table" else ()
+        found = chain(_findings(folders, tracking_uri), others, cached)
+    treated = [treat(each, fix=fix or sync) for each in found]
+    if treated or layout == "json":
+        from experiments.cli.tables import write
+
+        write([each.row() for each in treated], layout)
+    if layout == "table":
+        noun = "output folder" if len(folders) == 1 else "output folders"
+        print(_summary(treated, f"{len(folders)} {noun} below {', '.join(roots)}"))
+    failed = sum(each.failed for each in treated)
+    if failed:
+        raise ExperimentError(f"{failed} of {len(treated)} could not be repaired: the rows that say 'failed' tell why.")
+
+
+def _findings(folders: Sequence[Path], tracking_uri: str | None) -> Iterator[Finding]:
     """Each is repaired before the next is looked for: a delivered journal may end its run."""
     stored = tracking_uri is not None and has_store(tracking_uri)
     if stored:
@@ -36,18 +71,6 @@ def _in_store(folders: Iterable[Path], tracking_uri: str) -> Iterator[Finding]:
         return
     yield from dead_runs(client)
     yield from orphaned_folders(client, folders)
-
-
-def show(found: Iterable[Finding], layout: str, *, fix: bool, looked: str) -> None:
-    """layout: table, csv or json; looked: where findings were looked for. Raises ExperimentError after a failure."""
-    treated = [treat(each, fix=fix) for each in found]
-    if treated or layout == "json":
-        write([each.row() for each in treated], layout)
-    if layout == "table":
-        print(_summary(treated, looked))
-    failed = sum(each.failed for each in treated)
-    if failed:
-        raise ExperimentError(f"{failed} of {len(treated)} could not be repaired: the rows that say 'failed' tell why.")
 
 
 def _summary(treated: Sequence[Treated], looked: str) -> str:

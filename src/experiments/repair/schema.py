@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import mlflow
-from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
@@ -26,7 +24,7 @@ def old_schema(tracking_uri: str) -> Iterator[Finding]:
     found = _revision(path) if tracking_uri.startswith(SQLITE) and path.is_file() else None
     if found is None or found == newest_revision():
         return
-    if not _is_known(found):
+    if found not in {script.revision for script in _scripts().walk_revisions()}:
         yield Finding("store", str(path), f"its schema {found} is of a newer MLflow than {mlflow.__version__}", "")
         return
     yield Finding(
@@ -59,16 +57,7 @@ def newest_revision() -> str:
 
 
 def _scripts() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    return ScriptDirectory.from_config(config)
-
-
-def _is_known(revision: str) -> bool:
-    try:
-        return _scripts().get_revision(revision) is not None
-    except CommandError:
-        return False
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _revision(path: Path) -> str | None:

@@ -1,0 +1,79 @@
+"""Packs and manifests of the cache: their table, and the removal of those that nobody uses."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from experiments.data.cache import listing
+from experiments.data.cache.listing import Entry, entries, manifests
+from experiments.errors import DataError
+from experiments.repair.base import Finding
+
+UNWANTED = ("left over", "damaged")
+
+
+def unwanted_in_cache(cache_dir: str) -> Iterator[Finding]:
+    for entry in [*entries(cache_dir), *manifests(cache_dir)]:
+        if entry.state in UNWANTED:
+            yield Finding("cache", str(entry.path), entry.state, "prune=true fix=true removes it")
+
+
+def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_than_days: float) -> None:
+    """Prints all that the cache holds. layout: table, csv or json.
+
+    prune: marks what is left over, damaged or unused for `older_than_days`; fix: removes it.
+    """
+    found = [*entries(cache_dir), *manifests(cache_dir)]
+    fates = [_fate(entry, fix=fix) if prune and _can_go(entry, older_than_days) else "keep" for entry in found]
+    if found or layout == "json":
+        from experiments.cli.tables import write
+
+        write([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], layout)
+    if layout != "table":
+        return
+    marked = [entry for entry, fate in zip(found, fates, strict=True) if fate in ("would remove", "removed")]
+    total = f"{Path(cache_dir).expanduser()} holds {_size(found)}"
+    if not prune:
+        print(f"{total}. prune=true shows what can go.")
+    elif fix:
+        print(f"{total} before; {_size(marked)} removed.")
+    else:
+        print(f"{total}; {_size(marked)} would be removed. Nothing was changed: add fix=true to remove them.")
+
+
+def _can_go(entry: Entry, older_than_days: float) -> bool:
+    return entry.state != "being made" and (entry.state in UNWANTED or entry.idle_days >= older_than_days)
+
+
+def _fate(entry: Entry, *, fix: bool) -> str:
+    """Would remove, removed or in use."""
+    if not fix:
+        return "would remove"
+    try:
+        return "removed" if listing.prune(entry) else "in use"
+    except OSError as error:
+        raise DataError(
+            f"'{entry.path}' cannot be removed: {error.strerror}. Expected a cache_dir that you can write to. "
+            "Ask its owner, or set cache_dir."
+        ) from error
+
+
+def _row(entry: Entry, fate: str) -> dict[str, str]:
+    return {
+        "kind": entry.kind,
+        "name": entry.path.name[:12],
+        "state": entry.state,
+        "source": entry.source,
+        "split": entry.split,
+        "holds": entry.shape,
+        "MB": f"{entry.num_bytes / 1e6:.1f}",
+        "made": datetime.fromtimestamp(entry.made).isoformat(" ", "minutes"),
+        "last used": datetime.fromtimestamp(entry.last_used).isoformat(" ", "minutes"),
+        "prune": fate,
+    }
+
+
+def _size(found: Sequence[Entry]) -> str:
+    counts = {kind: sum(entry.kind == kind for entry in found) for kind in ("pack", "manifest")}
+    each = [f"{count} {kind if count == 1 else kind + 's'}" for kind, count in counts.items()]
+    return f"{' and '.join(each)} ({sum(entry.num_bytes for entry in found) / 1e6:,.1f} MB)"
