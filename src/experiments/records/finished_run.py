@@ -62,15 +62,14 @@ def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: s
 
 
 def _newest(client: "MlflowClient", experiment_name: str) -> str:
-    experiment = client.get_experiment_by_name(experiment_name)
+    from experiments.tracking.mlflow_store import find_runs
+
     # Those of sweeps themselves, and of other programs, have no fingerprint.
-    ours = f"attributes.status = 'FINISHED' and tags.`{PREFIX}config` != ''"
-    runs = experiment and client.search_runs(
-        [experiment.experiment_id], ours, order_by=["start_time DESC"], max_results=1
-    )
-    if not runs:
+    ours: dict[str, str | None] = {f"{PREFIX}config": None}
+    newest = next(find_runs(client, experiment_name, ours, status="= 'FINISHED'", newest=1), None)
+    if newest is None:
         raise TrackingError(
             f"logging.experiment_name={experiment_name} has no finished run in {mask(client.tracking_uri)}. "
             "Train one with python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
         )
-    return str(runs[0].info.run_id)
+    return str(newest.info.run_id)

@@ -1,11 +1,11 @@
 """Runs that the store takes for running, though nobody works on them, and folders of runs that it does not have."""
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -18,15 +18,16 @@ from experiments.repair.journals import _when, close, deliver_journal
 from experiments.repair.leftovers import size
 from experiments.tracking.journal import first_event, journal_file, undelivered
 from experiments.tracking.liveness import is_alive, is_locked, locked
+from experiments.tracking.mlflow_store import find_runs
 from experiments.tracking.redaction import mask
 
 IDENTITY = {"host", "pid", "heartbeat", "output_dir"}
 """Tags of a run of this package; others that share the store are left alone."""
 
 
-def dead_runs(client: MlflowClient, rule: str = "") -> Iterator[Finding]:
-    """rule: of MLflow's search, which the runs fulfil too."""
-    for run in _running(client, rule):
+def dead_runs(client: MlflowClient, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Finding]:
+    """tags: which the runs have too."""
+    for run in find_runs(client, tags=tags, status="= 'RUNNING'"):
         if set(run.data.tags) >= IDENTITY and not is_alive(run):
             yield Finding(
                 "run",
@@ -64,23 +65,6 @@ def _end(client: MlflowClient, run: Run) -> str:
         if not here and is_alive(now):
             raise TrackingError(f"run {run_id} is alive again: a process works on it now.")
         return close(client, run_id)
-
-
-def _running(client: MlflowClient, rule: str) -> Iterator[Run]:
-    experiments = [each.experiment_id for each in _pages(client.search_experiments)]
-    if experiments:
-        rules = ["attributes.status = 'RUNNING'", *([rule] if rule else [])]
-        yield from _pages(client.search_runs, experiments, " and ".join(rules))
-
-
-def _pages(search: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(*arguments, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _absence(client: MlflowClient, run_id: str) -> str:

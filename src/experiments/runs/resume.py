@@ -1,7 +1,7 @@
 """What a run goes on from: nothing, or the run that `resume` names, in its own folder and with its own bits."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from experiments.records.fingerprint import PREFIX, comparable
 from experiments.records.snapshot import read_config, read_overrides, typed_overrides
 from experiments.tracking.journal import first_event
 from experiments.tracking.liveness import is_at_work
-from experiments.tracking.mlflow_store import existing_run, existing_store
+from experiments.tracking.mlflow_store import existing_run, existing_store, find_runs
 from experiments.tracking.uris import has_store
 
 LAST = "last"
@@ -84,17 +84,10 @@ def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
     return next((run for run in unfinished_runs(client, cfg, comparable(cfg)) if not is_at_work(client, run)), None)
 
 
-def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> list[Run]:
+def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> Iterator[Run]:
     """The newest first. parts: of the fingerprint that they share."""
-    experiment = client.get_experiment_by_name(cfg.logging.experiment_name)
-    if experiment is None:
-        return []
-    same = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in parts.items())
-    return list(
-        client.search_runs(
-            [experiment.experiment_id], f"attributes.status != 'FINISHED' and {same}", order_by=["start_time DESC"]
-        )
-    )
+    tags = {f"{PREFIX}{name}": value for name, value in parts.items()}
+    return find_runs(client, cfg.logging.experiment_name, tags, status="!= 'FINISHED'")
 
 
 def _named(client: MlflowClient, run_id: str) -> Run:

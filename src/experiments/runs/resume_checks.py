@@ -27,7 +27,7 @@ def _refuse_twice(point: ResumePoint, current: Fingerprint) -> None:
     if not has_store(point.cfg.logging.tracking_uri):
         return
     parts = {name: getattr(current, name) for name in ("config", "code", "versions", "data")}
-    same = unfinished_runs(existing_store(point.cfg.logging.tracking_uri), point.cfg, parts)
+    same = list(unfinished_runs(existing_store(point.cfg.logging.tracking_uri), point.cfg, parts))
     ids = [run.info.run_id for run in same]
     newer = same[: ids.index(point.run_id) + 1] if point.run_id in ids else same
     for run in filter(is_alive, newer):

@@ -75,7 +75,7 @@ class Parent:
         if self._client is None:
             return {}
         try:
-            for finding in dead_runs(self._client, f"tags.`{SWEEP}` = '{self._plan.id}'"):
+            for finding in dead_runs(self._client, {SWEEP: self._plan.id}):
                 logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
             return {number: str(run.info.run_id) for number, run in for_sweep(self._plan).items()}
         except (MlflowException, ExperimentError, OSError) as failure:

@@ -11,7 +11,7 @@ from experiments.config.build import build, build_each
 from experiments.records.fingerprint import PREFIX, fingerprint
 from experiments.records.params import flatten
 from experiments.sweeps.plan import JOB, SWEEP, Plan, as_in_its_job
-from experiments.tracking.mlflow_store import at_best, existing_store
+from experiments.tracking.mlflow_store import at_best, existing_store, find_runs
 from experiments.tracking.uris import has_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
 
 def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
     """The run that an earlier attempt has begun."""
-    return next(iter(_newest(cfg.logging, tags, at_most=1)), None)
+    return next(iter(_newest(cfg.logging, tags, newest=1)), None)
 
 
 def for_sweep(plan: Plan) -> dict[int, Run]:
@@ -47,7 +47,7 @@ def equal_to(cfg: DictConfig) -> Run | None:
     digests = [split.spec.digest for split in splits.named().values()]
     now = fingerprint(cfg, digests, cfg.runtime.threads, strategy.num_replicas_in_sync).tags()
     tags = {f"{PREFIX}{name}": now[f"{PREFIX}{name}"] for name in SAME}
-    return next(iter(_newest(cfg.logging, tags, at_most=1, status="FINISHED")), None)
+    return next(iter(_newest(cfg.logging, tags, status="= 'FINISHED'", newest=1)), None)
 
 
 def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
@@ -72,7 +72,7 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
 
 def _finished(logging: DictConfig, tags: Mapping[str, str]) -> dict[tuple[str, str], Run]:
     """What tells one from another among runs with the same tags, beside the data -> the newest."""
-    oldest_first = reversed(_newest(logging, tags, status="FINISHED"))
+    oldest_first = reversed(_newest(logging, tags, status="= 'FINISHED'"))
     return {(run.data.tags[CONFIG], run.data.params.get("data.path", "")): run for run in oldest_first}
 
 
@@ -86,20 +86,9 @@ def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":
     return Result(run.info.run_id, cfg.monitor.metric, best[cfg.monitor.metric], best, tested, output_dir, None)
 
 
-def _newest(
-    logging: DictConfig, tags: Mapping[str, str], *, at_most: int = 50_000, status: str | None = None
-) -> list[Run]:
+def _newest(logging: DictConfig, tags: Mapping[str, str], *, status: str = "", newest: int | None = None) -> list[Run]:
     """The newest first."""
     if logging.tracking_uri is None or not has_store(logging.tracking_uri):
         return []
     client = existing_store(logging.tracking_uri)
-    experiment = client.get_experiment_by_name(logging.experiment_name)
-    if experiment is None:
-        return []
-    rules = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
-    rules += [] if status is None else [f"attributes.status = '{status}'"]
-    return list(
-        client.search_runs(
-            [experiment.experiment_id], " and ".join(rules), order_by=["start_time DESC"], max_results=at_most
-        )
-    )
+    return list(find_runs(client, logging.experiment_name, tags, status=status, newest=newest))

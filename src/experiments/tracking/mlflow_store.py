@@ -3,9 +3,13 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run
@@ -29,6 +33,8 @@ CLIENT_ENVIRONMENT = {
 }
 """Where the user has not set them. MLflow by itself tries for many minutes inside one call (the journal does the
 waiting here), and prints the server's address, password and all, when a run ends, and a bar for each download."""
+
+RUNS_PER_PAGE = 1000
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it the MLflow page opens a new experiment in its view for language models."""
@@ -165,6 +171,41 @@ def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
             f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
             "there, as MLflow's page shows it, or its store by logging.tracking_uri."
         ) from error
+
+
+def find_runs(
+    client: MlflowClient,
+    experiment: str | None = None,
+    tags: Mapping[str, str | None] = MappingProxyType({}),
+    *,
+    status: str = "",
+    newest: int | None = None,
+) -> Iterator[Run]:
+    """Runs of the store, the newest first; none if there is no such experiment.
+
+    experiment: its name, None for all; tags: None stands for any value; status: a comparison, as "!= 'FINISHED'";
+    newest: how many at the most.
+    """
+    if experiment is None:
+        ids = [each.experiment_id for each in _pages(client.search_experiments)]
+    else:
+        named = client.get_experiment_by_name(experiment)
+        ids = [] if named is None else [named.experiment_id]
+    rules = [f"tags.`{name}` " + ("!= ''" if value is None else f"= '{value}'") for name, value in tags.items()]
+    rules += [f"attributes.status {status}"] if status else []
+    if ids:
+        search = partial(client.search_runs, ids, " and ".join(rules), order_by=["start_time DESC"])
+        yield from islice(_pages(search, max_results=newest or RUNS_PER_PAGE), newest)
+
+
+def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def at_best(run: Run, client: MlflowClient, metric: str, mode: str) -> dict[str, float]:
