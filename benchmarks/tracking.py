@@ -25,6 +25,7 @@ from turns import Training, Turns, compare, composed, prepared, start, take_turn
 from experiments.config.build import build
 from experiments.loops import Position
 from experiments.runs.callbacks import builtin_callbacks
+from experiments.runs.run import READ_HERE
 from experiments.tracking.journal import undelivered
 
 HOST = "127.0.0.1"
@@ -73,7 +74,7 @@ def training(output_dir: Path, *overrides: str) -> Training:
     cfg = composed(*overrides)
     model, splits = prepared(cfg)
     output_dir.mkdir()
-    tracker = build(cfg.logging.tracker, run_name=cfg.logging.run_name, output_dir=output_dir)
+    tracker = build(cfg.logging, READ_HERE, output_dir=output_dir)
 
     def settle() -> None:
         # Both sides rest: a side that comes back from sleep is favoured on a busy machine.

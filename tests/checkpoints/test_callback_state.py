@@ -17,7 +17,7 @@ from experiments.checkpoints.callback_state import (
     set_state,
 )
 from experiments.runs.callbacks import TrackMetrics
-from experiments.tracking.base import NullTracker
+from experiments.tracking.base import Tracker
 
 
 class Counter(keras.callbacks.Callback):
@@ -98,7 +98,7 @@ def test_what_would_be_lost_is_named() -> None:
         "mine": Counter(),
         "offering": Offering(),
         "keras": stopping(),
-        "(tracking)": TrackMetrics(NullTracker(output_dir=None, run_name=None), every_n_steps=None),  # type: ignore[arg-type]
+        "(tracking)": TrackMetrics(Tracker(), every_n_steps=None),
     }
     watch = Watch(callbacks)
     assert watch.unsaved_state() == {}

@@ -1,9 +1,9 @@
 """Checkpoints uploaded while training goes on: what is staged, when, and what the store keeps."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from experiments.checkpoints import uploads
 from experiments.checkpoints.store import commit, latest_valid
 from experiments.checkpoints.uploads import UPLOADS, CheckpointUploads, remove_stale, stage
+from experiments.tracking.base import Upload
 from experiments.tracking.journal import Journal, deliver, rejected_file
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
@@ -22,13 +23,14 @@ class Uploaded:
     run_id: str | None = "r"
 
     def __init__(self, journal: Journal | None = None) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.asked: list[Upload] = []
         self._journal = journal
 
-    def log_artifacts(self, directory: Path, **options: Any) -> None:
-        self.asked.append((directory.name, options))
+    def log_artifacts(self, upload: Upload) -> None:
+        self.asked.append(upload)
         if self._journal is not None:
-            self._journal.append("artifacts", path=str(directory), **options)
+            options = {name: value for name, value in asdict(upload).items() if name != "directory"}
+            self._journal.append("artifacts", path=str(upload.directory), **options)
 
 
 def checkpoint(output: Path, number: int, best: int = 1) -> str:
@@ -100,10 +102,11 @@ def test_the_next_waits_until_the_store_has_taken_the_one_before(tmp_path: Path,
     uploading = CheckpointUploads(tracker, tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
     uploading(checkpoint(tmp_path, 6))
     uploading(checkpoint(tmp_path, 12))
-    assert tracker.asked == [("ckpt-6", {"folder": "checkpoints", "replace": True, "temporary": True})]
+    folder = tmp_path / UPLOADS
+    assert tracker.asked == [Upload(folder / "ckpt-6", "checkpoints", replace=True, temporary=True)]
     remove_stale(tmp_path)
     uploading(checkpoint(tmp_path, 18))
-    assert [name for name, _ in tracker.asked] == ["ckpt-6", "ckpt-18"]
+    assert [upload.directory.name for upload in tracker.asked] == ["ckpt-6", "ckpt-18"]
 
 
 def test_a_later_start_removes_what_no_upload_waits_for(tmp_path: Path, no_wait: None) -> None:

@@ -15,10 +15,10 @@ from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import build_variables
 from experiments.models.mlp import mlp
 from experiments.runs.callbacks import TensorBoard, TrackMetrics, grid
-from experiments.tracking.base import NullTracker
+from experiments.tracking.base import Tracker
 
 
-class RecordingTracker(NullTracker):
+class RecordingTracker(Tracker):
     def __init__(self) -> None:
         self.metrics: list[tuple[int, dict[str, float]]] = []
 

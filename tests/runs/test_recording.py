@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.errors import ExperimentError
 from experiments.runs.recording import log_image, log_scalar, recording
-from experiments.tracking.base import NullTracker
+from experiments.tracking.base import Tracker
 
 
-class RecordingTracker(NullTracker):
+class RecordingTracker(Tracker):
     def __init__(self) -> None:
         self.metrics: list[tuple[dict[str, float], int]] = []
 

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking.base import NullTracker, Tracker
+from experiments.tracking.base import Tracker, Upload
 
 
 def test_it_takes_everything_and_keeps_nothing(tmp_path: Path) -> None:
-    tracker: Tracker = NullTracker(output_dir=tmp_path, run_name="r")
+    tracker = Tracker(output_dir=tmp_path, run_name="r")
     with tracker as run:
         run.log_params({"a": "1"})
         run.log_metrics({"loss": 1.0}, step=1)
         run.set_tags({"b": "2"})
-        run.log_artifacts(tmp_path)
+        run.log_artifacts(Upload(tmp_path))
     assert tracker.run_id is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_pass_through(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mine"), NullTracker(output_dir=tmp_path, run_name="r"):
+    with pytest.raises(ValueError, match="mine"), Tracker(output_dir=tmp_path, run_name="r"):
         raise ValueError("mine")

@@ -18,6 +18,7 @@ from tests.tracking.faulty_proxy import Fault, FaultyProxy
 from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
+from experiments.tracking.base import Upload
 from experiments.tracking.journal import journal_file, undelivered
 from experiments.tracking.mlflow_tracker import MlflowTracker
 
@@ -63,7 +64,7 @@ def log_all(run: MlflowTracker, output_dir: Path) -> None:
     log(run, range(100, 1500))
     run.set_tags({"cpu": "x"})
     run.log_dataset(DataSpec((8,), "uint8", 2, ("a", "b"), 3, "d" * 64, (1, 2), "/data/pets"), context="train")
-    run.log_artifacts(folder, folder="figures")
+    run.log_artifacts(Upload(folder, "figures"))
     log(run, range(1500, 1600))
 
 
@@ -163,6 +164,7 @@ def test_a_store_that_is_away_until_after_the_end(
 KILLED = """
 import sys, time
 from pathlib import Path
+from experiments.tracking.base import Upload
 from experiments.tracking.mlflow_tracker import MlflowTracker
 output_dir = Path(sys.argv[2])
 (output_dir / "figures").mkdir(parents=True)
@@ -174,7 +176,7 @@ try:
         print(run.run_id, flush=True)
         sys.stdin.readline()
         run.log_metrics({"loss": 1.0}, step=1)
-        run.log_artifacts(output_dir / "figures", folder="figures")
+        run.log_artifacts(Upload(output_dir / "figures", "figures"))
         raise SystemExit(143)
 finally:
     print("closed", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking.delivery import Shipper
+from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import (
     Event,
     Journal,
@@ -206,33 +206,33 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
         Journal(tmp_path).append("metrics")
 
 
-def test_the_shipper_waits_for_a_store_that_is_away(
+def test_the_delivery_waits_for_a_store_that_is_away(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     failures = [Unavailable("refused"), Unavailable("500"), None]
     sink = RecordingSink(lambda _: failures.pop(0) if failures else None)
     _append_metrics(journal, 1, 2)
-    shipper = Shipper(tmp_path, sink, interval=0.01)
-    shipper.start()
+    delivery = Delivery(tmp_path, sink, interval=0.01)
+    delivery.start()
     while undelivered(tmp_path):
         time.sleep(0.01)
     _append_metrics(journal, 3)
-    shipper.finish(timeout=10)
+    delivery.finish(timeout=10)
     journal.close()
     assert [event["step"] for event in sink.events] == [1, 2, 3]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-def test_the_shipper_gives_up_in_time_and_leaves_the_rest(tmp_path: Path, journal: Journal) -> None:
+def test_the_delivery_gives_up_in_time_and_leaves_the_rest(tmp_path: Path, journal: Journal) -> None:
     _append_metrics(journal, 1, 2)
-    shipper = Shipper(tmp_path, RecordingSink(lambda _: Unavailable("refused")), interval=0.01)
-    shipper.start()
+    delivery = Delivery(tmp_path, RecordingSink(lambda _: Unavailable("refused")), interval=0.01)
+    delivery.start()
     began = time.monotonic()
-    shipper.finish(timeout=0.3)
+    delivery.finish(timeout=0.3)
     assert time.monotonic() - began < 2
-    shipper.join(5)
-    assert not shipper.is_alive()
+    delivery.join(5)
+    assert not delivery.is_alive()
     assert undelivered(tmp_path) == 2
     journal.close()
 
@@ -241,9 +241,9 @@ def test_an_upload_may_take_longer_than_the_timeout(tmp_path: Path, journal: Jou
     journal.append("artifacts", path="x", folder=None)
     journal.append("end", status="FINISHED")
     sink = RecordingSink(lambda events: time.sleep(1) if events[0]["event"] == "artifacts" else None)
-    shipper = Shipper(tmp_path, sink, interval=0.01)
-    shipper.start()
-    shipper.finish(timeout=0.2)
+    delivery = Delivery(tmp_path, sink, interval=0.01)
+    delivery.start()
+    delivery.finish(timeout=0.2)
     journal.close()
     assert [event["event"] for event in sink.events] == ["artifacts", "end"]
 
@@ -252,9 +252,9 @@ def test_a_defect_in_the_sink_is_reported_and_loses_nothing(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     _append_metrics(journal, 1)
-    shipper = Shipper(tmp_path, RecordingSink(lambda _: KeyError("defect")), interval=0.01)
-    shipper.start()
-    shipper.join(5)
+    delivery = Delivery(tmp_path, RecordingSink(lambda _: KeyError("defect")), interval=0.01)
+    delivery.start()
+    delivery.join(5)
     assert "Delivery to the tracking store stopped" in caplog.text
     assert undelivered(tmp_path) == 1
     journal.close()

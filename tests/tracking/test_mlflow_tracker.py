@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
-from experiments.tracking.base import Tracker
+from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.journal import deliver, undelivered
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import open_store
@@ -66,7 +66,7 @@ def test_a_run_arrives_whole(store: str, tmp_path: Path) -> None:
         for epoch in (1, 2):
             run.log_metrics({"loss": 1 / epoch, "nan": math.nan}, step=epoch)
         run.set_tags({"cpu": "x"})
-        run.log_artifacts(figures, folder="figures")
+        run.log_artifacts(Upload(figures, "figures"))
     client = MlflowClient(store)
     stored = client.get_run(str(run.run_id))
     assert (stored.info.status, stored.info.run_name) == ("FINISHED", "first")
@@ -142,7 +142,7 @@ def test_a_refused_name_is_reported_and_the_rest_arrives(
 ) -> None:
     with tracker(store, tmp_path) as run:
         run.log_metrics({"loss": 1.0, "bad|name": 2.0, "accuracy": 0.5}, step=1)
-        run.log_artifacts(tmp_path / "never written")
+        run.log_artifacts(Upload(tmp_path / "never written"))
     stored = MlflowClient(store).get_run(str(run.run_id))
     assert stored.data.metrics == {"loss": 1.0, "accuracy": 0.5}
     assert stored.info.status == "FINISHED"

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
 
+from experiments.tracking.base import Upload
 from experiments.tracking.journal import deliver, first_event, undelivered
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_tracker import MlflowTracker
@@ -63,7 +64,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
         _wait_until_delivered(tmp_path)
         server.kill()
         _log(run, range(100, 2200))
-        run.log_artifacts(tmp_path / "figures", folder="figures")
+        run.log_artifacts(Upload(tmp_path / "figures", "figures"))
         time.sleep(1)
         assert undelivered(tmp_path) == 2101
         server.start()

@@ -5,15 +5,11 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments.checkpoints.layout import BEST, COMMIT
 from experiments.files import TEMPORARY
+from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.journal import waiting_uploads
-
-if TYPE_CHECKING:
-    from experiments.tracking.base import Tracker
-
 
 UPLOADS = ".uploads"
 """In the output folder: a folder for each checkpoint that is being uploaded. Hidden, so that the end uploads none."""
@@ -26,7 +22,7 @@ class CheckpointUploads:
     has not taken one upload the next is not begun: a store that is away for long costs the room of one checkpoint.
     """
 
-    def __init__(self, tracker: "Tracker", output_dir: Path, *, every_n_minutes: float | None) -> None:
+    def __init__(self, tracker: Tracker, output_dir: Path, *, every_n_minutes: float | None) -> None:
         self._tracker = tracker
         self._output_dir = output_dir
         self._every_n_minutes = every_n_minutes
@@ -37,9 +33,9 @@ class CheckpointUploads:
             return
         self._begun = time.monotonic()
         staged = stage(Path(prefix), self._output_dir / UPLOADS)
-        self._tracker.log_artifacts(staged, folder="checkpoints", replace=True, temporary=True)
+        self._tracker.log_artifacts(Upload(staged, "checkpoints", replace=True, temporary=True))
         if (self._output_dir / "tensorboard").is_dir():
-            self._tracker.log_artifacts(self._output_dir / "tensorboard", folder="tensorboard", growing=True)
+            self._tracker.log_artifacts(Upload(self._output_dir / "tensorboard", "tensorboard", growing=True))
 
     def _is_due(self) -> bool:
         if self._every_n_minutes is None or self._tracker.run_id is None:

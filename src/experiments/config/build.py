@@ -1,5 +1,6 @@
 """From a config node to the object it describes; the only place that calls Hydra's instantiate."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -11,14 +12,15 @@ from experiments.errors import ConfigError
 CACHE_FEATURES = "cache_features"
 
 
-def build(node: DictConfig, **runtime: Any) -> Any:
+def build(node: DictConfig, without: Collection[str] = (), /, **runtime: Any) -> Any:
     """Calls the node's `_target_` with the node's values and `runtime`, which wins over a value of the same name.
 
-    Left out is a model's `cache_features`, which the run reads.
+    without: keys that are left out, as is a model's `cache_features`, which the run reads.
     Plain containers go in, because Keras cannot save an object that holds a ListConfig.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True, enum_to_str=True))
-    plain.pop(CACHE_FEATURES, None)
+    for key in (CACHE_FEATURES, *without):
+        plain.pop(key, None)
     try:
         factory = instantiate(plain, _partial_=True, _convert_="all")
     except InstantiationException as error:

@@ -13,7 +13,7 @@ from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
 from experiments.runs import figures, saved_model
 from experiments.runs.assembly import TrainingTarget
-from experiments.tracking.base import Tracker
+from experiments.tracking.base import Tracker, Upload
 
 CHECKPOINTS = "checkpoints"
 
@@ -62,4 +62,4 @@ def upload_folders(tracker: Tracker, output_dir: Path) -> None:
     for folder in sorted(output_dir.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
             # Checkpoints that training has rotated out, or replaced by better ones, are not kept there either.
-            tracker.log_artifacts(folder, folder=folder.name, replace=folder.name == CHECKPOINTS)
+            tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name == CHECKPOINTS))

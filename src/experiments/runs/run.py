@@ -26,8 +26,11 @@ from experiments.runs.recording import recording
 from experiments.runs.results import CHECKPOINTS, Result, save_results, test_metrics, upload_folders
 from experiments.runs.resume import ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
-from experiments.tracking.base import Tracker
+from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.liveness import locked, signs_of_life
+
+READ_HERE = ("every_n_steps", "log_model", "log_figures")
+"""Keys of `logging` that the run reads itself; the tracker is built from the others."""
 
 
 def run(
@@ -66,13 +69,7 @@ def _train(
     cfg, output_dir, splits = point.cfg, point.output_dir, built.splits
     model, target = built.model, built.target
     loop = build(cfg.loop)
-    tracker: Tracker = build(
-        cfg.logging.tracker,
-        run_name=cfg.logging.run_name,
-        output_dir=output_dir,
-        run_id=point.run_id,
-        identity=identity,
-    )
+    tracker: Tracker = build(cfg.logging, READ_HERE, output_dir=output_dir, run_id=point.run_id, identity=identity)
 
     interruption = Interruption()
     callbacks = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
@@ -130,8 +127,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
     if point.recorded is not None:
         return
     params = flatten(point.cfg)
-    # What the tracker is built from repeats its neighbours.
-    tracker.log_params({name: value for name, value in params.items() if not name.startswith("logging.tracker.")})
+    del params["logging._target_"]  # says where params go, and not what is compared
+    tracker.log_params(params)
     environment, folder = provenance(), point.output_dir / "config"
     tracker.set_tags(environment.tags())
     write_files(environment, folder)
@@ -139,4 +136,4 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
         tracker.log_dataset(split.spec, context=context)
     write_snapshot(folder, point.cfg, splits.train.spec, typed_overrides())
     # Uploaded at once: another machine may resume the run, and needs to know how it began.
-    tracker.log_artifacts(folder, folder=folder.name)
+    tracker.log_artifacts(Upload(folder, folder.name))

@@ -1,74 +1,43 @@
 """The tracking seam: where a run writes what people compare later."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
 
-class Tracker(Protocol):
-    """Entering starts the run; leaving ends it FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit)."""
+@dataclass(frozen=True)
+class Upload:
+    """The file `directory`, or everything below it, and the artifact `folder` of the run it goes to (None: the root).
 
-    @property
-    def run_id(self) -> str | None: ...
+    replace: what the folder held before, and `directory` does not, goes.
+    temporary: `directory` was made for this upload and goes when the store has taken it.
+    growing: its files are still being written, and are uploaded as they are at one moment.
+    """
 
-    @property
-    def page(self) -> str | None:
-        """Where the MLflow page shows the run, below the page's address."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def log_params(self, params: Mapping[str, str]) -> None: ...
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
-
-    def log_artifacts(
-        self,
-        directory: Path,
-        *,
-        folder: str | None = None,
-        replace: bool = False,
-        temporary: bool = False,
-        growing: bool = False,
-    ) -> None:
-        """Uploads everything below `directory` into the run's artifact `folder` (None: the root).
-
-        replace: what the folder held before, and `directory` does not, goes.
-        temporary: `directory` was made for this upload and goes when the store has taken it.
-        growing: its files are still being written, and are uploaded as they are at one moment.
-        """
-        ...
-
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
-
-    def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
-        """Records a data set as a logged input; `context` is "train", "validation" or "test"."""
-        ...
+    directory: Path
+    folder: str | None = None
+    replace: bool = False
+    temporary: bool = False
+    growing: bool = False
 
 
-class NullTracker:
-    """Takes the runtime arguments that every tracker gets."""
+class Tracker:
+    """Keeps nothing; each method is there to be overridden.
 
-    run_id: None = None
-    page: None = None
+    Entering starts the run; leaving ends it FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit).
+    page: where the MLflow page shows the run, below the page's address.
+    """
 
-    def __init__(
-        self,
-        *,
-        output_dir: Path,
-        run_name: str | None,
-        run_id: str | None = None,
-        identity: Mapping[str, str] | None = None,
-    ) -> None:
-        """Nothing to keep: the folder and the names are the run's own."""
+    run_id: str | None = None
+    page: str | None = None
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes the keys of `logging` that the run does not read itself, and output_dir, run_id and identity."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,22 +45,15 @@ class NullTracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Errors pass through."""
+        """Lets errors pass through."""
 
     def log_params(self, params: Mapping[str, str]) -> None: ...
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
-    def log_artifacts(
-        self,
-        directory: Path,
-        *,
-        folder: str | None = None,
-        replace: bool = False,
-        temporary: bool = False,
-        growing: bool = False,
-    ) -> None: ...
+    def log_artifacts(self, upload: Upload) -> None: ...
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 
-    def log_dataset(self, spec: "DataSpec", *, context: str) -> None: ...
+    def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
+        """Records a data set as a logged input; `context` is "train", "validation" or "test"."""

@@ -18,14 +18,14 @@ JOIN_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Shipper(Thread):
+class Delivery(Thread):
     """Delivers every `interval` seconds; while the store is away, the pauses double up to a minute.
 
     Few large requests cost less of the interpreter's lock than many small ones, which the training thread needs.
     """
 
     def __init__(self, folder: Path, sink: Sink, *, interval: float) -> None:
-        super().__init__(name="journal-shipper", daemon=True)
+        super().__init__(name="journal-delivery", daemon=True)
         self._folder = folder
         self._sink = sink
         self._interval = interval

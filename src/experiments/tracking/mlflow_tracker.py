@@ -14,7 +14,8 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import StoppedRun, TrackingError
-from experiments.tracking.delivery import Shipper
+from experiments.tracking.base import Tracker, Upload
+from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
@@ -37,7 +38,7 @@ DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
 _log = logging.getLogger(__name__)
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """One MLflow run. Calls append to `journal.jsonl` in `output_dir` and return; a thread delivers.
 
     tracking_uri: sqlite:///FILE (created when absent) or the http(s):// address of an MLflow server.
@@ -74,33 +75,22 @@ class MlflowTracker:
         self._delivery_interval = delivery_interval
         self._system_metrics_interval = system_metrics_interval if system_metrics else None
         self._output_dir = output_dir.absolute()
-        self._run_id = run_id
+        self.run_id = run_id
         self._identity = identity or {}
         self._recorded: Mapping[str, int] = {}
-        self._page: str | None = None
         self._journal = Journal(self._output_dir)
         self._sink: MlflowSink | None = None
-        self._shipper: Shipper | None = None
+        self._delivery: Delivery | None = None
         self._heartbeat: Heartbeat | None = None
         self._sampler: SystemMetrics | None = None
-
-    @property
-    def run_id(self) -> str | None:
-        """None until entered, unless an existing run goes on."""
-        return self._run_id
-
-    @property
-    def page(self) -> str | None:
-        """None until entered. Names the kind of view, as the page opens on its one for language models otherwise."""
-        return self._page
 
     def __enter__(self) -> Self:
         self._refuse_foreign_journal()
         client = open_store(self._tracking_uri)
-        run = self._create_run(client) if self._run_id is None else self._existing_run(client, self._run_id)
-        self._run_id = str(run.info.run_id)
-        self._page = page_of(run)
-        self._journal.append("start", run_id=self._run_id, tracking_uri=mask(client.tracking_uri))
+        run = self._create_run(client) if self.run_id is None else self._existing_run(client, self.run_id)
+        self.run_id = str(run.info.run_id)
+        self.page = page_of(run)
+        self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
         self.set_tags(self._identity)
         self._start_threads(client, run)
         return self
@@ -126,18 +116,9 @@ class MlflowTracker:
         if values:
             self._journal.append("metrics", step=int(step), values=values)
 
-    def log_artifacts(
-        self,
-        directory: Path,
-        *,
-        folder: str | None = None,
-        replace: bool = False,
-        temporary: bool = False,
-        growing: bool = False,
-    ) -> None:
-        said = {"replace": replace, "temporary": temporary, "growing": growing}
-        wanted = {name: value for name, value in said.items() if value}
-        self._journal.append("artifacts", path=str(directory.absolute()), folder=folder, **wanted)
+    def log_artifacts(self, upload: Upload) -> None:
+        options = {name: True for name in ("replace", "temporary", "growing") if getattr(upload, name)}
+        self._journal.append("artifacts", path=str(upload.directory.absolute()), folder=upload.folder, **options)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self._journal.append("tags", values={name: mask(value) for name, value in tags.items()})
@@ -147,7 +128,7 @@ class MlflowTracker:
 
     def _refuse_foreign_journal(self) -> None:
         first = first_event(self._output_dir)
-        if first is not None and first["run_id"] != self._run_id:
+        if first is not None and first["run_id"] != self.run_id:
             raise TrackingError(
                 f"the output folder '{self._output_dir}' holds the journal of run {first['run_id']}: "
                 f"expected an empty folder. Set hydra.run.dir=FOLDER, or go on with that run: resume={first['run_id']}."
@@ -206,8 +187,8 @@ class MlflowTracker:
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
         self._sink = MlflowSink(client, run.info.run_id)
-        self._shipper = Shipper(self._output_dir, self._sink, interval=self._delivery_interval)
-        self._shipper.start()
+        self._delivery = Delivery(self._output_dir, self._sink, interval=self._delivery_interval)
+        self._delivery.start()
         self._heartbeat = Heartbeat(self._sink.beat)
         self._heartbeat.start()
         if self._system_metrics_interval is not None:
@@ -233,7 +214,7 @@ class MlflowTracker:
             self._journal.append("end", status=status)
             self._journal.close()
         except OSError as full:
-            _log.error("The end of run %s cannot be written to %s: %s", self._run_id, self._output_dir, full)
+            _log.error("The end of run %s cannot be written to %s: %s", self.run_id, self._output_dir, full)
             return False
         return True
 
@@ -242,16 +223,16 @@ class MlflowTracker:
         path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
         last_line = "".join(tracebacks.format_exception_only(error)).strip()
         self.set_tags({"error": last_line[:ERROR_TAG_LENGTH]})
-        self.log_artifacts(path)
+        self.log_artifacts(Upload(path))
 
     def _finish_delivery(self, at_most: float | None) -> None:
-        if self._shipper is not None:
-            self._shipper.finish(self._flush_timeout, at_most=at_most)
+        if self._delivery is not None:
+            self._delivery.finish(self._flush_timeout, at_most=at_most)
         if left := undelivered(self._output_dir):
             _log.warning(
                 "%d events of run %s are not delivered; kept in %s. To send them: %s",
                 left,
-                self._run_id,
+                self.run_id,
                 self._output_dir,
                 sync_command(self._output_dir),
             )
@@ -271,7 +252,10 @@ def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
 
 
 def page_of(run: Run) -> str:
-    """Where the MLflow page shows it, below the page's address."""
+    """Where the MLflow page shows it, below the page's address.
+
+    Names the kind of view, as the page opens on its one for language models otherwise.
+    """
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
 
 

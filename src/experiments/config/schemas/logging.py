@@ -1,6 +1,6 @@
-"""Types of the `logging` group: `tracker` is what gets built, the other keys are what people type."""
+"""Types of the `logging` group: the tracker is built from its keys, but for those that the run reads itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from omegaconf import MISSING
 
@@ -8,24 +8,8 @@ from experiments.config.fields import above, at_least
 
 
 @dataclass
-class MlflowTracker:
-    _target_: str = MISSING
-    tracking_uri: str = MISSING
-    experiment_name: str = MISSING
-    tags: dict[str, str] = MISSING
-    flush_timeout: float = at_least(0)
-    delivery_interval: float = above(0)
-    system_metrics: bool = MISSING
-    system_metrics_interval: float = above(0)
-
-
-@dataclass
-class NullTracker:
-    _target_: str = MISSING
-
-
-@dataclass
 class Mlflow:
+    _target_: str = MISSING
     tracking_uri: str = MISSING
     experiment_name: str = MISSING
     run_name: str | None = MISSING
@@ -37,11 +21,11 @@ class Mlflow:
     delivery_interval: float = above(0)
     system_metrics: bool = MISSING
     system_metrics_interval: float = above(0)
-    tracker: MlflowTracker = field(default_factory=MlflowTracker)
 
 
 @dataclass
 class Nothing:
+    _target_: str = MISSING
     tracking_uri: str | None = MISSING
     experiment_name: str | None = MISSING
     run_name: str | None = MISSING
@@ -49,7 +33,6 @@ class Nothing:
     log_model: bool = MISSING
     log_figures: bool = MISSING
     tags: dict[str, str] = MISSING
-    tracker: NullTracker = field(default_factory=NullTracker)
 
 
 SCHEMAS: dict[str, type] = {"mlflow": Mlflow, "none": Nothing}
