@@ -25,9 +25,9 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
     for folder in folders:
         if not journal_file(folder).exists():
             continue
-        refused = _lines(rejected_file(folder))
-        if refused:
-            yield Finding("journal", str(folder), f"{refused} events refused: see {rejected_file(folder).name}")
+        rejected = rejected_file(folder)
+        if rejected.exists() and (count := len(rejected.read_bytes().splitlines())):
+            yield Finding("journal", str(folder), f"{count} events refused: see {rejected.name}")
         left = undelivered(folder)
         if left and is_locked(folder):
             yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
@@ -99,10 +99,6 @@ def _tags(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
         for line in file:
             if line.startswith(b'{"event":"tags"') and line.endswith(b"\n"):
                 yield json.loads(line)
-
-
-def _lines(path: Path) -> int:
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def close(client: "MlflowClient", run_id: str) -> str:

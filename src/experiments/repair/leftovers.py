@@ -19,14 +19,13 @@ OWN = frozenset({"checkpoints", "tensorboard", "config", "figures", "model", ".h
 
 def output_folders(roots: Iterable[str]) -> list[Path]:
     """Those of runs, at and below `roots`."""
-    return sorted(folder for root in roots for folder in _below(Path(root).expanduser().absolute()))
-
-
-def _below(root: Path) -> Iterator[Path]:
-    for path, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in OWN]
-        if {LOCK, journal_file(Path()).name} & set(files):
-            yield Path(path)
+    found = []
+    for root in roots:
+        for path, folders, files in os.walk(Path(root).expanduser().absolute()):
+            folders[:] = [name for name in folders if name not in OWN]
+            if {LOCK, journal_file(Path()).name} & set(files):
+                found.append(Path(path))
+    return sorted(found)
 
 
 def left_over(folders: Iterable[Path]) -> Iterator[Finding]:

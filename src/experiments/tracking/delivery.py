@@ -36,7 +36,11 @@ class Delivery(Thread):
 
     def run(self) -> None:
         try:
-            self._run()
+            while not self._stopped.is_set():
+                ending = self._ending.is_set()
+                if self._deliver() and ending:
+                    return
+                (self._stopped if ending else self._ending).wait(self._pause)
         except Exception:
             _log.exception("Delivery to the tracking store stopped; the events are kept in %s", self._folder)
 
@@ -60,13 +64,6 @@ class Delivery(Thread):
         """A large folder is one event and may take minutes; MLflow's own timeout ends an upload that hangs."""
         return self._away_since is None and next_event(self._folder) == "artifacts"
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            ending = self._ending.is_set()
-            if self._deliver() and ending:
-                return
-            (self._stopped if ending else self._ending).wait(self._pause)
-
     def _deliver(self) -> bool:
         """Whether nothing is left to deliver."""
         try:
@@ -75,7 +72,10 @@ class Delivery(Thread):
         except (Unavailable, OSError) as error:  # the store is away, or what it took cannot be noted on a full disk
             self._wait_longer(error)
             return False
-        self._back()
+        if self._away_since is not None:
+            _log.info("The tracking store is back after %.0f s", time.monotonic() - self._away_since)
+        self._away_since = None
+        self._pause = self._interval
         return True
 
     def _wait_longer(self, error: Exception) -> None:
@@ -84,9 +84,3 @@ class Delivery(Thread):
             _log.warning("The tracking store is away; training goes on and events wait in %s: %s", self._folder, error)
         longest = LONGEST_PAUSE_AT_END if self._ending.is_set() else LONGEST_PAUSE
         self._pause = min(2 * self._pause, longest)
-
-    def _back(self) -> None:
-        if self._away_since is not None:
-            _log.info("The tracking store is back after %.0f s", time.monotonic() - self._away_since)
-        self._away_since = None
-        self._pause = self._interval

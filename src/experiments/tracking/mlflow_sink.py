@@ -70,16 +70,13 @@ class MlflowSink:
             if event["event"] == "metrics"
             for name, value in event["values"].items()
         ]
-        params = {
-            name: value for event in events if event["event"] == "params" for name, value in event["values"].items()
-        }
-        tags = {name: value for event in events if event["event"] == "tags" for name, value in event["values"].items()}
-        self._client.log_batch(
-            self._run_id,
-            metrics=metrics,
-            params=[Param(*item) for item in params.items()],
-            tags=[RunTag(*item) for item in tags.items()],
-        )
+        texts: dict[str, dict[str, str]] = {"params": {}, "tags": {}}
+        for event in events:
+            if event["event"] != "metrics":
+                texts[event["event"]] |= event["values"]
+        params = [Param(*item) for item in texts["params"].items()]
+        tags = [RunTag(*item) for item in texts["tags"].items()]
+        self._client.log_batch(self._run_id, metrics=metrics, params=params, tags=tags)
 
     def _send_one(self, event: Event) -> None:
         match event["event"]:

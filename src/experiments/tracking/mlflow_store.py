@@ -69,8 +69,11 @@ def _active(experiment: Experiment, name: str) -> str:
 
 
 def _create_experiment(client: MlflowClient, name: str) -> str:
+    uri = client.tracking_uri
+    # Beside the database file; a server decides for itself.
+    artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
     try:
-        return str(client.create_experiment(name, _artifact_location(client.tracking_uri), tags=EXPERIMENT_TAGS))
+        return str(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
     except MlflowException as error:
         created_meanwhile = client.get_experiment_by_name(name)
         if created_meanwhile is None:
@@ -78,13 +81,6 @@ def _create_experiment(client: MlflowClient, name: str) -> str:
                 f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
             ) from error
         return _active(created_meanwhile, name)
-
-
-def _artifact_location(tracking_uri: str) -> str | None:
-    """Beside the database file; a server decides for itself."""
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return (database_path(tracking_uri).parent / "mlartifacts").as_uri()
 
 
 def _client(tracking_uri: str, *, named: str | None = None) -> MlflowClient:
@@ -112,15 +108,11 @@ def _open_sqlite(path: Path) -> MlflowClient:
         for name in NOISY_AT_CREATION:
             logging.getLogger(name).setLevel(logging.WARNING)
         if not path.exists():
-            _create(path)
+            # Made beside its place: MLflow cannot go on with tables that a killed process has half made.
+            path.with_name(f".{path.name}.new-journal").unlink(missing_ok=True)
+            with replacing(path, path.with_name(f".{path.name}.new")) as new:
+                _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
         return _client(f"{SQLITE}{path}")
-
-
-def _create(path: Path) -> None:
-    """Beside its place: MLflow cannot go on with tables that a killed process has half made."""
-    path.with_name(f".{path.name}.new-journal").unlink(missing_ok=True)
-    with replacing(path, path.with_name(f".{path.name}.new")) as new:
-        _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import StoppedRun, TrackingError
@@ -161,7 +161,9 @@ class MlflowTracker(Tracker):
         return run
 
     def _recorded_elsewhere(self, client: MlflowClient, run: Run) -> dict[str, int]:
-        points = _delivered(client, run)
+        """Metric -> the last step that the store has, for a run whose journal is on another machine."""
+        histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        points = {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
         self._journal.not_before(max((point.timestamp for point in points.values()), default=0))
         return {name: int(point.step) for name, point in points.items()}
 
@@ -243,12 +245,6 @@ def sync_command(folder: Path) -> str:
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
     folders = f'folders=["{quoted}"]'
     return f"python -m experiments.doctor sync {shlex.quote(folders)}"
-
-
-def _delivered(client: MlflowClient, run: Run) -> dict[str, Metric]:
-    """Metric -> the last point that the store has, for a run whose journal is on another machine."""
-    histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
-    return {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
 
 
 def page_of(run: Run) -> str:
