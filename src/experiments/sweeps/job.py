@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
 from experiments.sweeps.failures import time_limit
-from experiments.sweeps.plan import JOB, SWEEP
+from experiments.sweeps.plan import JOB, SWEEP, Plan
 
 if TYPE_CHECKING:
     from experiments.runs.results import Result
@@ -26,20 +26,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """sweep: its id; parent: its run's id, where there is one; timeout: in seconds; reuse: of equal runs."""
+    """plan: of the sweep; parent: the id of the sweep's run, None if nothing is tracked."""
 
     job: "Job"
-    sweep: str
+    plan: Plan
     parent: str | None
-    timeout: float | None
-    objectives: list[str]
-    reuse: bool
 
     def __call__(self, cfg: DictConfig) -> list[float]:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
             load()  # before the job's time, as half an import would spoil the jobs that follow
-            with time_limit(self.timeout, output_dir), forgotten_at_the_end():
+            with time_limit(self.plan.settings.job_timeout, output_dir), forgotten_at_the_end():
                 result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
@@ -54,10 +51,10 @@ class Task:
 
     def _values(self, result: "Result") -> list[float]:
         """Of the objectives, at the best epoch by the monitor."""
-        for name in self.objectives:
+        for name in self.plan.objectives:
             if name not in result.at_best:
                 raise ConfigError(f"sweep.objectives.{name} is not a metric of this run. {near(name, result.at_best)}")
-        return [result.at_best[name] for name in self.objectives]
+        return [result.at_best[name] for name in self.plan.objectives]
 
     def _train(self, cfg: DictConfig, output_dir: Path) -> "Result":
         from experiments.runs.run import run
@@ -65,10 +62,10 @@ class Task:
         from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
 
-        tags = {SWEEP: self.sweep, JOB: str(self.job.number)}
+        tags = {SWEEP: self.plan.id, JOB: str(self.job.number)}
         begun = previous_runs.for_job(cfg, tags)
         reused = begun if begun is not None and begun.info.status == "FINISHED" else None
-        if reused is None and self.reuse:
+        if reused is None and self.plan.settings.reuse:
             reused = previous_runs.equal_to(cfg)
         if reused is not None:
             logger.info("taken from run %s, which is the same", reused.info.run_id)

@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"]) -> None:
-    """A line a job. done: number -> what became of it, empty before the first start; equal: number -> a finished run.
-
-    `equal` is for jobs that are not done.
-    """
+def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
+    """Prints a line for each job. done: number -> what became of it, empty before the first start."""
     console = Console()
     if plan.settings.sampler != "grid":
         names = ", ".join(dimension.name for dimension in plan.space)
         console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
         return
+    equal = _equal(plan, done)
     table = Table("job", "words", "state")
     jobs = plan.jobs()
     for number, (cell, repeat) in enumerate(jobs):
@@ -37,6 +35,20 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "
     console.print(
         f"{len(jobs)} {noun}{taken}{_time_left(plan, done, equal, left)}. Nothing was run: leave out sweep.preview."
     )
+
+
+def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
+    """Number -> a finished run, of the jobs that are left and would be taken from one."""
+    if not plan.settings.reuse:
+        return {}
+    from experiments.sweeps.previous_runs import equal_to_each
+
+    left = {
+        number: plan.config(*job)
+        for number, job in enumerate(plan.jobs())
+        if number not in done or not done[number].state.is_finished()
+    }
+    return equal_to_each(left)
 
 
 def _state(trial: FrozenTrial | None) -> str:

@@ -1,7 +1,7 @@
 """One sweep, read once from top to bottom."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,6 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
-from optuna.trial import FrozenTrial
 
 from experiments.errors import ConfigError, ExperimentError
 from experiments.files import drop_torn_line
@@ -25,8 +24,6 @@ from experiments.tracking.liveness import locked
 from experiments.tracking.uris import require_answer
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
     from experiments.sweeps.parent_run import Parent
 
 logger = logging.getLogger(__name__)
@@ -42,8 +39,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     if config.sweep.preview:
         from experiments.sweeps.preview import show_plan
 
-        done = Queue(folder, plan).jobs() if config.sweep.resume else {}
-        show_plan(plan, done, _equal(plan, done))
+        show_plan(plan, Queue(folder, plan).jobs() if config.sweep.resume else {})
         return
     if plan.logging.tracking_uri is not None:
         require_answer(plan.logging.tracking_uri)
@@ -76,20 +72,6 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
     if code_has_changed(plan):
         logger.warning("The code has changed since this sweep began: the jobs that are left run with the new one.")
     return folder, plan
-
-
-def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
-    """Number -> a finished run, of the jobs that would be taken from one."""
-    from experiments.sweeps.previous_runs import equal_to_each
-
-    if plan.settings.sampler != "grid" or not plan.settings.reuse:
-        return {}
-    left = {
-        number: plan.config(*job)
-        for number, job in enumerate(plan.jobs())
-        if number not in done or not done[number].state.is_finished()
-    }
-    return equal_to_each(left)
 
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:

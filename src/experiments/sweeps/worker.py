@@ -69,14 +69,7 @@ class Worker:
         began = time.monotonic()
         done: JobReturn = run_job(
             hydra_context=self.context,
-            task_function=Task(
-                job,
-                plan.id,
-                parent,
-                timeout=plan.settings.job_timeout,
-                objectives=list(plan.objectives),
-                reuse=plan.settings.reuse,
-            ),
+            task_function=Task(job, plan, parent),
             config=cfg,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
