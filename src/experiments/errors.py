@@ -48,3 +48,15 @@ def close_to(name: str, known: Iterable[str]) -> str:
 
 def listed(known: Iterable[str]) -> str:
     return f"Known: {', '.join(known)}."
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """The first few of `names`, and how many more there are."""
+    every = list(names)
+    rest = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + rest
+
+
+def pluralized(count: int, noun: str) -> str:
+    """As in `1 image`, `3 images` or `2 classes`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"

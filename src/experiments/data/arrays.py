@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Unpack
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from experiments.data.augment import Augmentation
 from experiments.data.base import DataSpec, Splits
-from experiments.data.pipeline import Auto, Batching, Indices, indexed
-from experiments.data.sampling import ClassWeight, held_out, stratified_subset
+from experiments.data.pipeline import Batching, BatchOptions, Indices, indexed
+from experiments.data.sampling import held_out, stratified_subset
 from experiments.errors import DataError
 
 Pair = tuple[ArrayLike, ArrayLike]
@@ -88,27 +88,21 @@ def from_arrays(
     validation: Pair | None = None,
     test: Pair | None = None,
     *,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
-    augment: Sequence[Augmentation] = (),
     validation_fraction: float | None = None,
     limit: int | None = None,
     class_names: Sequence[str] | None = None,
     source: str = "arrays",
-    num_parallel_calls: Auto = "auto",
-    prefetch: Auto = "auto",
-    sampling: str = "shuffled",
-    class_weight: ClassWeight = None,
+    **batching: Unpack[BatchOptions],
 ) -> Splits:
     """Splits of (inputs [n, ...], integer labels [n]) pairs.
 
     uint8 inputs are pixels and stay as they are, [n, height, width] becoming [n, height, width, 1]; anything else
     becomes float32. Without `validation`, `validation_fraction` of `train` is held out by a hash of the position,
     the same for every seed. `limit` keeps at most so many examples of each split; `source` says where they are from.
-    `sampling` and `class_weight` concern training only: see `Batching`.
+    `batching` is what `Batching` takes; its `sampling` and `class_weight` concern training only.
     Raises DataError naming the array when lengths, shapes or labels do not fit.
     """
+    batches = Batching(**batching)
     parts = {"train": _examples(train, "train")}
     if validation is None:
         parts["train"], parts["validation"] = _divided(parts["train"], validation_fraction)
@@ -118,14 +112,10 @@ def from_arrays(
         parts["test"] = _examples(test, "test")
     names = _class_names(parts, class_names)
     _check_shapes(parts)
-    sources = {
-        name: ArraySource(
-            name, part.take(stratified_subset(part.labels, limit)) if limit is not None else part, names, source
-        )
-        for name, part in parts.items()
-    }
-    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)
-    return indexed(sources["train"], sources["validation"], sources.get("test"), batching)
+    if limit is not None:
+        parts = {name: part.take(stratified_subset(part.labels, limit)) for name, part in parts.items()}
+    sources = {name: ArraySource(name, part, names, source) for name, part in parts.items()}
+    return indexed(sources["train"], sources["validation"], sources.get("test"), batches)
 
 
 def digest(examples: Examples) -> str:

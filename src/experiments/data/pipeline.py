@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -58,11 +58,34 @@ class Batching:
     batch_size: int
     shuffle: bool
     seed: int
-    augment: tuple[Augmentation, ...]
-    num_parallel_calls: Auto
-    prefetch: Auto
+    augment: Sequence[Augmentation] = ()
+    num_parallel_calls: Auto = "auto"
+    prefetch: Auto = "auto"
     sampling: str = "shuffled"
     class_weight: ClassWeight = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "augment", tuple(self.augment))
+
+
+class BatchOptions(TypedDict):
+    """Keyword arguments of `Batching`, which every data function passes on."""
+
+    batch_size: int
+    shuffle: bool
+    seed: int
+    augment: NotRequired[Sequence[Augmentation]]
+    num_parallel_calls: NotRequired[Auto]
+    prefetch: NotRequired[Auto]
+    sampling: NotRequired[str]
+    class_weight: NotRequired[ClassWeight]
+
+
+class SplitOptions(BatchOptions):
+    """Keyword arguments of every data function of this package: how splits are made, and their batches."""
+
+    validation_fraction: float
+    limit: int | None
 
 
 @dataclass(frozen=True)

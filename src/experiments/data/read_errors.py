@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from experiments.data.base import Splits
-from experiments.data.images.scan import first_few
 from experiments.data.pipeline import IndexedSplit, Source
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few
 
 _READING = (
     tf.errors.InvalidArgumentError,

@@ -6,13 +6,13 @@ import numpy as np
 
 from experiments.data.arrays import from_arrays
 from experiments.data.base import Splits
-from experiments.data.datasets.npz import ArrayOptions
+from experiments.data.pipeline import SplitOptions
 from experiments.data.sampling import held_out
 
 _HIGHEST = 16  # the shades of grey in scikit-learn's copy
 
 
-def digits(*, test_fraction: float, **options: Unpack[ArrayOptions]) -> Splits:
+def digits(*, test_fraction: float, **options: Unpack[SplitOptions]) -> Splits:
     """Splits of uint8 [8, 8, 1] images in 0..255; `test_fraction` of all is the test split, none for 0."""
     from sklearn.datasets import load_digits
 

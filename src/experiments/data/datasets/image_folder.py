@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Unpack
 
-from experiments.data.augment import Augmentation
 from experiments.data.base import Splits
 from experiments.data.cache.cached_source import Cache
 from experiments.data.cache.paths import manifest_file
-from experiments.data.images.class_folders import ClassFolders, class_folders
+from experiments.data.images.class_folders import class_folders
 from experiments.data.images.image_source import Decoder, FileSource
 from experiments.data.images.manifest import (
-    Manifest,
     check_leakage,
     check_whole,
     limited,
@@ -19,13 +17,12 @@ from experiments.data.images.manifest import (
     read_manifest,
     warn_unused_images,
 )
-from experiments.data.pipeline import Auto, Batching, Source, indexed
-from experiments.data.sampling import ClassWeight
+from experiments.data.pipeline import Batching, BatchOptions, Source, SplitOptions, indexed
 from experiments.errors import DataError
 
 
-class ImageOptions(TypedDict):
-    """What every source of image files takes; `image_folder` says what each means."""
+class ImageOptions(SplitOptions):
+    """Keyword arguments of `image_folder`, which data sets that write image files pass on."""
 
     image_size: Sequence[int]
     channels: int
@@ -36,16 +33,6 @@ class ImageOptions(TypedDict):
     on_corrupt: str
     allow_leakage: bool
     rescan: bool
-    validation_fraction: float
-    limit: int | None
-    batch_size: int
-    shuffle: bool
-    num_parallel_calls: Auto
-    prefetch: Auto
-    sampling: str
-    class_weight: ClassWeight
-    seed: int
-    augment: Sequence[Augmentation]
 
 
 def image_folder(
@@ -62,14 +49,7 @@ def image_folder(
     rescan: bool,
     validation_fraction: float,
     limit: int | None,
-    batch_size: int,
-    shuffle: bool,
-    num_parallel_calls: Auto,
-    prefetch: Auto,
-    sampling: str,
-    class_weight: ClassWeight,
-    seed: int,
-    augment: Sequence[Augmentation],
+    **batching: Unpack[BatchOptions],
 ) -> Splits:
     """Splits of JPEG, PNG, BMP and GIF files below the folder `path`.
 
@@ -83,37 +63,26 @@ def image_folder(
         validation, such images go to training together.
     rescan: reads every file, even one that has the size, times and inode it had when it was last read.
     limit: at most so many images of each split, every class keeping its share.
-    sampling, class_weight: for classes of unequal size, in training only; see `Batching`.
+    batching: what `Batching` takes.
     Raises DataError when folders or files cannot be trained on.
     """
-    folders = class_folders(Path(path), validation_fraction)
-    manifest = _manifest(Path(path), folders, limit, on_corrupt, manifest_file(cache_dir, Path(path)), rescan=rescan)
+    root, batches = Path(path), Batching(**batching)
+    folders = class_folders(root, validation_fraction)
+    splits = folders.splits()
+    warn_unused_images(root, splits)
+    manifest = read_manifest(root, limited(splits, limit), manifest_file(cache_dir, root), rescan=rescan)
+    check_whole(manifest, on_corrupt)
+    if folders.held_out:
+        manifest = move_duplicates_to_train(manifest, limit)
     if not allow_leakage:
         check_leakage(manifest)
     decoder = Decoder((image_size[0], image_size[1]), channels, antialias)
-    sources = _sources(manifest, folders, decoder, Cache(cache, cache_dir, cache_required))
-    batching = Batching(batch_size, shuffle, seed, tuple(augment), num_parallel_calls, prefetch, sampling, class_weight)
-    return indexed(sources["train"], sources["validation"], sources.get("test"), batching)
-
-
-def _manifest(
-    root: Path, folders: ClassFolders, limit: int | None, on_corrupt: str, memory: Path, *, rescan: bool
-) -> Manifest:
-    splits = folders.splits()
-    warn_unused_images(root, splits)
-    manifest = read_manifest(root, limited(splits, limit), memory, rescan=rescan)
-    check_whole(manifest, on_corrupt)
-    return move_duplicates_to_train(manifest, limit) if folders.held_out else manifest
-
-
-def _sources(manifest: Manifest, folders: ClassFolders, decoder: Decoder, cache: Cache) -> dict[str, Source]:
-    """The images of each split, kept where `cache` says."""
-
-    def source(split: str) -> Source:
+    kept_in = Cache(cache, cache_dir, cache_required)
+    sources: dict[str, Source] = {}
+    for split in splits:
         records, damaged = manifest.records[split], manifest.damaged[split]
         if not records:
-            raise DataError(f"No image of '{split}' below '{manifest.root}' is left. Check data.limit and the files.")
-        images = FileSource(manifest.root, records, decoder, folders.class_names, damaged)
-        return cache.of(images, images.contents(split))
-
-    return {split: source(split) for split in folders.splits()}
+            raise DataError(f"No image of '{split}' below '{root}' is left. Check data.limit and the files.")
+        images = FileSource(root, records, decoder, folders.class_names, damaged)
+        sources[split] = kept_in.of(images, images.contents(split))
+    return indexed(sources["train"], sources["validation"], sources.get("test"), batches)

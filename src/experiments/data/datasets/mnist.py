@@ -5,11 +5,12 @@ from typing import Unpack
 
 from experiments.data.base import Splits
 from experiments.data.datasets.download import download
-from experiments.data.datasets.npz import ArrayOptions, npz
+from experiments.data.datasets.npz import npz
+from experiments.data.pipeline import SplitOptions
 from experiments.files import exclusive
 
 
-def mnist(path: str, *, url: str, sha256: str, **options: Unpack[ArrayOptions]) -> Splits:
+def mnist(path: str, *, url: str, sha256: str, **options: Unpack[SplitOptions]) -> Splits:
     """Splits of uint8 [28, 28, 1] images, downloaded from `url` to the file `path` when it does not exist.
 
     Raises DataError when the download fails or the file is not what it should be.

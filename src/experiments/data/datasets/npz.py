@@ -2,37 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
 from experiments.data.arrays import Pair, from_arrays
-from experiments.data.augment import Augmentation
 from experiments.data.base import Splits
-from experiments.data.pipeline import Auto
-from experiments.data.sampling import ClassWeight
+from experiments.data.pipeline import SplitOptions
 from experiments.errors import DataError
 
 _PARTS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
-class ArrayOptions(TypedDict):
-    """What every source of arrays takes; `from_arrays` says what each means."""
-
-    validation_fraction: float
-    limit: int | None
-    batch_size: int
-    shuffle: bool
-    num_parallel_calls: Auto
-    prefetch: Auto
-    sampling: str
-    class_weight: ClassWeight
-    seed: int
-    augment: Sequence[Augmentation]
-
-
-def npz(path: str, **options: Unpack[ArrayOptions]) -> Splits:
+def npz(path: str, **options: Unpack[SplitOptions]) -> Splits:
     """Splits of the arrays x_train, y_train and, where present, x_validation (or x_valid, x_val) and x_test.
 
     Raises DataError when the file or an array is missing or cannot be trained on.

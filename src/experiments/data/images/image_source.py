@@ -17,9 +17,9 @@ import tensorflow as tf
 from experiments.cli.progress_bar import progress
 from experiments.data.base import DataSpec
 from experiments.data.cache.pack import PackSpec
-from experiments.data.images.scan import Damage, Record, first_few
+from experiments.data.images.scan import Damage, Record
 from experiments.data.pipeline import Indices, side_effect
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few
 
 _VERSION = 1  # to be raised with every change of what Decoder gives
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from experiments.data.images.class_folders import files_below
 from experiments.data.images.headers import EXTENSIONS, kind_of
-from experiments.data.images.scan import Damage, ImageFile, Record, first_few, pluralized, scan
+from experiments.data.images.scan import Damage, ImageFile, Record, scan
 from experiments.data.images.scan_cache import cached_scan
 from experiments.data.sampling import stratified_subset
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few, pluralized
 
 logger = logging.getLogger(__name__)
 

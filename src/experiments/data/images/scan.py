@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,18 +75,6 @@ def scan(root: Path, files: Sequence[ImageFile]) -> list[Record | Damage]:
             found += results
             advance(len(results))
     return found
-
-
-def first_few(names: Iterable[str], most: int = 3) -> str:
-    """The first few of `names`, and how many more there are."""
-    listed = list(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest
-
-
-def pluralized(count: int, noun: str) -> str:
-    """As in `1 image`, `3 images` or `2 classes`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _examined(root: str, chunks: Sequence[Sequence[ImageFile]]) -> Iterator[list[Record | Damage]]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from experiments.data.base import DataSpec, Splits
 from experiments.data.images.class_folders import class_folders, files_below
 from experiments.data.images.image_source import FileSource
-from experiments.data.images.scan import Record, pluralized
+from experiments.data.images.scan import Record
 from experiments.data.pipeline import IndexedSplit, Source, without_autotune
+from experiments.errors import pluralized
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
 

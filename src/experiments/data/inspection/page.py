@@ -9,9 +9,9 @@ from string import Template
 
 import numpy as np
 
-from experiments.data.images.scan import pluralized
 from experiments.data.inspection.findings import Example, Finding, Inspection, size_summary, spread_of
 from experiments.data.inspection.thumbnails import thumbnail
+from experiments.errors import pluralized
 
 _SHOWN = 8  # pictures of a finding
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.data.images.scan import first_few
 from experiments.data.inspection.findings import Inspection, size_summary
+from experiments.errors import first_few
 
 _WIDE = 10_000  # a pipe has no width of its own: 80 columns would cut names that a person greps for
 
