@@ -61,5 +61,5 @@ class Splits:
 
     def named(self) -> dict[str, Split]:
         """Those that there are."""
-        found = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: split for name, split in found.items() if split is not None}
+        every = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in every.items() if split is not None}

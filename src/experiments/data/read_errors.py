@@ -28,12 +28,11 @@ def named_errors(splits: Splits) -> Iterator[None]:
         yield
     except (*_READING, tf.errors.UnknownError) as error:
         for source in _sources(splits):
-            complaint = source.read_error()
-            if complaint is not None:
-                raise complaint from error
+            if (explanation := source.read_error()) is not None:
+                raise explanation from error
         if not isinstance(error, _READING):
             raise
-        damaged = _damaged(splits)
+        damaged = [name for source in _sources(splits) for name in source.unreadable_examples()]
         if not damaged:
             raise
         subject = "An image" if len(damaged) == 1 else f"{len(damaged)} images"
@@ -41,10 +40,6 @@ def named_errors(splits: Splits) -> Iterator[None]:
             f"{subject} could not be read during training, though header and end were in order before: "
             f"{first_few(damaged)}. Replace or delete what is damaged inside or gone, and start again."
         ) from error
-
-
-def _damaged(splits: Splits) -> list[str]:
-    return [name for source in _sources(splits) for name in source.unreadable_examples()]
 
 
 def _sources(splits: Splits) -> list[Source]:

@@ -34,10 +34,10 @@ def class_weights(given: ClassWeight, spec: DataSpec) -> tuple[float, ...] | Non
             raise DataError(f"data.class_weight names the class '{name}'. {near(name, spec.class_names)}")
         if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise _wrong(f"class_weight.{name}={weight}", spec)
-    found = tuple(float(weights.get(name, 1.0)) for name in spec.class_names)
-    if not any(found):
+    weight_of_each = tuple(float(weights.get(name, 1.0)) for name in spec.class_names)
+    if not any(weight_of_each):
         raise DataError("data.class_weight gives every class a weight of 0: expected one above 0. Change a weight.")
-    return found
+    return weight_of_each
 
 
 def balanced_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

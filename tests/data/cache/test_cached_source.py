@@ -59,8 +59,8 @@ def assert_equal(left: Batches, right: Batches) -> None:
 def keeper(splits: Splits) -> DiskCache:
     assert isinstance(splits.train, IndexedSplit)
     assert isinstance(splits.train.source, CachedSource)
-    assert isinstance(splits.train.source.keeper, DiskCache)
-    return splits.train.source.keeper
+    assert isinstance(splits.train.source.backend, DiskCache)
+    return splits.train.source.backend
 
 
 def wait_for(what: Callable[[], bool]) -> None:

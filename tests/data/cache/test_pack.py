@@ -207,9 +207,9 @@ def resident() -> int:
 MAKER = """
 import sys, numpy as np
 from pathlib import Path
-from experiments.data.cache.pack import Contents
+from experiments.data.cache.pack import PackSpec
 from experiments.data.cache.pack_writer import packing
-begun = packing(Path(sys.argv[1]), Contents({}, (3, 5), "uint8", np.arange(10) % 2, {}))
+begun = packing(Path(sys.argv[1]), PackSpec({}, (3, 5), "uint8", np.arange(10) % 2, {}))
 print("none" if begun is None else "begun", flush=True)
 if begun is not None:
     begun.write(np.arange(5), np.zeros((5, 3, 5), np.uint8))

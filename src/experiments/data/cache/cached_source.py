@@ -49,11 +49,11 @@ class CacheBackend(Protocol):
         """Why nothing can be kept, where that is an error."""
         ...
 
-    def kept(self) -> RowStore | None:
+    def row_store(self) -> RowStore | None:
         """What to read from or write to in the epoch that begins; None to do without. Raises `failure`."""
         ...
 
-    def unreadable_examples(self) -> None:
+    def row_damaged(self) -> None:
         """Told when a row was not sound."""
         ...
 
@@ -67,10 +67,10 @@ class MemoryCache:
     rows: MemoryRows
     failure: DataError | None = None
 
-    def kept(self) -> RowStore:
+    def row_store(self) -> RowStore:
         return self.rows
 
-    def unreadable_examples(self) -> None:
+    def row_damaged(self) -> None:
         """Memory is trusted."""
 
     def refused(self, error: OSError) -> None:
@@ -92,12 +92,12 @@ class DiskCache:
     def folder(self) -> Path:
         return paths.packs_folder(self.cache_dir) / self.contents.key
 
-    def kept(self) -> RowStore | None:
+    def row_store(self) -> RowStore | None:
         if isinstance(self._current, PackWriter) and self._current.failure is not None:
             self.refused(self._current.failure)
         if not self._gave_up and not (self._current is not None and self._current.open):
             try:
-                self._current = self._found()
+                self._current = self._pack_or_writer()
             except OSError as error:
                 self.refused(error)
         if self.failure is not None:
@@ -130,7 +130,7 @@ class DiskCache:
             logger.warning("%s Training goes on and decodes in every epoch.", message)
         self._gave_up, self._current = True, None
 
-    def _found(self) -> Pack | PackWriter | None:
+    def _pack_or_writer(self) -> Pack | PackWriter | None:
         try:
             return Pack(self.folder, self.contents)
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class DiskCache:
             paths.remove(self.folder)
             return packing(self.folder, self.contents)
 
-    def unreadable_examples(self) -> None:
+    def row_damaged(self) -> None:
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
             logger.warning(
@@ -156,9 +156,9 @@ class DiskCache:
 class CachedSource:
     """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
 
-    def __init__(self, origin: Source, keeper: CacheBackend) -> None:
+    def __init__(self, origin: Source, backend: CacheBackend) -> None:
         self.origin = origin
-        self.keeper = keeper
+        self.backend = backend
 
     @property
     def spec(self) -> DataSpec:
@@ -176,28 +176,28 @@ class CachedSource:
         return self.origin.unreadable_examples()
 
     def read_error(self) -> DataError | None:
-        return self.keeper.failure or self.origin.read_error()
+        return self.backend.failure or self.origin.read_error()
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
-        kept = self.keeper.kept()
+        store = self.backend.row_store()
         chosen = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
-        if kept is not None and kept.complete:
-            read = self._reader(kept)
+        if store is not None and store.complete:
+            read = self._reader(store)
             return chosen.map(read, num_parallel_calls=num_parallel_calls, deterministic=True)
         inputs = self.origin.batches(indices, batch_size, num_parallel_calls)
-        if kept is None:
+        if store is None:
             return inputs
-        write = self._writer(kept, len(indices))
+        write = self._writer(store, len(indices))
         passing = tf.data.Dataset.zip(chosen, inputs)
         return passing.map(write, num_parallel_calls=num_parallel_calls, deterministic=True)
 
-    def _reader(self, kept: RowStore) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _reader(self, store: RowStore) -> Callable[[tf.Tensor], tf.Tensor]:
         shape = (None, *self.spec.input_shape)
 
         def read(positions: Indices) -> Array:
-            rows, sound = kept.read(positions)
+            rows, sound = store.read(positions)
             if not sound.all():
-                self.keeper.unreadable_examples()
+                self.backend.row_damaged()
                 rows[~sound] = np.concatenate(list(self._decoded(positions[~sound])))
             return rows
 
@@ -209,18 +209,18 @@ class CachedSource:
 
         return step  # type: ignore[no-any-return]
 
-    def _writer(self, kept: RowStore, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _writer(self, store: RowStore, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         passed = _Countdown(count)
 
         def write(positions: Indices, rows: Array) -> None:
             try:
-                kept.write(positions, rows)
+                store.write(positions, rows)
             except OSError as error:
-                self.keeper.refused(error)
-                if self.keeper.failure is not None:
-                    raise self.keeper.failure from error
-            if passed.by(len(rows)) and len(kept.missing()):
-                threading.Thread(target=self._fill, args=[kept], name="fill a pack", daemon=True).start()
+                self.backend.refused(error)
+                if self.backend.failure is not None:
+                    raise self.backend.failure from error
+            if passed.by(len(rows)) and len(store.missing()):
+                threading.Thread(target=self._fill, args=[store], name="fill a pack", daemon=True).start()
 
         @tf.autograph.experimental.do_not_convert
         def step(positions: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -228,12 +228,12 @@ class CachedSource:
 
         return step  # type: ignore[no-any-return]
 
-    def _fill(self, kept: RowStore) -> None:
+    def _fill(self, store: RowStore) -> None:
         """The rest, after an epoch that began in the middle."""
-        missing = kept.missing()
+        missing = store.missing()
         try:
             for number, rows in enumerate(self._decoded(missing)):
-                kept.write(missing[number * _CHUNK : number * _CHUNK + len(rows)], rows)
+                store.write(missing[number * _CHUNK : number * _CHUNK + len(rows)], rows)
         except (OSError, tf.errors.OpError) as error:
             logger.debug("The next epoch meets this itself: %s", error)
 
@@ -263,9 +263,9 @@ class Cache:
             return source
         if self.kind == "memory":
             return CachedSource(source, MemoryCache(_in_memory(contents)))
-        keeper = DiskCache(contents, self.directory, self.required)
-        keeper.prepare()
-        return CachedSource(source, keeper)
+        backend = DiskCache(contents, self.directory, self.required)
+        backend.prepare()
+        return CachedSource(source, backend)
 
 
 def _in_memory(contents: PackSpec) -> MemoryRows:

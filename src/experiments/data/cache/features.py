@@ -68,17 +68,17 @@ def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tupl
         if split.batching.augment:
             raise DataError("augmented images differ in every epoch")
         featured = FeatureSource(split.source, compute, shape)
-        return replace(split, source=CachedSource(featured, _keeper(split.source, featured.spec, identity)))
+        return replace(split, source=CachedSource(featured, _backend(split.source, featured.spec, identity)))
 
     test = None if splits.test is None else of(splits.test)
     return Splits(train=of(splits.train), validation=of(splits.validation), test=test)
 
 
-def _keeper(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:
+def _backend(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:
     """Beside the origin's own pack where it has one, else in memory."""
-    if not (isinstance(origin, CachedSource) and isinstance(origin.keeper, DiskCache)):
+    if not (isinstance(origin, CachedSource) and isinstance(origin.backend, DiskCache)):
         return MemoryCache(MemoryRows(spec.num_examples, spec.input_shape, spec.input_dtype))
-    images = origin.keeper.contents
+    images = origin.backend.contents
     contents = replace(
         images,
         identity={**images.identity, "features": identity},
@@ -86,4 +86,4 @@ def _keeper(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:
         dtype=spec.input_dtype,
         about={**images.about, "split": f"{images.about['split']}, features"},
     )
-    return DiskCache(contents, origin.keeper.cache_dir, origin.keeper.required)
+    return DiskCache(contents, origin.backend.cache_dir, origin.backend.required)

@@ -40,13 +40,13 @@ class PackWriter:
         self._lock: ExitStack | None = lock
         self._partial = paths.unfinished_folder(folder)
         self._guard = threading.Lock()
-        self._sealing: threading.Thread | None = None
+        self._committing: threading.Thread | None = None
         self._checksums = np.zeros(len(contents.labels), np.uint32)
         self._written = np.zeros(len(contents.labels), bool)
         try:
             self._rows = self._begin()
         except OSError:
-            self.save_results()
+            self._release()
             raise
         _unfinished.add(self)
 
@@ -73,7 +73,7 @@ class PackWriter:
 
     def write(self, positions: Indices, rows: Array) -> None:
         """Raises OSError when the disk is full; nothing half-made is left then, and nothing more is taken."""
-        if self._lock is None or self._sealing is not None:
+        if self._lock is None or self._committing is not None:
             return
         try:
             for position, row in zip(positions.tolist(), rows, strict=True):
@@ -85,21 +85,21 @@ class PackWriter:
             raise
         with self._guard:
             self._written[positions] = True
-            if self.complete and self._sealing is None and self._lock is not None:
-                self._sealing = threading.Thread(target=self._seal, name="seal a pack", daemon=True)
-                self._sealing.start()
+            if self.complete and self._committing is None and self._lock is not None:
+                self._committing = threading.Thread(target=self._commit, name="commit a pack", daemon=True)
+                self._committing.start()
 
     def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
         return self._rows.read(positions)
 
     def close(self) -> None:
         """Waits for a pack that is whole to get its name; takes away what is not whole."""
-        if self._sealing is not None:
-            self._sealing.join()
+        if self._committing is not None:
+            self._committing.join()
         else:
-            self.save_results()
+            self._release()
 
-    def _seal(self) -> None:
+    def _commit(self) -> None:
         try:
             _write_bytes(self._partial / LABELS, _npy(self._contents.labels))
             _write_bytes(self._partial / CHECKSUMS, _npy(self._checksums))
@@ -111,7 +111,7 @@ class PackWriter:
         except OSError as error:
             self.failure = error
         finally:
-            self.save_results()
+            self._release()
 
     def _meta(self) -> bytes:
         contents = self._contents
@@ -128,7 +128,7 @@ class PackWriter:
         }
         return json.dumps(facts, indent=1, ensure_ascii=False).encode()
 
-    def save_results(self) -> None:
+    def _release(self) -> None:
         with self._guard:
             lock, self._lock = self._lock, None
         if lock is not None:
@@ -171,16 +171,16 @@ def packing(folder: Path, contents: PackSpec) -> PackWriter | None:
     Raises OSError when the folder cannot be written or has no room.
     """
     with _opening:
-        found = _packings.get(folder)
-        if found is not None and found.open:
-            return found
+        current = _packings.get(folder)
+        if current is not None and current.open:
+            return current
         check_room(folder, contents)
         with ExitStack() as lock:
             held = lock.enter_context(locked(paths.lock_file(folder), wait=False, remove=True))
             if not held or folder.exists():  # finished by another between a look for it and the lock
                 return None
-            _packings[folder] = begun = PackWriter(folder, contents, lock.pop_all())
-            return begun
+            _packings[folder] = writer = PackWriter(folder, contents, lock.pop_all())
+            return writer
 
 
 def _npy(array: Array) -> bytes:

@@ -70,12 +70,9 @@ def _write_photo(content: bytes, folder: Path, kind: str, name: str) -> bool:
     except UnreadableImageError:
         return False
     name = f"{kind}.{name}"
-    file = folder / _split(content) / f"{kind}s" / name
+    place = position(hashlib.sha256(content).hexdigest())
+    split = "valid" if place < 0.1 else "test" if place < 0.2 else "train"
+    file = folder / split / f"{kind}s" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return True
-
-
-def _split(content: bytes) -> str:
-    where = position(hashlib.sha256(content).hexdigest())
-    return "valid" if where < 0.1 else "test" if where < 0.2 else "train"

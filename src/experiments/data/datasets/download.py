@@ -54,9 +54,9 @@ def _finish(url: str, part: Path, offline: str) -> bool:
 
 def _receive(url: str, part: Path) -> None:
     begun = _size(part)
-    wanted = Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    request = Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
-        with urlopen(wanted, timeout=_TIMEOUT) as response:
+        with urlopen(request, timeout=_TIMEOUT) as response:
             _write(response, part, begun if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
     except HTTPError as error:
         error.close()  # it is the answer too, with its connection

@@ -90,10 +90,10 @@ def _orientation(image: Image.Image) -> int:
     if not _EXIF & image.info.keys():
         return 1
     try:
-        found = image.getexif().get(Base.Orientation)
+        orientation = image.getexif().get(Base.Orientation)
     except (OSError, SyntaxError, ValueError, struct.error):
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def jpeg_header(content: bytes) -> Header:
@@ -114,26 +114,13 @@ def jpeg_header(content: bytes) -> Header:
         elif marker == _EXIF_OR_XMP:
             has_exif = True
         at += 2 + (content[at + 2] << 8 | content[at + 3])
-    header = _of_frame(frame)
-    if content.rfind(_END_OF_IMAGE, at) < 0:  # from the end, where it is found at once
-        raise UnreadableImageError("truncated")
-    return header._replace(orientation=orientation_of(content)) if has_exif else header
-
-
-def _of_frame(frame: bytes) -> Header:
-    """frame: bits per sample, height, width and the number of components, big-endian."""
+    # bits per sample, height, width and the number of components, big-endian
     bits, height, width, components = struct.unpack(">BHHB", frame) if len(frame) == 6 else (0, 0, 0, 0)
     if bits != 8 or not height or not width or components not in _MODES:
         raise UnreadableImageError("header of a JPEG that cannot be read")
-    return Header("JPEG", width, height, _MODES[components], 1)
-
-
-def _png_is_whole(content: bytes) -> bool:
-    return b"IEND\xaeB`\x82" in content
-
-
-def _gif_is_whole(content: bytes) -> bool:
-    return content.rstrip(b"\0").endswith(b";")
+    if content.rfind(_END_OF_IMAGE, at) < 0:  # from the end, where it is found at once
+        raise UnreadableImageError("truncated")
+    return Header("JPEG", width, height, _MODES[components], orientation_of(content) if has_exif else 1)
 
 
 def _check_bmp_kind(content: bytes, mode: str) -> None:
@@ -143,12 +130,8 @@ def _check_bmp_kind(content: bytes, mode: str) -> None:
         raise UnreadableImageError(f"a BMP of {bits} bits a pixel in mode {mode} (grey, 24 and 32 bits can be decoded)")
 
 
-def _bmp_is_whole(content: bytes) -> bool:
-    return len(content) >= int.from_bytes(content[2:6], "little")
-
-
 _IS_WHOLE: dict[str, Callable[[bytes], bool]] = {
-    "PNG": _png_is_whole,
-    "GIF": _gif_is_whole,
-    "BMP": _bmp_is_whole,
+    "PNG": lambda content: b"IEND\xaeB`\x82" in content,
+    "GIF": lambda content: content.rstrip(b"\0").endswith(b";"),
+    "BMP": lambda content: len(content) >= int.from_bytes(content[2:6], "little"),
 }

@@ -57,7 +57,8 @@ class Decoder:
         """
         pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
         if orientation is not None:
-            pixels = _turned(pixels, orientation)
+            stored = pixels
+            pixels = tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
         resized = tf.image.resize(pixels, self.image_size, method="bilinear", antialias=self.antialias)
         if self.channels == 1:
             resized = tf.reduce_sum(resized * _LUMA, axis=-1, keepdims=True)
@@ -66,10 +67,6 @@ class Decoder:
 
     def read(self, path: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
         return self(tf.io.read_file(path), orientation)
-
-
-def _turned(stored: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    return tf.cond(orientation > 1, lambda: upright(stored, orientation), lambda: stored)
 
 
 def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -160,8 +157,9 @@ class FileSource:
 
     def contents(self, split: str) -> PackSpec:
         """What a pack of the decoded images is; `split` is for people."""
+        in_order = hashlib.sha256("".join(record.sha256 for record in self.records).encode()).hexdigest()
         return PackSpec(
-            identity={"images": _in_order(self.records), **self.decoder.identity},
+            identity={"images": in_order, **self.decoder.identity},
             shape=self.decoder.shape,
             dtype="uint8",
             labels=self.labels,
@@ -169,13 +167,13 @@ class FileSource:
         )
 
     def unreadable_examples(self) -> list[str]:
+        unreadable = []
         with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
-            found = []
             for name, fails in zip(self.names, readers.map(self._fails, self.names, self.records), strict=True):
                 advance(1)
                 if fails:
-                    found.append(name)
-        return found
+                    unreadable.append(name)
+        return unreadable
 
     def _fails(self, name: str, record: Record) -> bool:
         try:
@@ -183,11 +181,6 @@ class FileSource:
         except tf.errors.OpError:
             return True
         return False
-
-
-def _in_order(records: Sequence[Record]) -> str:
-    """SHA-256 over the content of every image as they lie in a pack."""
-    return hashlib.sha256("".join(record.sha256 for record in records).encode()).hexdigest()
 
 
 def digest(records: Sequence[Record]) -> str:
