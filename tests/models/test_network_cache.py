@@ -37,7 +37,7 @@ def network(model: keras.Model) -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_cache, "_kept", [])
+    monkeypatch.setattr(network_cache, "_last", {})
 
 
 @pytest.fixture(scope="module")

@@ -43,5 +43,4 @@ def named_errors(splits: Splits) -> Iterator[None]:
 
 
 def _sources(splits: Splits) -> list[Source]:
-    every = (splits.train, splits.validation, splits.test)
-    return [split.source for split in every if isinstance(split, IndexedSplit)]
+    return [split.source for split in splits.named().values() if isinstance(split, IndexedSplit)]

@@ -52,8 +52,7 @@ class Observers(keras.callbacks.CallbackList):
 
     @property
     def history(self) -> History:
-        found: History = self._history.history
-        return found
+        return self._history.history  # type: ignore[no-any-return]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if not self._training:

@@ -1,6 +1,5 @@
 """What is made for a model once, and anew when the model is compiled anew."""
 
-import operator
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Generic, NamedTuple, TypeVar
@@ -28,11 +27,8 @@ class OncePerCompilation(Generic[Made]):
     def get(self, model: keras.Model, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` gave for this model and an equal `key`, unless the model was compiled since."""
         entry = self._entries.get(model)
-        if entry is None or entry.key != key or not _are_same(entry.metrics, model.metrics):
+        # compiling creates new metrics, and a traced step updates those it was traced with
+        metrics = list(map(id, model.metrics))
+        if entry is None or entry.key != key or list(map(id, entry.metrics)) != metrics:
             entry = self._entries[model] = _Entry(key, list(model.metrics), make())
         return entry.made
-
-
-def _are_same(before: list[keras.Metric], now: list[keras.Metric]) -> bool:
-    """Compiling makes the metrics anew, which a traced step counts in."""
-    return len(now) == len(before) and all(map(operator.is_, now, before))

@@ -128,15 +128,15 @@ def _resolve(step: str | TrainStep) -> TrainStep:
     if callable(step):
         return step
     try:
-        found: TrainStep = pkgutil.resolve_name(step)
+        resolved: TrainStep = pkgutil.resolve_name(step)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"loop.train_step={step} cannot be imported ({error}): expected the dotted name of a function "
             "(model, batch) -> metrics. Run from the folder that holds the module, or install it."
         ) from error
-    if not callable(found):
+    if not callable(resolved):
         raise ConfigError(
-            f"loop.train_step={step} is a {type(found).__name__}, not a function (model, batch) -> metrics. "
+            f"loop.train_step={step} is a {type(resolved).__name__}, not a function (model, batch) -> metrics. "
             "Name the function itself."
         )
-    return found
+    return resolved

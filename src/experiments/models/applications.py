@@ -1,7 +1,5 @@
 """Transfer learning: any network of `keras.applications`, its preprocessing inside, a new head on top."""
 
-from functools import partial
-
 import keras
 
 from experiments.errors import ModelError
@@ -34,76 +32,52 @@ def application(
     Raises ModelError for anything that does not fit together.
     """
     _check(architecture, weights, include_top, input_shape, num_classes, alpha)
-    build = partial(
-        _network,
-        architecture,
-        weights,
-        freeze,
-        include_top,
-        batch_norm_momentum,
-        (input_shape[0], input_shape[1]),
-        num_classes,
-        alpha,
-    )
-    shareable = freeze and not include_top
-    network, loaded = shared((*build.args, file_state(weights)), build) if shareable else build()
+    image_size = (input_shape[0], input_shape[1])
+
+    def build() -> Network:
+        """With its weights, unless they are of a file that may hold those of the head too."""
+        network = build_network(
+            architecture,
+            imagenet=weights == "imagenet",
+            include_top=include_top,
+            alpha=alpha,
+            image_size=image_size,
+            num_classes=num_classes,
+        )
+        if batch_norm_momentum is not None:
+            _set_batch_norm_momentum(network, architecture, batch_norm_momentum)
+        if freeze:
+            _freeze(network, include_top)
+        return Network(network, weights in (None, "imagenet") or load_network(str(weights), network))
+
+    if freeze and not include_top:
+        key = (architecture, weights, file_state(weights), batch_norm_momentum, image_size, num_classes, alpha)
+        network, loaded = shared(key, build)
+    else:
+        network, loaded = build()
     images = keras.Input(input_shape, name="images")
     features = network(PreprocessForArchitecture(architecture)(images), training=False if freeze else None)
-    logits = _as_float32(features) if include_top else _head(features, dropout, num_classes)
+    if include_top:
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
+    else:
+        pooled = keras.layers.Dropout(dropout)(keras.layers.GlobalAveragePooling2D()(features))
+        logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
     model = keras.Model(images, logits, name=architecture.lower())
     if not loaded:
         load_weights(str(weights), network=network, model=model, architecture=architecture)
     return model
 
 
-def _network(
-    architecture: str,
-    weights: str | None,
-    freeze: bool,
-    include_top: bool,
-    batch_norm_momentum: float | None,
-    image_size: tuple[int, int],
-    num_classes: int,
-    alpha: float | None,
-) -> Network:
-    """With its weights, unless they are of a file that may hold those of the head too."""
-    network = build_network(
-        architecture,
-        imagenet=weights == "imagenet",
-        include_top=include_top,
-        alpha=alpha,
-        image_size=image_size,
-        num_classes=num_classes,
-    )
-    if batch_norm_momentum is not None:
-        _set_batch_norm_momentum(network, architecture, batch_norm_momentum)
-    if freeze:
-        _freeze(network, include_top)
-    return Network(network, weights in (None, "imagenet") or load_network(str(weights), network))
-
-
-def _head(features: keras.KerasTensor, dropout: float, num_classes: int) -> keras.KerasTensor:
-    pooled = keras.layers.GlobalAveragePooling2D()(features)
-    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(keras.layers.Dropout(dropout)(pooled))
-
-
-def _as_float32(logits: keras.KerasTensor) -> keras.KerasTensor:
-    return keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
-
-
 def _freeze(network: keras.Model, include_top: bool) -> None:
-    """Freezes all layers, but with a stock head those up to its pooling."""
+    """Freezes all layers, but with a stock head those up to its pooling, or its flattening where it does not pool."""
     network.trainable = include_top
     if include_top:
-        for layer in network.layers[: _first_of_head(network)]:
+        pooling = [
+            at for at, each in enumerate(network.layers) if isinstance(each, keras.layers.GlobalAveragePooling2D)
+        ]
+        flattening = [at for at, each in enumerate(network.layers) if isinstance(each, keras.layers.Flatten)]
+        for layer in network.layers[: (pooling or flattening)[-1]]:
             layer.trainable = False
-
-
-def _first_of_head(network: keras.Model) -> int:
-    """Index of the stock head's first layer: the last global pooling, or the flattening of networks without one."""
-    pooling = [i for i, layer in enumerate(network.layers) if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
-    flattening = [i for i, layer in enumerate(network.layers) if isinstance(layer, keras.layers.Flatten)]
-    return (pooling or flattening)[-1]
 
 
 def _set_batch_norm_momentum(network: keras.Model, architecture: str, momentum: float) -> None:

@@ -16,8 +16,8 @@ Constructor = Callable[..., keras.Model]
 
 def architectures() -> dict[str, Constructor]:
     """Name -> constructor of every network that this version of Keras ships, e.g. "DenseNet121"."""
-    found = inspect.getmembers(keras.applications, inspect.isfunction)
-    return {name: constructor for name, constructor in found if name[0].isupper()}
+    members = inspect.getmembers(keras.applications, inspect.isfunction)
+    return {name: constructor for name, constructor in members if name[0].isupper()}
 
 
 def find_architecture(name: str) -> Constructor:

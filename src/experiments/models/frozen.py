@@ -43,17 +43,17 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
     not_a_chain = f"{model.name} is not a chain of layers, each fed by the one before"
     try:
-        asked = _asked(layers[:frozen], probes)
-        head = _chained(layers[frozen:], asked.shape, f"{model.name}_head")
-        same = np.array_equal(_outputs(head, asked.outputs), _outputs(model, probes))
+        part = _frozen_part(layers[:frozen], probes)
+        head = _chained(layers[frozen:], part.shape, f"{model.name}_head")
+        same = np.array_equal(_outputs(head, part.outputs), _outputs(model, probes))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{not_a_chain}: {error}") from error
     if not same:
         raise ModelError(not_a_chain)
-    return FrozenModel(asked.features, asked.shape, head, asked.identity, asked.exact)
+    return FrozenModel(part.features, part.shape, head, part.identity, part.exact)
 
 
-class _Asked(NamedTuple):
+class _FrozenPart(NamedTuple):
     """What frozen layers make of the probes; outputs: step by step, not compiled."""
 
     chain: keras.Model
@@ -64,31 +64,29 @@ class _Asked(NamedTuple):
     exact: bool
 
 
-_known: dict[Hashable, _Asked] = {}
+_known: dict[Hashable, _FrozenPart] = {}
 """The last ones alone: runs of one process mostly share their frozen layers, and asking takes seconds."""
 
 
-def _asked(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> _Asked:
+def _frozen_part(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> _FrozenPart:
     weights = digest(weight for layer in layers for weight in layer.weights)
     key = (weights, probes.shape, probes.dtype.str, *map(_described, layers))
     if key not in _known or digest(_known[key].chain.weights) != weights:
         chain = _chained(layers, probes.shape[1:], "features")
         features = _compiled(chain, probes.dtype)
         compiled = np.asarray(features(probes))
-        alone = np.concatenate([features(probe[None]) for probe in probes])
+        one_by_one = np.concatenate([features(probe[None]) for probe in probes])
+        exact = np.array_equal(one_by_one, compiled)
         identity = hashlib.sha256(compiled.tobytes() + weights.encode()).hexdigest()
         _known.clear()
-        _known[key] = _Asked(
-            chain, features, chain.output_shape[1:], _outputs(chain, probes), identity, np.array_equal(alone, compiled)
-        )
+        _known[key] = _FrozenPart(chain, features, chain.output_shape[1:], _outputs(chain, probes), identity, exact)
     return _known[key]
 
 
 def _described(layer: keras.Layer) -> Hashable:
     """Equal for layers that compute the same: a person's own layer may hide something from its config."""
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith(("keras.", "experiments.")):
-        described: Hashable = layer
-        return described
+        return layer  # type: ignore[no-any-return]
     return type(layer), repr({**layer.get_config(), "name": None})
 
 

@@ -98,5 +98,5 @@ class ConvolutionBlock(keras.layers.Layer):
         return shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {"filters": self.filters, "batch_norm_momentum": self.batch_norm_momentum, "l2": self.l2}
-        return {**super().get_config(), **own}
+        config = {"filters": self.filters, "batch_norm_momentum": self.batch_norm_momentum, "l2": self.l2}
+        return {**super().get_config(), **config}

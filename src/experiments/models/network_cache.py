@@ -17,16 +17,14 @@ class Network(NamedTuple):
     loaded: bool
 
 
-class _Kept(NamedTuple):
-    key: Hashable
-    before: tuple[Any, ...]
-    after: tuple[Any, ...]
+class _Entry(NamedTuple):
     built: Network
     weights: str
+    random_state: tuple[Any, ...]
 
 
-_kept: list[_Kept] = []
-"""The last one alone: runs that follow each other mostly differ in something else."""
+_last: dict[Hashable, _Entry] = {}
+"""At most one entry, the last: runs that follow each other mostly differ in something else."""
 
 
 def shared(key: Hashable, build: Callable[[], Network]) -> Network:
@@ -37,25 +35,19 @@ def shared(key: Hashable, build: Callable[[], Network]) -> Network:
     """
     if tf.distribute.has_strategy():  # variables belong to theirs
         return build()
-    key, before = (key, keras.config.dtype_policy().name), random.getstate()
-    for kept in _kept:
-        if (kept.key, kept.before) == (key, before) and _unchanged(kept):
-            random.setstate(kept.after)
-            return kept.built
-    _kept.clear()
-    built = build()
-    _kept.append(_Kept(key, before, random.getstate(), built, digest(built.network.weights)))
-    return built
-
-
-def _unchanged(kept: _Kept) -> bool:
-    network = kept.built.network
-    return not network.trainable_weights and digest(network.weights) == kept.weights
+    key = (key, keras.config.dtype_policy().name, random.getstate())
+    entry = _last.get(key)
+    if entry is None or entry.built.network.trainable_weights or digest(entry.built.network.weights) != entry.weights:
+        _last.clear()
+        built = build()
+        entry = _last[key] = _Entry(built, digest(built.network.weights), random.getstate())
+    random.setstate(entry.random_state)
+    return entry.built
 
 
 def digest(weights: Iterable[Any]) -> str:
     """SHA-256 of their values."""
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     for weight in weights:
-        found.update(np.asarray(weight).tobytes())
-    return found.hexdigest()
+        total.update(np.asarray(weight).tobytes())
+    return total.hexdigest()

@@ -153,12 +153,10 @@ class DiskCache:
                 self.refused(error)
 
 
-class CachedSource:
-    """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
+class WrappedSource:
+    """Forwards to `origin` everything but the batches."""
 
-    def __init__(self, origin: Source, backend: CacheBackend) -> None:
-        self.origin = origin
-        self.backend = backend
+    origin: Source
 
     @property
     def spec(self) -> DataSpec:
@@ -174,6 +172,17 @@ class CachedSource:
 
     def unreadable_examples(self) -> list[str]:
         return self.origin.unreadable_examples()
+
+    def read_error(self) -> DataError | None:
+        return self.origin.read_error()
+
+
+class CachedSource(WrappedSource):
+    """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
+
+    def __init__(self, origin: Source, backend: CacheBackend) -> None:
+        self.origin = origin
+        self.backend = backend
 
     def read_error(self) -> DataError | None:
         return self.backend.failure or self.origin.read_error()

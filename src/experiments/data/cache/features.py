@@ -1,6 +1,6 @@
 """The outputs of frozen layers as a source: computed in the first epoch, read from then on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -8,14 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from experiments.data.base import DataSpec, Split, Splits
-from experiments.data.cache.cached_source import CacheBackend, CachedSource, DiskCache, MemoryCache
+from experiments.data.cache.cached_source import CacheBackend, CachedSource, DiskCache, MemoryCache, WrappedSource
 from experiments.data.cache.rows import MemoryRows
 from experiments.data.pipeline import IndexedSplit, Indices, Source
 from experiments.errors import DataError
 
 
 @dataclass(frozen=True)
-class FeatureSource:
+class FeatureSource(WrappedSource):
     """What frozen layers make of another source's inputs, as float32.
 
     compute: those layers, a batch of inputs -> [batch, *shape].
@@ -29,14 +29,6 @@ class FeatureSource:
     def spec(self) -> DataSpec:
         return replace(self.origin.spec, input_shape=self.shape, input_dtype="float32")
 
-    @property
-    def labels(self) -> Indices:
-        return self.origin.labels
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self.origin.names
-
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         inputs = self.origin.batches(indices, batch_size, num_parallel_calls)
         # One batch at a time: the network itself uses every core.
@@ -47,12 +39,6 @@ class FeatureSource:
         # layers in the pipeline's own graph read variables, for which determinism gives up all reading ahead
         features = tf.numpy_function(self.compute, [batch], tf.float32, stateful=False)
         return tf.ensure_shape(features, (None, *self.shape))
-
-    def unreadable_examples(self) -> list[str]:
-        return self.origin.unreadable_examples()
-
-    def read_error(self) -> DataError | None:
-        return self.origin.read_error()
 
 
 def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tuple[int, ...], identity: str) -> Splits:

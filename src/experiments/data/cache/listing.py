@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.data.cache.paths import _UNFINISHED, MANIFESTS, META, lock_file, packs_folder, remove
+from experiments.data.cache.paths import MANIFESTS, META, UNFINISHED, lock_file, packs_folder, remove
 from experiments.files import locked
 
 # Seconds after which nobody still writes a manifest: they take a fraction of one.
@@ -39,15 +39,15 @@ class Entry:
 def entries(cache_dir: str) -> list[Entry]:
     """Every pack of the cache, whole or not, the longest unused first."""
     folder = packs_folder(cache_dir)
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted((entry for path in found for entry in _entry(path)), key=lambda entry: entry.last_used)
+    packs = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted((entry for path in packs for entry in _entry(path)), key=lambda entry: entry.last_used)
 
 
 def manifests(cache_dir: str) -> list[Entry]:
     """What scans of folders found, whole or not, the longest unused first."""
     folder = Path(cache_dir).expanduser() / MANIFESTS
-    found = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return sorted((entry for path in found for entry in _manifest(path)), key=lambda entry: entry.last_used)
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted((entry for path in files for entry in _manifest(path)), key=lambda entry: entry.last_used)
 
 
 def prune(entry: Entry) -> bool:
@@ -60,7 +60,7 @@ def prune(entry: Entry) -> bool:
         if not free:
             return False
         if entry.path.exists():
-            shutil.rmtree(entry.path) if entry.path.suffix == _UNFINISHED else remove(entry.path)
+            shutil.rmtree(entry.path) if entry.path.suffix == UNFINISHED else remove(entry.path)
     return True
 
 
@@ -68,7 +68,7 @@ def _entry(path: Path) -> Iterator[Entry]:
     try:
         size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
         changed = path.stat().st_mtime
-        if path.suffix == _UNFINISHED:
+        if path.suffix == UNFINISHED:
             yield Entry("pack", path, _state_of_unfinished(path), "", "", "", size, changed, changed)
         else:
             yield _whole(path, size, changed)
@@ -104,7 +104,7 @@ def _manifest(path: Path) -> Iterator[Entry]:
     except FileNotFoundError:
         return  # removed while we looked
     size, used = status.st_blocks * 512, status.st_mtime
-    if path.suffix == _UNFINISHED:
+    if path.suffix == UNFINISHED:
         state = "left over" if time.time() - used > _ABANDONED else "being made"
         yield Entry("manifest", path, state, "", "", "", size, used, used)
         return

@@ -12,7 +12,7 @@ PACKS, MANIFESTS = "packs", "manifests"
 
 META, DATA, LABELS, CHECKSUMS = "meta.json", "data.npy", "labels.npy", "checksums.npy"
 
-_UNFINISHED = ".tmp"
+UNFINISHED = ".tmp"
 
 
 def packs_folder(cache_dir: str) -> Path:
@@ -27,12 +27,12 @@ def manifest_file(cache_dir: str, root: Path) -> Path:
 
 def unfinished_file(manifest: Path) -> Path:
     """What this process writes before it takes the place of `manifest`."""
-    return manifest.with_suffix(f".{os.getpid()}{_UNFINISHED}")
+    return manifest.with_suffix(f".{os.getpid()}{UNFINISHED}")
 
 
 def unfinished_folder(pack: Path) -> Path:
     """Where this process makes `pack` before it is renamed."""
-    return pack.with_name(f"{pack.name}.{os.getpid()}{_UNFINISHED}")
+    return pack.with_name(f"{pack.name}.{os.getpid()}{UNFINISHED}")
 
 
 def lock_file(pack: Path) -> Path:
@@ -42,7 +42,7 @@ def lock_file(pack: Path) -> Path:
 
 def leftovers(pack: Path) -> list[Path]:
     """What killed makers of `pack` left; to be asked by the holder of its lock."""
-    return list(pack.parent.glob(f"{pack.name}.*{_UNFINISHED}"))
+    return list(pack.parent.glob(f"{pack.name}.*{UNFINISHED}"))
 
 
 def touch(path: Path) -> None:

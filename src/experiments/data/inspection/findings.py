@@ -66,13 +66,13 @@ def inspect_splits(splits: Splits, *, decode: bool) -> Inspection:
 
     decode: also decodes every image file, which finds damage that header and end marker do not show.
     """
-    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    named = splits.named()
     sources = {name: split.source for name, split in named.items() if isinstance(split, IndexedSplit)}
     examples = {name: tuple(_examples(name, source)) for name, source in sources.items()}
     files = {name: source for name, source in sources.items() if isinstance(source, FileSource)}
     findings = [*_of_files(files, examples, decode), *_duplicates(examples, splits.train.spec.class_names)]
     return Inspection(
-        specs={name: split.spec for name, split in named.items() if split is not None},
+        specs={name: split.spec for name, split in named.items()},
         sources=sources,
         examples=examples,
         sizes=tuple(_sizes(sources)),
@@ -127,7 +127,11 @@ def _of_files(
     yield _finding(
         "Wrong ending",
         "read by what they are",
-        [(one, f"is {record.header.format}") for one, record in pairs if _is_renamed(record)],
+        [
+            (one, f"is {record.header.format}")
+            for one, record in pairs
+            if _FORMATS[PurePosixPath(record.path).suffix.lower()] != record.header.format
+        ],
     )
     yield _finding(
         "Not RGB",
@@ -156,10 +160,6 @@ def passed_over(root: Path) -> Iterator[str]:
     """Files below `root` that are not hidden and no image by place and ending."""
     used = {file.path for files in class_folders(root, validation_fraction=0.5).splits().values() for file in files}
     return (path for path in sorted(files_below(root, root)) if path not in used)
-
-
-def _is_renamed(record: Record) -> bool:
-    return _FORMATS[PurePosixPath(record.path).suffix.lower()] != record.header.format
 
 
 def _finding(title: str, meaning: str, found: Sequence[tuple[Example, str]]) -> Finding:
