@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,8 @@ from experiments.config import register
 from experiments.config.registry import CONF
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Scripts start what they put in the background with SIGINT ignored, which every process started here would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # What test modules import lives as long as the process: looking through it again and again is a tenth of all time.
 gc.disable()
 # Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
