@@ -28,7 +28,7 @@ LARGE = os.urandom(300_000)
 
 @pytest.fixture
 def proxy(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     proxy = FaultyProxy(server.port)
     yield proxy
@@ -111,7 +111,7 @@ def test_a_fault_that_passes(
         began = time.monotonic()
         log_all(run, output_dir)
         assert time.monotonic() - began < 1, "training waited"
-        time.sleep(3)
+        time.sleep(1)
         assert proxy.connections > before
         proxy.become(Fault.NONE)
         log(run, range(1600, 1700))
@@ -132,7 +132,9 @@ def test_a_network_that_changes_its_mind_all_the_time(server: MlflowServer, prox
     assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP, Fault.HANG], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(Fault.DROP, marks=pytest.mark.long), Fault.HANG], ids=lambda fault: fault.name
+)
 def test_a_store_that_is_away_until_after_the_end(
     trainings: Trainings,
     server: MlflowServer,
@@ -152,7 +154,7 @@ def test_a_store_that_is_away_until_after_the_end(
     command = caplog.messages[-1].partition("To send them: ")[2]
     assert f"{left} events of run {run.run_id} are not delivered; kept in {output_dir}. To send" in caplog.messages[-1]
     assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "RUNNING"
-    time.sleep(4)  # the thread of this process ends before another one delivers, as it does with its process
+    time.sleep(2)  # the thread of this process ends before another one delivers, as it does with its process
     proxy.become(Fault.NONE)
     words = shlex.split(command.removeprefix("python -m experiments.doctor "))
     done = trainings.run(tmp_path, *words, door="doctor", store=False)
