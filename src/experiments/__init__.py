@@ -17,7 +17,6 @@ _HOMES = {
     "log_image": "experiments.runs.recording",
     "log_scalar": "experiments.runs.recording",
 }
-
 __all__ = ["FitLoop", "Position", "Splits", "TapeLoop", "from_arrays", "log_image", "log_scalar"]
 
 

@@ -32,7 +32,6 @@ from experiments.loops.evaluation import Predictions
 
 OVERHEAD = 0.01
 """Share of the time that writing may take where epochs are short; what a stop then loses is done again, bit for bit."""
-
 logger = logging.getLogger(__name__)
 
 

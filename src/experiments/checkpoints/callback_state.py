@@ -12,16 +12,13 @@ from experiments.errors import ExperimentError
 
 State = dict[str, Any]
 """Names -> numbers, texts, None, arrays, and lists or dicts of these."""
-
 Arrays = dict[str, np.ndarray]
-
 KERAS: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
 }
 """Public attributes that decide what Keras's own callbacks do next. Never all of vars(): `min_delta` changes its sign
 when the first epoch ends, and would change it again."""
-
 ARRAY = "$array"
 """The only key of what stands for an array in JSON."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COMMIT, ARRAYS = ".json", ".npz"
-
 BEST = "best"
 """The folder of the best weights, and the name of the checkpoint in it."""
 

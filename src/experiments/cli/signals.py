@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
-
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """From a scheduler that ends a job, and from one that is about to."""
-
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 """From a scheduler, from Ctrl+C, and from SLURM before its time limit (`--signal=USR1@60`)."""
 

@@ -18,17 +18,12 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from experiments.errors import close_to, listed, near
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
-
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that have no class of their own."""
-
 EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
-
 _TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
-
 _EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 """Launchers of jobs, and what brings them."""
-
 _EXPECTED_BY_REASON = {
     "to Integer": "a whole number",
     "to Float": "a number",

@@ -9,10 +9,8 @@ from hydra.core.config_store import ConfigStore
 from experiments.config.schemas.commands import Config, Doctor, Evaluate, Inspect, Predict
 
 PACKAGED = Path(__file__).parents[1] / "conf"
-
 CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf")
 """Inside the package when installed from a wheel, at the top of the checkout otherwise."""
-
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
 

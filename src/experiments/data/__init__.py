@@ -29,7 +29,6 @@ _HOMES = {
     "experiments.data.pipeline": ("Batching", "IndexedSplit", "Source", "indexed"),
     "experiments.data.read_errors": ("named_errors",),
 }
-
 __all__ = [
     "Augmentation",
     "Batching",

@@ -14,7 +14,6 @@ from experiments.data.sampling import ClassWeight, balanced_order, class_weights
 from experiments.errors import DataError
 
 Indices = NDArray[np.int64]
-
 Auto = int | Literal["auto"]
 
 

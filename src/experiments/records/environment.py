@@ -15,7 +15,6 @@ from pathlib import Path
 from experiments.tracking.redaction import mask, mask_command
 
 PACKAGES = ("tensorflow", "keras", "numpy", "mlflow", "hydra-core", "experiments")
-
 GIT_SECONDS = 20
 
 

@@ -42,9 +42,7 @@ NEUTRAL = (
     "callbacks.terminate_on_nan",
 )
 """Keys, or groups of keys, that cannot change what is learned, or that are parts of a fingerprint of their own."""
-
 PACKAGES = ("tensorflow", "keras", "numpy")
-
 PREFIX = "fingerprint."
 
 

@@ -11,12 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.tracking.redaction import mask_tree
 
 LONGEST_VALUE = 6000
-
 LONGEST_KEY = 250
 """MLflow's limits."""
-
 CUT = " ... (cut)"
-
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
 

@@ -10,7 +10,6 @@ from experiments.errors import ConfigError
 from experiments.files import write_atomically
 
 PLAN = "plan.pkl"
-
 UNVERSIONED = "0.1"
 """The version whose files hold the plan alone, as an object of a module that is gone."""
 

@@ -13,7 +13,6 @@ from experiments.errors import TrainingError
 from experiments.tracking.base import Tracker
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 READ_ONLY = (errno.EROFS,)
 
 

@@ -13,18 +13,12 @@ from experiments.loops.base import History
 from experiments.loops.evaluation import Predictions
 
 MOST_WRONG = 16
-
 COUNTED_CLASSES = 30
 """With more, the numbers in a confusion matrix could not be read."""
-
 NAMED_CLASSES = 60
-
 LONGEST_NAME = 24
-
 COLUMNS = 3
-
 SHORT_GAP = 4
-
 WIDTH, HEADING = 10.0, 0.6
 """Of a gallery, in inches."""
 

@@ -22,7 +22,6 @@ from experiments.runs.figures import probabilities
 from experiments.runs.restored_run import restored_run
 
 BATCH_SIZE = 32
-
 CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 
 

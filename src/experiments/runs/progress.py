@@ -14,10 +14,8 @@ from rich.text import Text
 from experiments.cli.status import display
 
 Logs = Mapping[str, float]
-
 WIDE = 100
 """Columns from which the bar may be long."""
-
 SECONDS_PER_LINE = 30.0
 """How long plain text may stay silent within an epoch."""
 

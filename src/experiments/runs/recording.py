@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"[\w\- :]+(?:[./][\w\- :]+)*")
-
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -20,9 +20,7 @@ from experiments.tracking.mlflow_store import existing_run, existing_store, find
 from experiments.tracking.uris import has_store
 
 LAST = "last"
-
 KEPT = ("config", "checkpoints", "tensorboard")
-
 logger = logging.getLogger(__name__)
 
 

@@ -24,16 +24,11 @@ from experiments.runs import assembly
 from experiments.runs.assembly import Assemble, Built, TrainingTarget
 
 KEPT = 8
-
 LARGEST = 2**30
 """Bytes of the variables of all that are kept."""
-
 SEED, LEARNING_RATE = "seed", "optimizer.learning_rate"
-
 OURS = ("experiments.", "keras.")
-
 OUTSIDE_OF_A_STEP = ("sweep", "logging")
-
 CUSTOM = "CustomGradient-"
 
 

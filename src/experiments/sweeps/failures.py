@@ -15,10 +15,8 @@ from experiments.sweeps.queue import Queue
 
 TRACES = "timeout.txt"
 """Where a job was when its time was over; in its folder."""
-
 GRACE_SECONDS = 60
 """For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
-
 logger = logging.getLogger(__name__)
 
 

@@ -21,7 +21,6 @@ from experiments.tracking.redaction import mask
 from experiments.tracking.uris import where_to_look
 
 RUN_ID = "parent_run"
-
 logger = logging.getLogger(__name__)
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 OPENED = "opened.json"
 """Locked by the sweep's process until it has written there; empty where it could not."""
-
 PATIENCE_SECONDS = 5.0
 
 

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "replicas")
-
 CONFIG = f"{PREFIX}config"
-
 UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
 """Tags that `equal_to_each` does not compare for all jobs at once: it looks at no data and no devices."""
 

@@ -18,13 +18,10 @@ from experiments.files import is_locked, locked
 from experiments.sweeps.parent_start import close
 
 PATIENCE_SECONDS = 15.0
-
 NOTICE_SECONDS = 1.0
 """In which a signal to the whole process group has reached all of it: a run takes a second one for an order to end."""
-
 STOP = signal.SIGURG
 """From a sweep to its workers. Processes without a handler, such as those that load packages, ignore it by default."""
-
 WORKERS = "workers.lock"
 
 

@@ -21,15 +21,12 @@ from experiments.sweeps.stopped_sweep import sweeps
 from experiments.tracking.liveness import is_locked
 
 STUDY = "study.journal"
-
 LOCK = "study.lock"
-
 REMEDY = (
     "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
     "the jobs that finished are taken from the store"
 )
 """Of a damaged file."""
-
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

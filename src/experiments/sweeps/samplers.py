@@ -21,17 +21,14 @@ SAMPLERS = {
     "random": "optuna.samplers.RandomSampler",
     "tpe": "optuna.samplers.TPESampler",
 }
-
 PRUNERS = {
     "none": "optuna.pruners.NopPruner",
     "median": "optuna.pruners.MedianPruner",
     "hyperband": "optuna.pruners.HyperbandPruner",
     "asha": "optuna.pruners.SuccessiveHalvingPruner",
 }
-
 STARTUP = 12
 """More trials than samplers draw at random before they begin to compute."""
-
 TRIES = 1000
 """Draws after which a sampler that meets excluded cells only is given up."""
 

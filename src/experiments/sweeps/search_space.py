@@ -10,10 +10,8 @@ from experiments.errors import ConfigError
 
 Choice = tuple[str, ...]
 """Words of the command line that belong together: one, or one for each key of a zip."""
-
 Label = str | int | float
 """A choice as a person tells it from the others: its value, or its values."""
-
 Cell = dict[str, Label]
 """Name of a dimension -> what is chosen of it, a choice's label or a number from an interval."""
 

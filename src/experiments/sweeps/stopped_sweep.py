@@ -11,7 +11,6 @@ from experiments.records.plan_file import PLAN, read_plan
 from experiments.sweeps.plan import Plan
 
 LAST = "last"
-
 ANEW = ("resume", "workers", "preview", "reuse", "n_trials", "max_retries", "max_failures", "job_timeout")
 
 

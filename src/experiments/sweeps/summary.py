@@ -26,13 +26,9 @@ matplotlib.use("Agg")
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
 
 logger = logging.getLogger(__name__)
-
 FOLDER = "summary"
-
 CONFIDENCE = 0.95
-
 LAST_LINES = 20
-
 HIDDEN = ("epochs", "repeat", "run_id", "error")
 """Columns of the file that a terminal has no room for."""
 

@@ -10,11 +10,8 @@ from threading import Thread
 from experiments.tracking.journal import Sink, Unavailable, acknowledged, deliver_chunk, next_event
 
 LONGEST_PAUSE = 60.0
-
 LONGEST_PAUSE_AT_END = 1.0
-
 JOIN_SECONDS = 0.1
-
 _log = logging.getLogger(__name__)
 
 

@@ -13,10 +13,8 @@ from experiments.files import drop_torn_line
 
 Event = dict[str, Any]
 """What happened (`event`), when (`time`, milliseconds since 1970), and its own fields."""
-
 BATCHED = frozenset({"metrics", "params", "tags"})
 """Events that neighbours of the same sort may share one request with; each holds a dict `values`."""
-
 CHUNK_BYTES = 1 << 18
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = logging.getLogger(__name__)

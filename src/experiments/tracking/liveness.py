@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
 HEARTBEAT_SECONDS = 300
 """A run on another machine that was silent for so long is taken for dead."""
 

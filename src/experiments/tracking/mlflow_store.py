@@ -21,9 +21,7 @@ from experiments.tracking.redaction import mask
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
 CREATION_SECONDS = 120
-
 NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
-
 CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -33,9 +31,7 @@ CLIENT_ENVIRONMENT = {
 }
 """Where the user has not set them. MLflow by itself tries for many minutes inside one call (the journal does the
 waiting here), and prints the server's address, password and all, when a run ends, and a bar for each download."""
-
 RUNS_PER_PAGE = 1000
-
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it the MLflow page opens a new experiment in its view for language models."""
 

@@ -28,13 +28,10 @@ if TYPE_CHECKING:
 
 
 ERROR_TAG_LENGTH = 500
-
 KILLED_SECONDS = 5.0
 """Whoever stops a run does not wait long before it ends it for good: containers give ten seconds, of which the last
 step, its checkpoint and the end of the process take some."""
-
 DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
-
 _log = logging.getLogger(__name__)
 
 

@@ -9,59 +9,40 @@ from typing import Any
 from urllib.parse import quote
 
 MASK = "***"
-
 SHORTEST_VALUE = 6
 """A shorter secret found in the environment is too common a word to be taken out of free text."""
-
 _WORDS = (
     r"(?:password|passwd|passphrase|pwd|secret|(?<!\bpad_)(?<!\beos_)(?<!\bbos_)(?<!\bcls_)(?<!\bsep_)(?<!\bunk_)"
     r"(?<!mask_)(?<!\bstart_)(?<!\bend_)(?<!class_)(?<!special_)token|credentials?|authorization|connection[_-]?string"
     r"|(?:api|secret|private|account|encryption|signing|access)[_-]?key(?:[_-]?id)?|(?-i:_PASS))"
 )
-
 _SECRET_NAME = re.compile(rf"{_WORDS}\Z", re.IGNORECASE)
-
 _ORDINARY_NAMES = frozenset({"PWD", "OLDPWD"})
-
 _QUOTED = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
-
 _NAME_END = rf"{_WORDS}[\"']?\]?"
-
 _ANNOTATION = r"(?:[ \t]*:[ \t]*[\w.\[\], |]{1,40}?(?=[ \t]*=[^=]))?"
-
 _SEPARATOR = rf"{_ANNOTATION}[ \t]*(?:[!=]==?|:=|=>|=|:(?!:))[ \t]*"
-
 _SPACED_SEPARATOR = rf"{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+)"
-
 _LINE = re.compile(
     rf"(?P<start>^[+\- \t]*+(?:export[ \t]+)?[\"']?[\w.\-]*{_NAME_END}{_SPACED_SEPARATOR})(?P<value>[^\n]+)",
     re.IGNORECASE,
 )
-
 _PAIR = re.compile(rf"(?P<start>{_NAME_END}{_SEPARATOR})(?P<value>{_QUOTED}|[^\s&]+)", re.IGNORECASE)
-
 _OPTION = re.compile(rf"(?P<start>(?<!\S)--?[\w\-]*{_WORDS}[ \t]+)(?P<value>{_QUOTED}|[^\s\-]\S*)", re.IGNORECASE)
-
 _QUERY = re.compile(r"(?P<start>[?&](?:key|sig|signature|X-Amz-Signature)=)(?P<value>[^\s&#\"']+)", re.IGNORECASE)
-
 _ADDRESS = re.compile(
     r"(?P<start>://[^\s:/@\"']*:)(?P<value>[^\s/?#\"']{1,2048}|(?!\d{1,5}/)[^\s\"']{1,2048}?)(?P<end>@)"
 )
-
 _TOKEN_ADDRESS = re.compile(r"(?P<start>https?://)(?P<value>[^\s:/@\"'*]+)(?P<end>@)")
-
 _HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>(?=\S*\d|\S{20})[\w\-.~+/]{6,}=*)", re.IGNORECASE)
-
 _KNOWN_FORM = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|hf_[A-Za-z]{20,}|sk-[\w\-]{20,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
 )
-
 _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
-
 _TRIGGERS = (
     "pass",
     "pwd",
@@ -76,7 +57,6 @@ _TRIGGERS = (
     "://",
 )
 """A line without any of these cannot match the patterns above: looking for them first is ten times as fast."""
-
 _ORDINARY_VALUE = re.compile(
     rf"[\"']?(?:{re.escape(MASK)}.*|null|none|true|false|str|bytes|int|any|missing|\?\?\?|\$\{{[^}}]*\}}"
     r"|[a-z_][\w.]*(?:\([^\n]*\)|\[[^\n]*\]))?[\"']?[,;)\]}]*",

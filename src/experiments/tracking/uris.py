@@ -10,9 +10,7 @@ from experiments.errors import TrackingError
 from experiments.tracking.redaction import mask
 
 SQLITE = "sqlite:///"
-
 LOCAL_PAGE = "http://127.0.0.1:5000"
-
 ANSWER_SECONDS = 5
 
 

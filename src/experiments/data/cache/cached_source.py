@@ -20,7 +20,6 @@ from experiments.data.pipeline import Indices, Source, side_effect, without_auto
 from experiments.errors import DataError
 
 logger = logging.getLogger(__name__)
-
 _CHUNK = 32
 
 

@@ -19,7 +19,6 @@ from experiments.data.cache.paths import CHECKSUMS, DATA, META
 from experiments.data.cache.rows import Array, FileRows
 
 FORMAT = 1
-
 Indices = NDArray[np.int64]
 
 

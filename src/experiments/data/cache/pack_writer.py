@@ -140,9 +140,7 @@ class PackWriter:
 
 
 _unfinished: WeakSet[PackWriter] = WeakSet()
-
 _packings: WeakValueDictionary[Path, PackWriter] = WeakValueDictionary()
-
 _opening = threading.Lock()
 
 

@@ -7,11 +7,8 @@ import shutil
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
-
 PACKS, MANIFESTS = "packs", "manifests"
-
 META, DATA, LABELS, CHECKSUMS = "meta.json", "data.npy", "labels.npy", "checksums.npy"
-
 UNFINISHED = ".tmp"
 
 

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
-
 _ALIGNMENT = 64  # bytes, as TensorFlow asks for
-
 _KEPT = 4  # batches: one would do, but for threads that read at the same time
 
 

@@ -17,7 +17,6 @@ from experiments.errors import DataError
 from experiments.files import exclusive, whole
 
 logger = logging.getLogger(__name__)
-
 _MEMBER = re.compile(r"PetImages/(Cat|Dog)/([^/]+\.jpg)")
 
 

@@ -12,9 +12,7 @@ from experiments.errors import DataError
 from experiments.files import sha256_of
 
 logger = logging.getLogger(__name__)
-
 _CHUNK = 1 << 14  # all that is lost when a connection breaks
-
 _TIMEOUT = 30  # seconds to connect, and between two chunks
 
 

@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 KINDS = ("cats", "dogs")
-
 Color = tuple[int, int, int]
-
 Point = tuple[float, float]
-
 _SUPERSAMPLING = 2
-
 _ANGLES = np.linspace(0, 2 * math.pi, 28, endpoint=False)
-
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
-
 _FURS: tuple[Color, ...] = (
     (196, 128, 64),
     (120, 84, 56),
@@ -30,7 +24,6 @@ _FURS: tuple[Color, ...] = (
     (176, 108, 72),
     (98, 96, 104),
 )
-
 _PINK, _BLACK, _WHITE = (214, 140, 146), (28, 24, 26), (246, 246, 244)
 
 

@@ -16,9 +16,7 @@ from experiments.errors import DataError
 from experiments.files import exclusive, whole
 
 _QUALITY = 90
-
 _RECORD = "drawing.json"
-
 _HELD_OUT = 12  # one twelfth for validation, one for test
 
 

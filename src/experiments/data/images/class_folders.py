@@ -13,7 +13,6 @@ from experiments.data.sampling import held_out
 from experiments.errors import DataError
 
 LAYOUT = "train/ and valid/ (and test/, if you like) with one folder per class in each, or one folder per class"
-
 _VALIDATION = ("valid", "validation")
 
 

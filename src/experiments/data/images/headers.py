@@ -11,16 +11,12 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
-
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow looks for it
 
 # JPEG's markers; C4, C8 and CC are no frames
 _START_OF_SCAN, _EXIF_OR_XMP, _END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
-
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 

@@ -25,7 +25,6 @@ _VERSION = 1  # to be raised with every change of what Decoder gives
 
 # row, column of each EXIF orientation, after 5 to 8 were mirrored at the diagonal
 _BACKWARDS = tuple((number in {3, 4, 7, 8}, number in {2, 3, 6, 7}) for number in range(9))
-
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG: a grey image stays what it is
 
 

@@ -18,7 +18,6 @@ from experiments.data.sampling import stratified_subset
 from experiments.errors import DataError, first_few, pluralized
 
 logger = logging.getLogger(__name__)
-
 _OTHER_IMAGES = (b"II*\0", b"MM\0*")  # TIFF
 
 

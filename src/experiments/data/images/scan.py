@@ -17,7 +17,6 @@ _CHUNK = 64
 # Python's threads get in each other's way here, twice as slow on two cores as alone; so they come in only where a file
 # takes so long that it must be the disk or the network.
 _SLOW = 2e-3
-
 _READERS = 16
 
 

@@ -15,12 +15,10 @@ from experiments.data.images.scan import Damage, FileState, ImageFile, Record, s
 from experiments.files import replacing
 
 logger = logging.getLogger(__name__)
-
 _FORMAT = 2
 
 # A file that changed just before a scan may change again within one tick of the file system's clock.
 _SETTLED = 2 * 10**9
-
 _Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
 
 

@@ -18,9 +18,7 @@ from experiments.data.pipeline import IndexedSplit, Source, without_autotune
 from experiments.errors import pluralized
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
-
 _CHUNK = 256
-
 _SMALL = 4  # times smaller than what the model sees
 
 

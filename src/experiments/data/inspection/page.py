@@ -14,11 +14,8 @@ from experiments.data.inspection.thumbnails import thumbnail
 from experiments.errors import pluralized
 
 _SHOWN = 8  # pictures of a finding
-
 _LISTED = 200  # lines of a finding
-
 _OPEN = 4  # as many lines show without a click
-
 _BINS = 24
 
 

@@ -10,7 +10,6 @@ from experiments.data.images.image_source import FileSource
 from experiments.data.pipeline import Source
 
 _SIDE = 128
-
 _QUALITY = 80
 
 
