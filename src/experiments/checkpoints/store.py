@@ -37,7 +37,11 @@ def commit(prefix: str, state: Mapping[str, Any]) -> None:
     arrays: Arrays = {}
     packed = pack(state, arrays, "the run")
     write_arrays(path.with_name(path.name + ARRAYS), arrays)
-    files = {each.name: _synced_digest(each) for each in _files(path)}
+    files: dict[str, str] = {}
+    for each in sorted(path.parent.glob(f"{path.name}.*")):
+        if each.suffix not in (COMMIT, TEMPORARY):
+            sync(each)  # on the disk, not only with the operating system
+            files[each.name] = sha256_of(each)
     write_atomically(path.with_name(path.name + COMMIT), json.dumps({"files": files, "state": packed}))
 
 
@@ -90,21 +94,9 @@ def remove_uncommitted(directory: Path, name: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _files(path: Path) -> list[Path]:
-    """What belongs to the checkpoint, the seal apart."""
-    found = path.parent.glob(f"{path.name}.*")
-    return sorted(each for each in found if each.suffix not in (COMMIT, TEMPORARY))
-
-
 def _warn(damaged: list[str], instead: str) -> None:
     for each in damaged:
         logger.warning("The checkpoint %s is damaged; going on from %s.", each, instead)
-
-
-def _synced_digest(path: Path) -> str:
-    """Of the file's bytes, which are on the disk and not only with the operating system when this returns."""
-    sync(path)
-    return sha256_of(path)
 
 
 def list_until(directory: Path, newest: str | None) -> None:

@@ -24,7 +24,7 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
     prune: marks what is left over, damaged or unused for `older_than_days`; fix: removes it.
     """
     found = [*entries(cache_dir), *manifests(cache_dir)]
-    fates = [_fate(entry, fix=fix) if prune and _can_go(entry, older_than_days) else "keep" for entry in found]
+    fates = [_fate(entry, older_than_days, fix=fix) if prune else "keep" for entry in found]
     if found or layout == "json":
         from experiments.cli.tables import write
 
@@ -41,12 +41,10 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
         print(f"{total}; {_size(marked)} would be removed. Nothing was changed: add fix=true to remove them.")
 
 
-def _can_go(entry: Entry, older_than_days: float) -> bool:
-    return entry.state != "being made" and (entry.state in UNWANTED or entry.idle_days >= older_than_days)
-
-
-def _fate(entry: Entry, *, fix: bool) -> str:
-    """Would remove, removed or in use."""
+def _fate(entry: Entry, older_than_days: float, *, fix: bool) -> str:
+    """What becomes of a pack or manifest: keep, would remove, removed or in use."""
+    if entry.state == "being made" or (entry.state not in UNWANTED and entry.idle_days < older_than_days):
+        return "keep"
     if not fix:
         return "would remove"
     try:

@@ -67,19 +67,19 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
     if cfg.resume == LAST and not has_store(cfg.logging.tracking_uri):
         return ResumePoint(cfg, output_dir)
     client = existing_store(cfg.logging.tracking_uri)
-    run = _newest_unfinished(client, cfg) if cfg.resume == LAST else _named(client, cfg.resume)
+    if cfg.resume == LAST:
+        unfinished = unfinished_runs(client, cfg, comparable(cfg))
+        run = next((run for run in unfinished if not is_at_work(client, run)), None)
+    else:
+        run = _named(client, cfg.resume)
     if run is None:
         return ResumePoint(cfg, output_dir)
     folder = _folder(client, run, output_dir)
-    recorded = read_config(folder / "config")
-    typed = _retyped(folder) if _is_typed(cfg.resume) else cfg
+    if cfg.resume != LAST and f"resume={cfg.resume}" in typed_overrides():
+        cfg = _recomposed(folder)
     # The time is part of the name by default, and params cannot change.
-    typed.logging.run_name = run.info.run_name
-    return ResumePoint(typed, folder, run, recorded)
-
-
-def _newest_unfinished(client: MlflowClient, cfg: DictConfig) -> Run | None:
-    return next((run for run in unfinished_runs(client, cfg, comparable(cfg)) if not is_at_work(client, run)), None)
+    cfg.logging.run_name = run.info.run_name
+    return ResumePoint(cfg, folder, run, read_config(folder / "config"))
 
 
 def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> Iterator[Run]:
@@ -111,16 +111,11 @@ def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     return output_dir
 
 
-def _is_typed(run_id: str) -> bool:
-    """Not where other code composed the config and knows what it does."""
-    return f"resume={run_id}" in typed_overrides() and run_id != LAST
-
-
-def _retyped(folder: Path) -> DictConfig:
-    """What was typed when the run began, and after it what is typed now."""
+def _recomposed(folder: Path) -> DictConfig:
+    """The config of what was typed when the run began, and after it what is typed now."""
     before = read_overrides(folder / "config")
     # What adds or takes away works only once.
     new = [word for word in typed_overrides() if word not in before or word[0] not in "+~"]
-    typed = compose("config", [*before, *new])
-    check(typed)
-    return typed
+    cfg = compose("config", [*before, *new])
+    check(cfg)
+    return cfg
