@@ -26,9 +26,9 @@ AVERAGED = "optimizer.use_ema=true optimizer.ema_momentum=0.9"
 COMBINED = f"{AVERAGED} optimizer.gradient_accumulation_steps=2 optimizer.global_clipnorm=0.1"
 FAST_CHANGES = {"plain": "", "ema_accumulation_clipping": COMBINED}
 SLOW_CHANGES = {
-    "bfloat16": BFLOAT16,
-    "float16": "runtime.precision=mixed_float16",
-    "augmentation_warmup": "augment=[flip,rot90,color_jitter] schedule=cosine schedule.warmup_steps=3",
+    "float16_augmentation_warmup": (
+        "runtime.precision=mixed_float16 augment=[flip,rot90,color_jitter] schedule=cosine schedule.warmup_steps=3"
+    ),
     "steps_per_execution_ema_overwriting": (
         "loop.steps_per_execution=3 optimizer.use_ema=true optimizer.ema_overwrite_frequency=3"
     ),
@@ -36,6 +36,7 @@ SLOW_CHANGES = {
         f"{MIRRORED} {BFLOAT16} {AVERAGED} optimizer.global_clipnorm=0.1 augment=standard loop.steps_per_execution=3"
     ),
 }
+LONG_CHANGES = {"bfloat16": BFLOAT16}
 FROZEN_CHANGES = {
     "ema_accumulation_clipping": COMBINED,
     "mirrored_bfloat16_augmentation": f"{MIRRORED} {BFLOAT16} augment=[flip,rot90,color_jitter]",
@@ -96,7 +97,11 @@ def test_cnn(train: Callable[..., Trained], changes: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", SLOW_CHANGES.values(), ids=SLOW_CHANGES)
+@pytest.mark.parametrize(
+    "changes",
+    [*SLOW_CHANGES.values(), *(pytest.param(words, marks=pytest.mark.long) for words in LONG_CHANGES.values())],
+    ids=[*SLOW_CHANGES, *LONG_CHANGES],
+)
 def test_cnn_with(train: Callable[..., Trained], changes: str) -> None:
     words = f"{CNN} {changes}".split()
     assert_equal(train("loop=fit", *words), train("loop=tape", *words))

@@ -102,10 +102,9 @@ def model_of(composed: Compose) -> ModelOf:
 @pytest.mark.parametrize(
     "words",
     [
-        [*CNN, "loop=fit"],
+        [*CNN, "loop=fit", "callbacks=reduce_on_plateau"],
         [*CNN, "loop=tape", "optimizer.use_ema=true", "optimizer.gradient_accumulation_steps=2", "augment=flip"],
         [*DIGITS, "model=mlp", "loop=tape", "runtime.precision=mixed_float16", "loop.steps_per_execution=2"],
-        [*DIGITS, "model=mlp", "callbacks=reduce_on_plateau"],
     ],
 )
 def test_a_shared_model_changes_no_bit(job: Job, in_sweep: Job, words: list[str]) -> None:
