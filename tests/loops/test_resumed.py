@@ -99,6 +99,14 @@ def float16() -> keras.Model:
     return compiled(small(), scaled)
 
 
+def frozen() -> keras.Model:
+    """Its frozen layers hold what the seed drew."""
+    model = small()
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    return compiled(model, keras.optimizers.Adam(0.01))
+
+
 class OwnStep(keras.Model):
     """Counts in a variable of its own, which scales its noise."""
 
@@ -137,6 +145,7 @@ CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
     "mirrored tape": (mirrored, TAPE),
     "float16 fit": (float16, FIT),
     "float16 tape": (float16, TAPE),
+    "frozen layers": (frozen, FIT),
     "own train_step of a model": (own_step, FIT),
     "own train_step of the loop": (bfloat16, TapeLoop(own_tape_step, 1, jit_compile=False)),
 }

@@ -63,8 +63,8 @@ CHAINS: dict[str, list[Fault]] = {
     "frozen": [told("TERM", STEP, 1)],
 }
 
-LONG = ("accumulation",)
-"""`make test-kill` has it too."""
+LONG = ("accumulation", "frozen")
+"""`make test-kill` has them too; tests/loops/test_resumed.py stops and resumes a model with frozen layers."""
 
 
 @pytest.mark.parametrize("job", [pytest.param(job, marks=pytest.mark.long) if job in LONG else job for job in CHAINS])
