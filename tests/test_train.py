@@ -175,15 +175,14 @@ def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done, trainings: T
     assert {"checkpoints", "config", "tensorboard"} <= artifacts(failed, "")
 
 
-def test_a_stopped_run_is_killed(tmp_path: Path) -> None:
+def test_a_stopped_run_is_killed(tmp_path: Path, trainings: Trainings) -> None:
     (tmp_path / "mine.py").write_text(OWN_CODE, encoding="utf-8")
-    words = command(*SMALL, "epochs=99", "+callbacks.mine._target_=mine.Slow")
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "training").exists() and process.poll() is None:
+    with trainings.started(tmp_path, *SMALL, "epochs=99", "+callbacks.mine._target_=mine.Slow") as process:
+        while not (tmp_path / "training").exists() and process.goes_on():
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
+        process.send(signal.SIGTERM)
+        status, stderr = process.wait(), process.stderr
+    assert status == 128 + signal.SIGTERM, stderr
     assert "Traceback" not in stderr
     client, killed = newest(tmp_path)
     assert killed.info.status == "KILLED"
@@ -225,7 +224,7 @@ def test_profile(run_here: Callable[..., Result]) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("loop", ["fit", "tape"])
+@pytest.mark.parametrize("loop", ["fit", pytest.param("tape", marks=pytest.mark.long)])
 def test_the_mission(tmp_path: Path, real_data: Path, loop: str, trainings: Trainings) -> None:
     """Real photos and a new head on ImageNet features: 0.9 in three epochs."""
     weights = next((real_data / "weights").glob("*.h5"))

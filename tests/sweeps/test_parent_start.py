@@ -50,7 +50,11 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[], ["sweep.workers=2", "hydra/launcher=joblib"]], ids=["basic", "joblib"])
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param([], marks=pytest.mark.long), ["sweep.workers=2", "hydra/launcher=joblib"]],
+    ids=["basic", "joblib"],
+)
 def test_a_store_that_cannot_be_opened_ends_the_sweep_before_any_job(
     trainings: Trainings, tmp_path: Path, launcher: list[str]
 ) -> None:
