@@ -16,7 +16,6 @@ from experiments.errors import ExperimentError
 if TYPE_CHECKING:
     from experiments.tracking.base import Tracker
 
-
 _NAME = re.compile(r"[\w\- :]+(?:[./][\w\- :]+)*")
 Pixels = npt.NDArray[np.uint8]
 

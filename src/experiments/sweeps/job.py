@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from experiments.runs.results import Result
     from experiments.sweeps.queue import Job
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.cli.startup import without_gc
 from experiments.files import lock
@@ -14,7 +14,6 @@ from experiments.files import lock
 if TYPE_CHECKING:
     from experiments.sweeps.parent_run import Parent
     from experiments.sweeps.plan import Plan
-
 
 OPENED = "opened.json"
 """Locked by the sweep's process until it has written there; empty where it could not."""
@@ -37,35 +36,31 @@ def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[C
     parent: Future[Parent] = Future()
     told = (folder / OPENED).open("w")
     lock(told)
+
+    def open_run() -> None:
+        try:
+            with told, without_gc("mlflow"):
+                from experiments.sweeps.parent_run import Parent
+
+                opened = run.enter_context(Parent(plan, folder))
+                json.dump(Opened(opened.run_id)._asdict(), told)
+        except Exception as error:
+            parent.set_exception(error)
+            return
+        parent.set_result(opened)
+        if not at_once:
+            with without_gc("matplotlib"):  # while jobs run, so that nobody waits for it at the end
+                import experiments.sweeps.summary  # noqa: F401
+
     with ExitStack() as run:
         if at_once:
-            _open(plan, folder, run, parent, told)
+            open_run()
         else:
-            Thread(target=_open_and_load, args=(plan, folder, run, parent, told), daemon=True).start()
+            Thread(target=open_run, daemon=True).start()
         try:
             yield parent.result
         finally:
             wait([parent], PATIENCE_SECONDS)
-
-
-def _open(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
-    try:
-        with told, without_gc("mlflow"):
-            from experiments.sweeps.parent_run import Parent
-
-            opened = run.enter_context(Parent(plan, folder))
-            json.dump(Opened(opened.run_id)._asdict(), told)
-    except Exception as error:
-        parent.set_exception(error)
-    else:
-        parent.set_result(opened)
-
-
-def _open_and_load(plan: "Plan", folder: Path, run: ExitStack, parent: "Future[Parent]", told: TextIO) -> None:
-    _open(plan, folder, run, parent, told)
-    if parent.exception() is None:
-        with without_gc("matplotlib"):  # while jobs run, so that nobody waits for it at the end
-            import experiments.sweeps.summary  # noqa: F401
 
 
 def close(folder: Path) -> None:

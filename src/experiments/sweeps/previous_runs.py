@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from experiments.data import Splits
     from experiments.runs.results import Result
 
-
 SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "replicas")
 CONFIG = f"{PREFIX}config"
 UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")

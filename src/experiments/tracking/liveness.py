@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 300
 """A run on another machine that was silent for so long is taken for dead."""

@@ -26,7 +26,6 @@ from experiments.tracking.system_metrics import SystemMetrics
 if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
-
 ERROR_TAG_LENGTH = 500
 KILLED_SECONDS = 5.0
 """Whoever stops a run does not wait long before it ends it for good: containers give ten seconds, of which the last
