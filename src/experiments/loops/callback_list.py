@@ -52,7 +52,8 @@ class Observers(keras.callbacks.CallbackList):
 
     @property
     def history(self) -> History:
-        return self._history.history  # type: ignore[no-any-return]
+        history: History = self._history.history
+        return history
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if not self._training:

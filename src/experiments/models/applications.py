@@ -60,8 +60,10 @@ def application(
     if include_top:
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
     else:
-        pooled = keras.layers.Dropout(dropout)(keras.layers.GlobalAveragePooling2D()(features))
-        logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
+        pooled = keras.layers.GlobalAveragePooling2D()(features)
+        # The order in which these layers are made is part of the result: each draws its seed when it is made.
+        dense, drop = keras.layers.Dense(num_classes, dtype="float32", name="logits"), keras.layers.Dropout(dropout)
+        logits = dense(drop(pooled))
     model = keras.Model(images, logits, name=architecture.lower())
     if not loaded:
         load_weights(str(weights), network=network, model=model, architecture=architecture)
