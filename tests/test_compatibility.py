@@ -78,7 +78,7 @@ def test_a_finished_run_reads_the_same(folder: Path, old: Old, trainings: Traini
         ("doctor", "format=json", "folders=[finished]"),
     ]
     for command, *words in asked:
-        words += ["hydra/job_logging=none"]
+        words += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
         new = trainings.run(folder, *words, door=command, store=False)
         assert json.loads(new.stdout) == json.loads(old(command, *words).stdout), (command, new.stderr)
 
