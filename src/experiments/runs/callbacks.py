@@ -79,7 +79,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._records_graph = graph and not profile_steps
         self._step_mark = tf.profiler.experimental.Trace("train")
         self._earlier: list[Path] = []
-        self.test_metrics = 0
+        self._steps_tested = 0
 
     def set_model(self, model: keras.Model) -> None:
         # Before this process writes files of its own.
@@ -92,12 +92,12 @@ class TensorBoard(keras.callbacks.TensorBoard):
         for writer in self._writers.values():
             writer.flush()
         files = {str(path.relative_to(self.log_dir)): path.stat().st_size for path in _event_files(Path(self.log_dir))}
-        return {"files": files, "train": self._global_train_batch, "validation": self.test_metrics}
+        return {"files": files, "train": self._global_train_batch, "validation": self._steps_tested}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._cut_earlier(state["files"])
         self._global_train_batch = self._begun = state["train"]
-        self._global_test_batch = self.test_metrics = state["validation"]
+        self._global_test_batch = self._steps_tested = state["validation"]
         self._records_graph = False
 
     def _cut_earlier(self, sizes: Mapping[str, int]) -> None:
@@ -108,7 +108,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def on_test_end(self, logs: Logs | None = None) -> None:
         super().on_test_end(logs)
         # A validation that is cut short begins anew.
-        self.test_metrics = self._global_test_batch
+        self._steps_tested = self._global_test_batch
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         # Of a run that ended before its first checkpoint, and begins anew.

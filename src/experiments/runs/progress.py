@@ -90,7 +90,7 @@ class Bar(keras.callbacks.Callback):
         self._speed = Speed(size.batch_size)
         self._per_epoch = size.steps + size.validation_steps
         self._epoch = self._validated = 0
-        self._latest, self._metrics_text = "", "tracing the first step"
+        self._latest, self._line = "", "tracing the first step"
         console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
@@ -101,9 +101,7 @@ class Bar(keras.callbacks.Callback):
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(
-            f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._metrics_text
-        )
+        self._task = self._bar.add_task(f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._line)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._bar.start()
@@ -115,7 +113,7 @@ class Bar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._latest = self._speed.text(batch + 1)
-        self._metrics_text = f"{self._latest}  {_metrics_text(logs, digits=3)}".strip()
+        self._line = f"{self._latest}  {_metrics_text(logs, digits=3)}".strip()
         self._describe(f"step {batch + 1}/{self._size.steps}", batch + 1)
 
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
@@ -137,7 +135,7 @@ class Bar(keras.callbacks.Callback):
             self._task,
             completed=self._epoch * self._per_epoch + done,
             description=f"epoch {self._epoch + 1}/{self._size.epochs} {doing}",
-            words=self._metrics_text,
+            words=self._line,
         )
 
 
