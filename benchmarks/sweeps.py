@@ -101,7 +101,6 @@ def in_sweep(folder: Path, seed: int) -> None:
 
     from experiments.runs.run import run as run_once
     from experiments.sweeps.compiled_models import freeze_imports, sharing_models
-    from experiments.sweeps.job import forgotten_at_the_end
 
     freeze_imports()
     # As a worker does it but for the first job: see worker.py.
@@ -112,7 +111,7 @@ def in_sweep(folder: Path, seed: int) -> None:
         f"logging.tracking_uri=sqlite:///{folder}/mlflow.db",
         "logging.run_name=job",
     )
-    with forgotten_at_the_end(), sharing_models() as assemble:
+    with sharing_models() as assemble:
         run_once(cfg, Path(tempfile.mkdtemp(dir=folder)), assemble=assemble)
 
 
@@ -123,10 +122,9 @@ def trained(seed: int) -> None:
     from experiments.config.build import build
     from experiments.loops import Position
     from experiments.sweeps.compiled_models import sharing_models
-    from experiments.sweeps.job import forgotten_at_the_end
 
     cfg = composed(*TINY, f"seed={seed}", "logging=none")
-    with forgotten_at_the_end(), sharing_models() as assemble:
+    with sharing_models() as assemble:
         built = assemble(cfg, None, SILENT)
         build(cfg.loop)(*built.target, epochs=1, start=Position(), callbacks=[])
 

@@ -15,7 +15,7 @@ from experiments.records.fingerprint import Fingerprint, fingerprint
 from experiments.records.snapshot import write_snapshot
 from experiments.runs import resume, resume_checks
 from experiments.tracking.journal import Journal
-from experiments.tracking.liveness import locked, signs_of_life
+from experiments.tracking.liveness import run_lock, signs_of_life
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
 Compose = Callable[..., DictConfig]
@@ -41,7 +41,7 @@ class Runs:
         identity = {**now(cfg).tags(), **signs_of_life(folder), **tags}
         experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
         run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
-        with locked(folder):
+        with run_lock(folder):
             pass  # the process that worked there is gone, and its lock with it
         journal = Journal(folder)
         journal.open()

@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,7 +13,6 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "experiments"
-FOR_COMMANDS = {"cli", "config", "data", "errors", "loops", "records", "repair", "runs", "sweeps"}
 COMMANDS = {"train", "evaluate", "predict", "inspect", "doctor", "__main__"}
 BELOW_RUNS = {"config", "tracking", "cli", "data", "models", "loops", "checkpoints", "records", "files", "errors"}
 ALLOWED = {
@@ -35,10 +34,12 @@ ALLOWED = {
     "repair": {"checkpoints", "cli", "config", "data", "errors", "files", "tracking"},
     "sweeps": BELOW_RUNS | {"repair", "runs"},
     "__init__": {"data", "loops", "runs"},
-    **{
-        command: {"cli", "config", "data", "errors", "loops", "records", "repair", "runs", "sweeps"}
-        for command in COMMANDS
-    },
+    "train": {"cli", "config", "runs", "sweeps"},
+    "evaluate": {"cli", "config", "data", "runs"},
+    "predict": {"cli", "config", "runs"},
+    "inspect": {"cli", "config", "data"},
+    "doctor": {"cli", "config", "repair", "sweeps"},
+    "__main__": {"cli"},
 }
 """Package or module of `experiments` -> those that it may import; imports for types only are left out."""
 WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "serving", "tracking", "checkpoints"}
@@ -69,17 +70,43 @@ class Import:
         return names[1] if names[0] == "experiments" and len(names) > 1 else ""
 
 
-def is_for_types_only(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+def lazy_exports(path: Path) -> dict[str, tuple[str, ...]]:
+    """`_HOMES` of a package: module -> the names that the package takes from it when they are first used."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
+            homes: dict[str, tuple[str, ...]] = ast.literal_eval(node.value)
+            return homes
+    return {}
+
+
+def lazy_homes(path: Path) -> Iterator[tuple[str, str]]:
+    """(`experiments.data.indexed`, `experiments.data.pipeline.indexed`) for each lazy export of a package."""
+    package = ".".join(path.relative_to(SOURCE).parent.parts)
+    for module, names in lazy_exports(path).items():
+        yield from ((f"{package}.{name}", f"{module}.{name}") for name in names)
+
+
+HOMES = dict(home for path in PACKAGE.rglob("__init__.py") for home in lazy_homes(path))
+
+
+def home(name: str) -> str:
+    """The name where it is defined, if a package exports it lazily."""
+    while name in HOMES:
+        name = HOMES[name]
+    return name
 
 
 def imports(node: ast.AST, *, deferred: bool = False) -> Iterator[Import]:
+    """The imports below `node`, except those of an `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (Import(alias.name, child.lineno, deferred) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            yield from (Import(f"{child.module}.{alias.name}", child.lineno, deferred) for alias in child.names)
-        elif not is_for_types_only(child):
+            origin = "." * child.level + (child.module or "")
+            yield from (Import(home(f"{origin}.{alias.name}"), child.lineno, deferred) for alias in child.names)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            yield from imports(ast.Module(child.orelse, []), deferred=deferred)
+        else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from imports(child, deferred=deferred or inside)
 
@@ -97,12 +124,13 @@ def part_of(path: Path) -> str:
     return module_of(path).split(".")[0]
 
 
-def forbidden(part: str, found: Iterable[Import]) -> list[str]:
+def forbidden(part: str, found: Sequence[Import]) -> list[str]:
     """Imports of a file of `part` that its row in ALLOWED does not list."""
     others = (one for one in found if one.part not in ("", part))
     wrong = [one for one in others if (PACKAGE / one.part).is_dir() or (PACKAGE / f"{one.part}.py").is_file()]
     wrong = [one for one in wrong if one.part not in ALLOWED[part]]
     wrong += [one for one in found if part in WITHOUT_HYDRA and one.package in ("hydra", "omegaconf")]
+    wrong += [one for one in found if one.name.startswith(".")]  # relative ones, which say no package
     return [f"line {one.line}: {one.name}" for one in wrong]
 
 
@@ -126,8 +154,8 @@ def files_of(name: str) -> list[Path]:
 
 
 def waits_for(path: Path) -> set[Path]:
-    """The files that must be imported before `path`, except packages around it that it takes no name from."""
-    loaded = [files_of(one.name) for one in imports_of(path) if not one.deferred]
+    """The files that `path` imports at once or later, except packages around it that it takes no name from."""
+    loaded = [files_of(one.name) for one in imports_of(path)]
     begun = {folder / "__init__.py" for folder in path.parents}
     return {file for files in loaded for file in files if file == files[-1] or file not in begun}
 
@@ -140,12 +168,13 @@ def is_light(path: Path) -> bool:
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def violations(found: dict[Path, Iterable[str]]) -> list[str]:
+def violations(found: Mapping[Path, Iterable[str]]) -> list[str]:
     return [f"{path.relative_to(SOURCE)} {problem}" for path, problems in found.items() for problem in problems]
 
 
 def test_packages_import_only_what_they_may() -> None:
-    assert violations({path: forbidden(part_of(path), imports_of(path)) for path in FILES}) == []
+    lazy = {path: [Import(name, 0, deferred=True) for _, name in lazy_homes(path)] for path in FILES}
+    assert violations({path: forbidden(part_of(path), [*imports_of(path), *lazy[path]]) for path in FILES}) == []
     TopologicalSorter(ALLOWED).prepare()
 
 
@@ -156,31 +185,52 @@ def test_light_modules_load_nothing_heavy() -> None:
 
 
 def test_only_build_instantiates() -> None:
-    callers = {
-        module_of(path)
-        for path in FILES
-        if {"hydra.utils.instantiate", "hydra.utils.call"} & {one.name for one in imports_of(path)}
-    }
-    assert callers == {"config.build"}
+    assert {module_of(path) for path in FILES if instantiates(ast.parse(path.read_text()))} == {"config.build"}
 
 
-def test_every_file_can_be_the_first_that_is_imported() -> None:
-    """Each command begins with another one; the tests have imported most of them before."""
+def instantiates(tree: ast.AST) -> bool:
+    """Whether code may call Hydra's `instantiate` or `call`, however they are imported."""
+    names = {one.name for one in imports(tree)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    taken = {"hydra.utils", "hydra.utils.instantiate", "hydra.utils.call"} & names
+    return bool(taken) or "instantiate" in attributes
+
+
+def test_no_circles() -> None:
+    """Not even through imports that run later: each file can be the first, and be read without those that use it."""
     TopologicalSorter({path: waits_for(path) for path in FILES}).prepare()
 
 
 def test_a_file_name_says_where_a_module_is() -> None:
     shared = ("__init__", "base", "__main__")
-    names = Counter(path.stem for path in FILES if path.stem not in shared and "schemas" not in path.parts)
-    assert [name for name, count in names.items() if count > 1] == []
+    modules = [path.stem for path in FILES if path.stem not in shared and "schemas" not in path.parts]
+    packages = [path.parent.name for path in FILES if path.name == "__init__.py"]
+    assert [name for name, count in Counter([*modules, *packages]).items() if count > 1] == []
 
 
 def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
     for path in FILES:
         if path.name == "__init__.py":
             modules = {each.stem for each in path.parent.glob("*.py")} | {each.name for each in path.parent.glob("*/")}
-            exported = {name.rpartition(".")[2] for name in (one.name for one in imports(ast.parse(path.read_text())))}
-            assert exported & modules == set(), path
+            assert bound_names(path) & modules == set(), path
+
+
+def bound_names(path: Path) -> set[str]:
+    """The names that a package offers: imported, defined, assigned or exported lazily."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {name for exports in lazy_exports(path).values() for name in exports}
+
+
+def test_private_names_stay_in_their_module() -> None:
+    taken = {path: [one for one in imports_of(path) if one.package == "experiments"] for path in FILES}
+    private = {
+        path: [f"line {one.line}: {one.name}" for one in found if one.name.rpartition(".")[2].startswith("_")]
+        for path, found in taken.items()
+    }
+    assert violations(private) == []
 
 
 @pytest.mark.parametrize(
@@ -193,6 +243,10 @@ def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
         ("loops", "from experiments.data.base import Splits\nimport keras", []),
         ("runs", "from experiments.train import main", ["line 1: experiments.train.main"]),
         ("config", "def f():\n    from experiments.runs.run import run", ["line 2: experiments.runs.run.run"]),
+        ("models", "from experiments import log_scalar", ["line 1: experiments.runs.recording.log_scalar"]),
+        ("models", "from ..runs import run", ["line 1: ..runs.run"]),
+        ("models", "if not TYPE_CHECKING:\n    import hydra", ["line 2: hydra"]),
+        ("models", "if TYPE_CHECKING:\n    pass\nelse:\n    import hydra", ["line 4: hydra"]),
     ],
 )
 def test_forbidden_imports_are_found(part: str, source: str, expected: list[str]) -> None:
@@ -202,9 +256,24 @@ def test_forbidden_imports_are_found(part: str, source: str, expected: list[str]
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
+        ("from hydra.utils import instantiate", True),
+        ("from hydra import utils\nutils.instantiate({})", True),
+        ("import hydra.utils as tools", True),
+        ("import hydra\nhydra.utils.instantiate({})", True),
+        ("import hydra\nhydra.main()", False),
+    ],
+)
+def test_callers_of_instantiate_are_found(source: str, expected: bool) -> None:
+    assert instantiates(ast.parse(source)) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
         ("import numpy as np", {"numpy"}),
         ("import experiments.loops.base", {"keras"}),
         ("from experiments.data import pipeline", {"tensorflow"}),
+        ("from experiments.data import indexed", {"tensorflow"}),
         ("def main():\n    import numpy", set()),
         ("if TYPE_CHECKING:\n    import keras", set()),
         ("import json, hydra\nfrom experiments.errors import near", set()),

@@ -1,7 +1,6 @@
 """Shows what is left of dead runs and in the cache, and repairs it: `python -m experiments.doctor fix=true`."""
 
 import sys
-from collections.abc import Iterator, Sequence
 
 import hydra
 from omegaconf import DictConfig
@@ -9,7 +8,6 @@ from omegaconf import DictConfig
 from experiments.cli.entry import one_line_errors, run_command
 from experiments.config import check_values, register
 from experiments.config.registry import CONF
-from experiments.repair.base import Finding
 from experiments.repair.cached_data import show_cache
 from experiments.repair.checks import check_runs
 
@@ -21,16 +19,12 @@ register()
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     if not cfg.prune:
-        queues = _damaged_queues(cfg.folders)
+        from experiments.sweeps.queue import damaged_queues  # optuna, which takes a second
+
+        queues = damaged_queues(cfg.folders)
         check_runs(cfg.folders, cfg.logging.tracking_uri, cfg.cache_dir, cfg.format, queues, fix=cfg.fix, sync=cfg.sync)
     if not cfg.sync and (cfg.prune or cfg.format == "table"):
         show_cache(cfg.cache_dir, cfg.format, prune=cfg.prune, fix=cfg.fix, older_than_days=cfg.older_than_days)
-
-
-def _damaged_queues(folders: Sequence[str]) -> Iterator[Finding]:
-    from experiments.sweeps.queue import damaged_queues
-
-    yield from damaged_queues(folders)
 
 
 if __name__ == "__main__":

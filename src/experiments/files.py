@@ -98,7 +98,7 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well; to be used within `exclusive`."""
     with replacing(path, path.with_name(f".{path.name}.partial")) as folder:
         folder.mkdir()

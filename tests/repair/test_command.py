@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from tests.trainings import Trainings
 
 from experiments.tracking.journal import undelivered
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 from experiments.tracking.mlflow_tracker import sync_command
 
 MakeRun = Callable[..., Run]
@@ -98,7 +98,7 @@ def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path
 
 
 def test_a_live_run_is_never_touched(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
-    with locked(folder):
+    with run_lock(folder):
         done = doctor("fix=true")
     assert (done.returncode, done.stderr) == (0, "")
     assert "its own process delivers them" in done.stdout

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from experiments.repair.base import Finding, treat
 from experiments.repair.dead_runs import dead_runs, orphaned_folders
 from experiments.repair.journals import undelivered_journals
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 
 MakeRun = Callable[..., Run]
 LeaveJournal = Callable[..., Path]
@@ -46,7 +46,7 @@ def test_a_dead_run_is_shown_first_and_becomes_killed_when_asked(
 def test_the_lock_decides_on_this_machine(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
     """Whatever the number of the process, which another one may have by now."""
     run = running(tmp_path / "out", pid=os.getpid(), heartbeat=0)
-    with locked(tmp_path / "out"):
+    with run_lock(tmp_path / "out"):
         assert list(dead_runs(client)) == []
     assert names(dead_runs(client)) == [run.info.run_id]
 
@@ -79,7 +79,7 @@ def test_a_run_that_another_process_took_up_meanwhile_is_spared(
     run = running(tmp_path / "out")
     (tmp_path / "out").mkdir()
     (found,) = dead_runs(client)
-    with locked(tmp_path / "out"):
+    with run_lock(tmp_path / "out"):
         assert treat(found, fix=True).failed
     assert status(client, run) == "RUNNING"
 
@@ -115,7 +115,7 @@ def test_the_journal_of_a_live_run_is_its_own(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     folder = leave(running(tmp_path / "out"), METRIC)
-    with locked(folder):
+    with run_lock(folder):
         (found,) = undelivered_journals([folder], client.tracking_uri)
         assert treat(found, fix=True).done == "its own process delivers them"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.checkpoints.store import commit, latest_valid
 from experiments.repair.base import treat
 from experiments.repair.leftovers import left_over, output_folders
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 
 
 def killed(folder: Path) -> Path:
@@ -58,7 +58,7 @@ def test_leftovers_are_shown_first_and_removed_when_asked(tmp_path: Path) -> Non
 def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
     killed(tmp_path)
     (found,) = left_over([tmp_path])
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert list(left_over([tmp_path])) == []
         assert treat(found, fix=True).failed
     assert (tmp_path / "checkpoints" / "ckpt-12.index").exists()

@@ -13,7 +13,7 @@ from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from experiments.repair.base import treat
 from experiments.repair.schema import newest_revision, old_schema
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 
 OLD = "3500859a5d39"
 """Add Model Aliases table: MLflow 2.3."""
@@ -61,7 +61,7 @@ def test_an_old_store_is_shown_first_and_upgraded_after_a_copy(old_store: Path) 
 
 def test_a_store_that_a_live_run_writes_to_is_not_upgraded(old_store: Path, tmp_path: Path) -> None:
     (found,) = old_schema(f"sqlite:///{old_store}")
-    with locked(tmp_path / "out"):
+    with run_lock(tmp_path / "out"):
         done = treat(found, fix=True).done
     assert done == f"failed: run {'a' * 32} is being worked on. Wait for its end, or stop it."
     assert revision(old_store) == OLD

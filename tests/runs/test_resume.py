@@ -12,7 +12,7 @@ from tests.stopped_runs import THREADS, Compose, Runs, now
 
 from experiments.errors import ConfigError, TrackingError
 from experiments.runs import resume, resume_checks
-from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, locked, signs_of_life
+from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, run_lock, signs_of_life
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def test_last_is_the_newest_unfinished_run_of_this_config(runs: Runs) -> None:
 
 def test_last_leaves_a_run_to_the_process_that_works_on_it(runs: Runs) -> None:
     older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
-    with locked(runs.output_dir(newer)):
+    with run_lock(runs.output_dir(newer)):
         assert runs.origin("resume=last").run_id == older
     assert runs.origin("resume=last").run_id == newer
 
@@ -66,7 +66,7 @@ def test_last_leaves_a_run_to_the_process_that_works_on_it(runs: Runs) -> None:
 def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Path) -> None:
     older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
     together = runs.origin("resume=last")
-    with locked(runs.output_dir(newer)):
+    with run_lock(runs.output_dir(newer)):
         with pytest.raises(TrackingError) as error:
             runs.checked("resume=last")
         with pytest.raises(TrackingError, match=f"again what run {newer} does"):
@@ -77,7 +77,7 @@ def test_last_does_nothing_that_a_process_does_already(runs: Runs, tmp_path: Pat
         f"'{runs.output_dir(newer)}'. Expected no other run of this config and data at work. Wait for its end, or "
         "stop it; resume=null begins another."
     )
-    with locked(runs.output_dir(older)):
+    with run_lock(runs.output_dir(older)):
         assert runs.checked("resume=last").run_id == newer
 
 
@@ -108,7 +108,7 @@ def test_an_unknown_run(runs: Runs, store: str) -> None:
 
 def test_a_run_that_is_alive(runs: Runs) -> None:
     run_id = runs.begun(status="RUNNING", pid="123", host="there")
-    with locked(runs.output_dir(run_id)), pytest.raises(TrackingError) as error:
+    with run_lock(runs.output_dir(run_id)), pytest.raises(TrackingError) as error:
         runs.origin(f"resume={run_id}")
     assert str(error.value) == (
         f"resume={run_id} is alive: process 123 on there works on it. "

@@ -21,7 +21,6 @@ from experiments.runs import assembly
 from experiments.runs.assembly import Assemble, Built
 from experiments.sweeps import compiled_models
 from experiments.sweeps.compiled_models import sharing_models
-from experiments.sweeps.job import forgotten_at_the_end
 
 Compose = Callable[..., DictConfig]
 DIGITS = ("data=digits", "data.limit=70")
@@ -35,7 +34,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_models, "_kept", {})
+    monkeypatch.setattr(compiled_models, "_shared", {})
 
 
 Job = Callable[..., Trained]
@@ -79,7 +78,7 @@ class Stop(keras.callbacks.Callback):
 @pytest.fixture
 def in_sweep(job: Job) -> Job:
     def in_sweep(*words: str, **options: Any) -> Trained:
-        with forgotten_at_the_end(), sharing_models() as assemble:
+        with sharing_models() as assemble:
             return job(*words, assemble=assemble, **options)
 
     return in_sweep

@@ -265,8 +265,8 @@ def test_a_damaged_queue_is_refused_and_a_new_sweep_takes_what_was_finished(
     assert trainings.train(tmp_path, *ON) == 1
     assert output(tmp_path).splitlines()[-1] == (
         f"error: the queue {study} is damaged: expected an event in line 4, received something else. Start the same "
-        "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: the jobs that "
-        "finished are taken from the store."
+        "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: a grid takes "
+        "the jobs that finished from the store, random and tpe draw again."
     )
     listed = trainings.run(tmp_path, "folders=[swept]", door="doctor")
     assert "line 4 of study.journal is damaged" in " ".join(listed.stdout.split())

@@ -9,7 +9,7 @@ from experiments.errors import ExperimentError
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN
 from experiments.sweeps.queue import STUDY, damaged_line, damaged_queues, require_whole, storage
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_damaged_line_is_named(study: Path, line: bytes) -> None:
     assert str(error.value) == (
         f"the queue {study} is damaged: expected an event in line {last - 1}, received something else. "
         "Start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-        "the jobs that finished are taken from the store."
+        "a grid takes the jobs that finished from the store, random and tpe draw again."
     )
 
 
@@ -59,7 +59,7 @@ def test_doctor_lists_a_damaged_queue(study: Path) -> None:
     assert finding.state == "line 1 of study.journal is damaged"
     assert "sweep.reuse=true" in finding.remedy
     assert finding.repair is None
-    with locked(study.parent):
+    with run_lock(study.parent):
         assert list(damaged_queues([str(study.parent)])) == []
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.errors import ConfigError
-from experiments.sweeps.search_space import Dimension, dimensions, excluder, fixed, grid, overrides
+from experiments.sweeps.search_space import Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 
 
 def space(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[Dimension]:
@@ -17,7 +17,7 @@ def space(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[Dimension]:
 
 def jobs(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[str]:
     found = space(*typed, zipped=zipped)
-    return [" ".join(overrides(found, cell)) for cell in grid(found)]
+    return [" ".join(cell_overrides(found, cell)) for cell in grid(found)]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_kinds_of_intervals(word: str, integer: bool, log: bool) -> None:
 def test_a_rule_excludes_jobs_that_have_all_its_values(
     rules: list[dict[str, object]], job: list[str], expected: bool
 ) -> None:
-    assert excluder(rules)(job) is expected
+    assert is_excluded(rules, job) is expected
 
 
 def test_what_is_shared_leaves_out_what_the_sweep_reads() -> None:

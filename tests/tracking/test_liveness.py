@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import ExperimentError
-from experiments.tracking.liveness import LOCK, is_locked, locked
+from experiments.tracking.liveness import LOCK, is_in_use, run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from experiments.tracking.liveness import locked
-with locked(Path(sys.argv[1])):
+from experiments.tracking.liveness import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -23,22 +23,22 @@ with locked(Path(sys.argv[1])):
 
 def test_a_folder_is_taken_once(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    assert not is_locked(folder)
-    with locked(folder):
-        assert is_locked(folder)
-        with pytest.raises(ExperimentError) as error, locked(folder):
+    assert not is_in_use(folder)
+    with run_lock(folder):
+        assert is_in_use(folder)
+        with pytest.raises(ExperimentError) as error, run_lock(folder):
             pass
-        assert is_locked(folder)
-    assert not is_locked(folder)
+        assert is_in_use(folder)
+    assert not is_in_use(folder)
     assert str(error.value) == (
         f"another process works in '{folder}': expected a run that nobody works on. Wait for its end, or stop it."
     )
 
 
 def test_it_is_free_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), locked(tmp_path):
+    with pytest.raises(KeyError), run_lock(tmp_path):
         raise KeyError
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -47,7 +47,7 @@ def test_it_ends_with_its_process(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert is_locked(tmp_path)
+        assert is_in_use(tmp_path)
         os.kill(process.pid, signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
-    assert not is_locked(tmp_path)
+    assert not is_in_use(tmp_path)

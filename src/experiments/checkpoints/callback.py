@@ -231,9 +231,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _warn_unsaved_state(self) -> None:
         """Once, when the first checkpoint is written."""
-        forgetful = self._watch.unsaved_state() if self._watch is not None else {}
+        unsaved = self._watch.unsaved_state() if self._watch is not None else {}
         self._watch = None
-        for name, attributes in forgetful.items():
+        for name, attributes in unsaved.items():
             logger.warning(
                 "callbacks.%s keeps %s, which a resumed run would lose: give it get_state() and set_state(state).",
                 name,

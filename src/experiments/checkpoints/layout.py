@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COMMIT, ARRAYS = ".json", ".npz"
+CHECKPOINTS = "checkpoints"
+"""The folder in a run's output folder, and the artifact in its store."""
 BEST = "best"
 """The folder of the best weights, and the name of the checkpoint in it."""
 
@@ -34,7 +36,7 @@ def uncommitted(directory: Path, name: str | None = None) -> list[Path]:
     Those of a sealed one too: a process was killed in an earlier attempt at it. To be taken away by the owner of the
     folder alone: what is being written looks the same.
     """
-    sealed = {path.stem for _, path in committed(directory) if path.with_suffix(".index").exists()}
+    names = {path.stem for _, path in committed(directory) if path.with_suffix(".index").exists()}
     pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(_temp|\..+)")
     found = [(path, pattern.fullmatch(path.name)) for path in sorted(directory.glob("*"))]
-    return [path for path, owner in found if owner and (owner[2] == "_temp" or owner[1] not in sealed)]
+    return [path for path, owner in found if owner and (owner[2] == "_temp" or owner[1] not in names)]

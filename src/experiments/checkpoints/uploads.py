@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from experiments.checkpoints.layout import BEST, COMMIT
+from experiments.checkpoints.layout import BEST, CHECKPOINTS, COMMIT
 from experiments.files import TEMPORARY
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.journal import waiting_uploads
@@ -33,7 +33,7 @@ class CheckpointUploads:
             return
         self._begun = time.monotonic()
         staged = stage(Path(prefix), self._output_dir / UPLOADS)
-        self._tracker.log_artifacts(Upload(staged, "checkpoints", replace=True, temporary=True))
+        self._tracker.log_artifacts(Upload(staged, CHECKPOINTS, replace=True, temporary=True))
         if (self._output_dir / "tensorboard").is_dir():
             self._tracker.log_artifacts(Upload(self._output_dir / "tensorboard", "tensorboard", growing=True))
 

@@ -84,7 +84,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _wrong_type(key: str, value: str, reason: str) -> str:
-    expected = next((one_line for sign, one_line in _EXPECTED_BY_REASON.items() if sign in reason), None)
+    expected = next((text for sign, text in _EXPECTED_BY_REASON.items() if sign in reason), None)
     problem = f"expected {expected}, received {value!r}" if expected else reason.removesuffix(".")
     return f"{key}={value}: {problem}. Change {key}."
 
@@ -132,9 +132,9 @@ def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
 
     instead: options that are not those of the command line.
     """
-    folder, one_line = _config_dir()
+    folder, overrides = _config_dir()
     groups = {option.partition("=")[0] for option in instead}
-    chosen = [word for word in one_line if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
+    chosen = [word for word in overrides if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
     # Of several that a sweep tries, the first.
     chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", word) for word in chosen]
     chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
@@ -150,8 +150,8 @@ def _config_dir() -> tuple[str, list[str]]:
     """One's own folder of options, or "", and the other words of the command line."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", default="")
-    found, one_line = parser.parse_known_args()
-    return found.config_dir, one_line
+    found, overrides = parser.parse_known_args()
+    return found.config_dir, overrides
 
 
 def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:

@@ -9,6 +9,13 @@ from omegaconf import MISSING
 RULE = "rule"
 
 
+@dataclass
+class Target:
+    """An option that names what is built from it; others add its arguments."""
+
+    _target_: str = MISSING
+
+
 @dataclass(frozen=True)
 class Rule:
     """A test of one value and the words for what it expects, as in 'expected a number above 0'."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import DictConfig
 
-from experiments.checkpoints.layout import BEST
+from experiments.checkpoints.layout import BEST, CHECKPOINTS
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
 from experiments.records.fingerprint import PREFIX
@@ -57,8 +57,8 @@ def finished_run(
 def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
     """A folder with what is asked for alone when that is the best: each of the others is as large."""
     if checkpoint == BEST:
-        return Path(client.download_artifacts(run_id, f"checkpoints/{BEST}", folder)).parent
-    return Path(client.download_artifacts(run_id, "checkpoints", folder))
+        return Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{BEST}", folder)).parent
+    return Path(client.download_artifacts(run_id, CHECKPOINTS, folder))
 
 
 def _newest(client: "MlflowClient", experiment_name: str) -> str:

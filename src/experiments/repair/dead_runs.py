@@ -14,10 +14,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
-from experiments.repair.journals import _when, close, deliver_journal
+from experiments.repair.journals import close, deliver_journal, local_time
 from experiments.repair.leftovers import size
 from experiments.tracking.journal import first_event, journal_file, undelivered
-from experiments.tracking.liveness import is_alive, is_locked, locked
+from experiments.tracking.liveness import is_alive, is_in_use, run_lock
 from experiments.tracking.mlflow_store import find_runs
 from experiments.tracking.redaction import mask
 
@@ -33,7 +33,7 @@ def dead_runs(client: MlflowClient, tags: Mapping[str, str] = MappingProxyType({
                 "run",
                 str(run.info.run_id),
                 f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone (last sign "
-                f"{_when(float(run.data.tags['heartbeat']))})",
+                f"{local_time(float(run.data.tags['heartbeat']))})",
                 "makes it KILLED",
                 partial(_end, client, run),
             )
@@ -43,7 +43,7 @@ def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[
     """Of this store alone: what another one has cannot be seen from here. Listed only: they may be all that is left."""
     for folder in folders:
         started = first_event(folder)
-        if started is None or started["tracking_uri"] != mask(client.tracking_uri) or is_locked(folder):
+        if started is None or started["tracking_uri"] != mask(client.tracking_uri) or is_in_use(folder):
             continue
         state = _absence(client, started["run_id"])
         if state:
@@ -58,7 +58,7 @@ def _end(client: MlflowClient, run: Run) -> str:
     here = folder.is_dir() and run.data.tags["host"] == socket.gethostname()
     if here and journal_file(folder).exists() and undelivered(folder):
         return deliver_journal(folder, client.tracking_uri)
-    with locked(folder) if here else nullcontext():
+    with run_lock(folder) if here else nullcontext():
         now = client.get_run(run_id)
         if now.info.status != "RUNNING":
             return str(now.info.status)

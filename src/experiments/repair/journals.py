@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
 from experiments.tracking.journal import first_event, journal_file, rejected_file, undelivered
-from experiments.tracking.liveness import is_locked, locked
+from experiments.tracking.liveness import is_in_use, run_lock
 from experiments.tracking.uris import has_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
         if rejected.exists() and (count := len(rejected.read_bytes().splitlines())):
             yield Finding("journal", str(folder), f"{count} events refused: see {rejected.name}")
         left = undelivered(folder)
-        if left and is_locked(folder):
+        if left and is_in_use(folder):
             yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
         elif left:
             yield Finding(
@@ -43,7 +43,7 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
 
 def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
     """Sends what waits and ends the run, whose process is gone. Raises TrackingError where it stays."""
-    with locked(folder):
+    with run_lock(folder):
         started = first_event(folder)
         if started is None:
             raise TrackingError(f"the journal in '{folder}' does not begin with a run. Remove it by hand.")
@@ -105,11 +105,11 @@ def close(client: "MlflowClient", run_id: str) -> str:
     """Ends a run whose process is gone, at its last sign of life; says what it is now."""
     run = client.get_run(run_id)
     ended = max(int(float(run.data.tags.get("heartbeat", 0)) * 1000), run.info.start_time)
-    finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {_when(time.time())}"
+    finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {local_time(time.time())}"
     client.set_tag(run_id, "found_dead_by", finder)
     client.set_terminated(run_id, status="KILLED", end_time=ended)
     return "KILLED"
 
 
-def _when(seconds: float) -> str:
+def local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

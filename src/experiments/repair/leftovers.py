@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from experiments.checkpoints.layout import BEST, committed, uncommitted
+from experiments.checkpoints.layout import BEST, CHECKPOINTS, committed, uncommitted
 from experiments.checkpoints.uploads import stale
 from experiments.files import TEMPORARY
 from experiments.repair.base import Finding
 from experiments.tracking.journal import journal_file
-from experiments.tracking.liveness import LOCK, is_locked, locked
+from experiments.tracking.liveness import LOCK, is_in_use, run_lock
 
-OWN = frozenset({"checkpoints", "tensorboard", "config", "figures", "model", ".hydra", ".uploads"})
+OWN = frozenset({CHECKPOINTS, "tensorboard", "config", "figures", "model", ".hydra", ".uploads"})
 """Folders that a run makes in its own, where no other run is."""
 
 
@@ -32,7 +32,7 @@ def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
     """Half-written checkpoints and uploads of folders in which no process works."""
     for folder in folders:
         found = _leftovers(folder)
-        if found and not is_locked(folder):
+        if found and not is_in_use(folder):
             names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
             size = sum(map(_bytes, found)) / 1e6
             yield Finding(
@@ -46,7 +46,7 @@ def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
 
 def _remove(folder: Path) -> str:
     """Looks again under the lock: a run may have gone on since."""
-    with locked(folder):
+    with run_lock(folder):
         found = _leftovers(folder)
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -54,7 +54,7 @@ def _remove(folder: Path) -> str:
 
 
 def _leftovers(folder: Path) -> list[Path]:
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     # A folder without a seal is that of an older version, whose checkpoints have none.
     unfinished = uncommitted(checkpoints) if any(True for _ in committed(checkpoints)) else []
     temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]

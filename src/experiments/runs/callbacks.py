@@ -11,14 +11,13 @@ import numpy as np
 import tensorflow as tf
 from omegaconf import DictConfig
 
-from experiments.checkpoints.layout import last_checkpoint
+from experiments.checkpoints.layout import CHECKPOINTS, last_checkpoint
 from experiments.checkpoints.store import newest_finite
 from experiments.data import Splits
 from experiments.data.base import Split
 from experiments.errors import TrainingError
 from experiments.loops.callback_list import passes
 from experiments.runs import recording
-from experiments.runs.results import CHECKPOINTS
 from experiments.tracking.base import Tracker
 
 Logs = Mapping[str, float]

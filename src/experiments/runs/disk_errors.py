@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from experiments.checkpoints.layout import last_checkpoint, latest_committed
+from experiments.checkpoints.layout import CHECKPOINTS, last_checkpoint, latest_committed
 from experiments.errors import TrainingError
 from experiments.tracking.base import Tracker
 
@@ -42,7 +42,7 @@ def _message(number: int, error: Exception, output_dir: Path, run_id: str | None
             f"'{where}' cannot be written: {os.strerror(number)}. Expected a folder this user can write. "
             "Set hydra.run.dir=FOLDER."
         )
-    last = last_checkpoint("whole", latest_committed(output_dir / "checkpoints"))
+    last = last_checkpoint("whole", latest_committed(output_dir / CHECKPOINTS))
     resume = f"resume={run_id}" if run_id else "resume=last"
     return (
         f"'{where}' cannot be written: {os.strerror(number)}. {last} "

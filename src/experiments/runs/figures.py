@@ -131,9 +131,9 @@ def gallery(
         row, left = place // columns, place % columns
         top, bottom = row * cell + titles, (row + 1) * cell
         axes.imshow(images[int(index)], cmap="gray", extent=(left + 0.02, left + 0.98, bottom, top))
-        said = int(softmax[index].argmax())
-        truth, taken = _short(class_names[predictions.labels[index]]), _short(class_names[said])
-        title = f"{truth}\n{taken} ({softmax[index][said]:.2f})"
+        guess = int(softmax[index].argmax())
+        truth, taken = _short(class_names[predictions.labels[index]]), _short(class_names[guess])
+        title = f"{truth}\n{taken} ({softmax[index][guess]:.2f})"
         axes.text(left + 0.5, top - 0.02, title, ha="center", va="bottom")
     axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")
     axes.axis("off")

@@ -75,10 +75,10 @@ def _number(value: float, digits: int) -> str:
 
 
 class OneLine(ProgressColumn):
-    """The field `words` of a task, cut off where the terminal ends rather than wrapped."""
+    """The field `text` of a task, cut off where the terminal ends rather than wrapped."""
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields["words"], no_wrap=True, overflow="ellipsis")
+        return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
 
 
 class Bar(keras.callbacks.Callback):
@@ -101,7 +101,7 @@ class Bar(keras.callbacks.Callback):
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, words=self._line)
+        self._task = self._bar.add_task(f"epoch 1/{size.epochs}", total=size.epochs * self._per_epoch, text=self._line)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._bar.start()
@@ -135,7 +135,7 @@ class Bar(keras.callbacks.Callback):
             self._task,
             completed=self._epoch * self._per_epoch + done,
             description=f"epoch {self._epoch + 1}/{self._size.epochs} {doing}",
-            words=self._line,
+            text=self._line,
         )
 
 
@@ -165,8 +165,8 @@ class PlainLines(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._print_epoch(_metrics_text(logs))
 
-    def _print_epoch(self, words: str) -> None:
-        self._print(f"epoch {self._epoch + 1}/{self._size.epochs}  {words}  {self._latest}")
+    def _print_epoch(self, text: str) -> None:
+        self._print(f"epoch {self._epoch + 1}/{self._size.epochs}  {text}  {self._latest}")
 
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()

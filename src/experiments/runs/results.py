@@ -8,14 +8,13 @@ import keras
 from omegaconf import DictConfig
 
 from experiments.checkpoints.best import best_predictions
+from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
 from experiments.runs import figures, saved_model
 from experiments.runs.assembly import TrainingTarget
 from experiments.tracking.base import Tracker, Upload
-
-CHECKPOINTS = "checkpoints"
 
 
 class Result(NamedTuple):
@@ -34,7 +33,7 @@ class Result(NamedTuple):
     """Where the MLflow page shows the run, below the page's address."""
 
 
-def test_metrics(target: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
+def evaluate_test_split(target: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
     """Metrics of the best weights on the test split, where there is one."""
     if target.splits.test is None:
         return {}

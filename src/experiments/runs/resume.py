@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
+from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
 from experiments.records.fingerprint import PREFIX, comparable
@@ -20,7 +21,7 @@ from experiments.tracking.mlflow_store import existing_run, existing_store, find
 from experiments.tracking.uris import has_store
 
 LAST = "last"
-KEPT = ("config", "checkpoints", "tensorboard")
+ARTIFACTS = ("config", CHECKPOINTS, "tensorboard")
 logger = logging.getLogger(__name__)
 
 
@@ -106,7 +107,7 @@ def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
         return own
     for artifact in client.list_artifacts(run.info.run_id):
-        if artifact.path in KEPT:
+        if artifact.path in ARTIFACTS:
             client.download_artifacts(run.info.run_id, artifact.path, str(output_dir))
     return output_dir
 

@@ -73,9 +73,9 @@ def _refuse(point: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
     allowed = list(point.cfg.resume_allow)
     refused = [key for key in changed if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
-        told = "; ".join(f"{key} was {changed[key][0]}, now {changed[key][1]}" for key in refused)
+        differences = "; ".join(f"{key} was {changed[key][0]}, now {changed[key][1]}" for key in refused)
         raise ConfigError(
-            f"resume={point.run_id} would go on differently: {told}. Expected what the run began with. "
+            f"resume={point.run_id} would go on differently: {differences}. Expected what the run began with. "
             f"Change it back, allow it by resume_allow=[{','.join(refused)}], or begin anew with resume=null."
         )
 
@@ -87,15 +87,15 @@ def _changes(point: ResumePoint, current: Fingerprint) -> dict[str, tuple[str, s
         before, after = values(point.recorded), values(point.cfg)
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         changed = {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
-    for part, words in (("code", "other code"), ("versions", "other versions"), ("data", "other data")):
+    for part, text in (("code", "other code"), ("versions", "other versions"), ("data", "other data")):
         if point.fingerprint.get(part, getattr(current, part)) != getattr(current, part):
-            changed[part] = (point.fingerprint[part][:12], f"{getattr(current, part)[:12]} ({words})")
+            changed[part] = (point.fingerprint[part][:12], f"{getattr(current, part)[:12]} ({text})")
     replicas = point.fingerprint.get("replicas", str(current.replicas))
     if replicas != str(current.replicas):
         changed["replicas"] = (replicas, f"{current.replicas} (devices that share each batch)")
-    wanted = point.cfg.runtime.threads
-    if wanted is not None and point.threads != wanted:
-        changed["runtime.threads"] = (str(point.threads), str(wanted))
+    threads = point.cfg.runtime.threads
+    if threads is not None and point.threads != threads:
+        changed["runtime.threads"] = (str(point.threads), str(threads))
     return changed
 
 

@@ -8,6 +8,7 @@ import keras
 from omegaconf import DictConfig
 
 from experiments.checkpoints.callback import CheckpointOptions, Checkpoints
+from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.checkpoints.uploads import CheckpointUploads, remove_stale
 from experiments.cli.signals import Interruption
 from experiments.cli.status import SILENT, Status
@@ -23,11 +24,11 @@ from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.disk_errors import explained_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
-from experiments.runs.results import CHECKPOINTS, Result, save_results, test_metrics, upload_folders
+from experiments.runs.results import Result, evaluate_test_split, save_results, upload_folders
 from experiments.runs.resume import ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker, Upload
-from experiments.tracking.liveness import locked, signs_of_life
+from experiments.tracking.liveness import run_lock, signs_of_life
 
 READ_HERE = ("every_n_steps", "log_model", "log_figures")
 """Keys of `logging` that the run reads itself; the tracker is built from the others."""
@@ -53,7 +54,7 @@ def run(
     digests = [split.spec.digest for split in built.splits.named().values()]
     current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
     point = check_resume(point, current, output_dir)
-    with locked(point.output_dir):
+    with run_lock(point.output_dir):
         remove_stale(point.output_dir)
         identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
         return _train(point, built, identity, extra or {}, status)
@@ -96,7 +97,7 @@ def _train(
             history = loop(*target, epochs=cfg.epochs, start=start, callbacks=[*bar, *callbacks.values(), checkpoints])
         status.update("testing, drawing and saving the best model")
         best = checkpoints.restore_best(model)
-        metrics = test_metrics(target, history, tracker)
+        metrics = evaluate_test_split(target, history, tracker)
         save_results(cfg, model, splits, history, output_dir)
         status.update("delivering the run")
     at_best = {name: values[best.epoch] for name, values in history.items()}

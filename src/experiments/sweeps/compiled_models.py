@@ -33,39 +33,41 @@ CUSTOM = "CustomGradient-"
 
 
 class _Models(NamedTuple):
-    """part: what trains, of `whole` or the same."""
+    """head: what trains, a part of `full_model` or the same."""
 
-    part: keras.Model
-    whole: keras.Model
+    head: keras.Model
+    full_model: keras.Model
 
     @property
     def variables(self) -> list[keras.Variable]:
-        return everything(self.part, self.whole)
+        return everything(self.head, self.full_model)
 
 
-_kept: dict[Hashable, _Models] = {}
+_shared: dict[Hashable, _Models] = {}
 """The one used last comes last."""
 
 
 @contextmanager
 def sharing_models() -> Iterator[Assemble]:
     """What builds one job, whose model is kept when it ends well: a failure may leave one in the middle of a step."""
-    lent: dict[Hashable, _Models] = {}
+    used: dict[Hashable, _Models] = {}
 
     def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
         fresh = assembly.assemble(cfg, threads, status)
         if not _is_shareable(cfg):
             return fresh
         key, made = _key(cfg, fresh), _Models(fresh.target.model, fresh.model)
-        part, whole = lent[key] = _given(_kept.pop(key), made) if key in _kept else made
-        return Built(fresh.splits, whole, TrainingTarget(part, fresh.target.splits))
+        used[key] = _with_values_of(made, _shared.pop(key)) if key in _shared else made
+        return Built(fresh.splits, used[key].full_model, TrainingTarget(used[key].head, fresh.target.splits))
 
     try:
         yield assemble
+        _share(used)
     except StoppedRun:  # at the end of an epoch
-        _keep(lent)
+        _share(used)
         raise
-    _keep(lent)
+    finally:
+        release_graph_functions()
 
 
 def _is_shareable(cfg: DictConfig) -> bool:
@@ -86,25 +88,25 @@ def _key(cfg: DictConfig, built: Built) -> Hashable:
     shapes = tuple((tuple(variable.shape), variable.dtype) for variable in models.variables)
     inputs = spec.input_shape, spec.input_dtype, spec.num_classes
     # Whether features of the frozen part are the same in any batch, and so are kept, may depend on the seed.
-    return tuple(sorted(found.items())), inputs, shapes, models.part is models.whole
+    return tuple(sorted(found.items())), inputs, shapes, models.head is models.full_model
 
 
-def _given(kept: _Models, fresh: _Models) -> _Models:
-    """The kept ones, as the fresh ones are; a frozen network may be a part of both."""
-    for mine, theirs in zip(kept.variables, fresh.variables, strict=True):
+def _with_values_of(fresh: _Models, shared: _Models) -> _Models:
+    """The shared models, with the values of the fresh ones; a frozen network may be a part of both."""
+    for mine, theirs in zip(shared.variables, fresh.variables, strict=True):
         if mine is not theirs:
             assign([mine], values([theirs]))
-    return kept
+    return shared
 
 
-def _keep(lent: dict[Hashable, _Models]) -> None:
-    _kept.update(lent)
-    while len(_kept) > KEPT or _num_bytes() > LARGEST:
-        del _kept[next(iter(_kept))]
+def _share(used: dict[Hashable, _Models]) -> None:
+    _shared.update(used)
+    while len(_shared) > KEPT or _num_bytes() > LARGEST:
+        del _shared[next(iter(_shared))]
 
 
 def _num_bytes() -> int:
-    distinct = {id(variable): variable for models in _kept.values() for variable in models.variables}
+    distinct = {id(variable): variable for models in _shared.values() for variable in models.variables}
     return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in distinct.values())
 
 

@@ -73,7 +73,7 @@ class Retries:
 
     def __init__(self, queue: Queue, folder: Path, max_retries: int) -> None:
         self._queue, self._folder, self._max_retries = queue, folder, max_retries
-        self._aside: dict[int, int] = {}  # number -> attempt
+        self._quarantined: dict[int, int] = {}  # number -> attempt
 
     def take_up(self) -> None:
         """Queues again what an earlier start has left: what was stopped, and what failed, unless too often."""
@@ -97,13 +97,13 @@ class Retries:
             if timed_out(self._of(number)):
                 logger.warning("#%d failed: %s.", number, failure_reason(self._of(number)))
             else:
-                self._aside[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
+                self._quarantined[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
         return bool(killed)
 
     def queue_one_quarantined(self) -> bool:
         """To be run alone; False where none is left."""
-        while self._aside:
-            if self._queue_again(*self._aside.popitem()):
+        while self._quarantined:
+            if self._queue_again(*self._quarantined.popitem()):
                 return True
         return False
 

@@ -1,9 +1,6 @@
 """The training of one job of a sweep, as Hydra's `run_job` calls it."""
 
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +32,7 @@ class Task:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
             load()  # before the job's time, as half an import would spoil the jobs that follow
-            with time_limit(self.plan.settings.job_timeout, output_dir), forgotten_at_the_end():
+            with time_limit(self.plan.settings.job_timeout, output_dir):
                 result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
@@ -84,15 +81,3 @@ def load() -> None:
         import experiments.runs.run  # noqa: F401
         from experiments.sweeps.compiled_models import freeze_imports
     freeze_imports()
-
-
-@contextmanager
-def forgotten_at_the_end() -> Iterator[None]:
-    """So that memory does not grow from job to job."""
-    try:
-        yield
-    finally:
-        if "tensorflow" in sys.modules:
-            from experiments.sweeps.compiled_models import release_graph_functions
-
-            release_graph_functions()

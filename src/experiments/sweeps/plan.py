@@ -20,7 +20,7 @@ from experiments.config.registry import CONF
 from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
-from experiments.sweeps.search_space import Cell, Dimension, dimensions, excluder, fixed, grid, overrides
+from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 
 SWEEP, JOB = "sweep", "sweep.job"
 """Tags of a job's run, by which it is found again."""
@@ -65,11 +65,12 @@ class Plan:
         return [shared, *(f"{dimension.name}: {dimension.interval or dimension.labels}" for dimension in self.space)]
 
     def excludes(self, cell: Cell) -> bool:
-        return excluder(self.settings.exclude)(overrides(self.space, cell))
+        return is_excluded(self.settings.exclude, cell_overrides(self.space, cell))
 
     def overrides(self, cell: Cell, repeat: int = 0) -> list[str]:
         """What would be typed to run the job alone, without what all jobs share."""
-        return [*overrides(self.space, cell), *([f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else [])]
+        seeds = [f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else []
+        return [*cell_overrides(self.space, cell), *seeds]
 
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
         """Of one job, with its `hydra` node."""
@@ -94,17 +95,16 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
 
     arguments: as typed; where a key is there twice the last counts. Raises ConfigError that names the job.
     """
-    overrides = list(
-        {o.key_or_group: o for o in OverridesParser.create(loader).parse_overrides(list(arguments))}.values()
-    )
+    parsed = {each.key_or_group: each for each in OverridesParser.create(loader).parse_overrides(list(arguments))}
+    typed = list(parsed.values())
     check_values(OmegaConf.create({"sweep": settings}))
-    _refuse_resume(overrides)
-    space = tuple(dimensions(overrides, settings.zip))
+    _refuse_resume(typed)
+    space = tuple(dimensions(typed, settings.zip))
     _check_names(space, settings)
-    shared = tuple(fixed(overrides))
+    shared = tuple(fixed(typed))
     keys = {_key(word) for dimension in space for choice in dimension.choices for word in choice}
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
-    bases = {overrides: _composed(loader, master, [*shared, *overrides]) for overrides in _base_words(space, composing)}
+    bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
     objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
     plan = Plan(
         tuple(arguments),
@@ -168,8 +168,8 @@ def code_has_changed(plan: Plan) -> bool:
     return plan.code != _code(plan.bases)
 
 
-def _base_words(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
-    """The words that choose what is composed, in every combination."""
+def _composing_overrides(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    """Those that choose what is composed, in every combination."""
     parts = [
         [tuple(word for word in choice if _key(word) in composing) for choice in dimension.choices] or [()]
         for dimension in space

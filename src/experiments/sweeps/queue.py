@@ -18,13 +18,13 @@ from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import distributions, draw, pruner, sampler, try_out
 from experiments.sweeps.search_space import Cell
 from experiments.sweeps.stopped_sweep import sweeps
-from experiments.tracking.liveness import is_locked
+from experiments.tracking.liveness import is_in_use
 
 STUDY = "study.journal"
 LOCK = "study.lock"
 REMEDY = (
     "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-    "the jobs that finished are taken from the store"
+    "a grid takes the jobs that finished from the store, random and tpe draw again"
 )
 """Of a damaged file."""
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
@@ -172,5 +172,5 @@ def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
     """Those of sweeps at and below `roots` that no process works on."""
     for folder in [folder for root in roots for folder in sweeps(Path(root).expanduser().absolute())]:
         line = damaged_line(folder)
-        if line is not None and not is_locked(folder):
+        if line is not None and not is_in_use(folder):
             yield Finding("sweep", str(folder), f"line {line} of {STUDY} is damaged", REMEDY)

@@ -1,6 +1,6 @@
 """What a sweep varies, in Hydra's own words for it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -130,21 +130,15 @@ def grid(space: Sequence[Dimension]) -> Iterator[Cell]:
         yield dict(zip((dimension.name for dimension in space), labels, strict=True))
 
 
-def overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> list[str]:
+def cell_overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> list[str]:
     """What would be typed to run the cell alone."""
     return [word for dimension in space for word in dimension.overrides(cell[dimension.name])]
 
 
-def excluder(rules: Sequence[Mapping[str, object]]) -> Callable[[Sequence[str]], bool]:
-    """Whether all values of one rule, as {model: cnn, optimizer.learning_rate: 0.1}, are among the words of a job."""
-
-    def excluded(job: Sequence[str]) -> bool:
-        values = dict(word.lstrip("+").split("=", 1) for word in job if "=" in word)
-        return any(
-            rule and all(_same(values.get(str(key)), str(value)) for key, value in rule.items()) for rule in rules
-        )
-
-    return excluded
+def is_excluded(rules: Sequence[Mapping[str, object]], job: Sequence[str]) -> bool:
+    """Whether a job has all values of one rule, as {model: cnn, optimizer.learning_rate: 0.1}. job: its overrides."""
+    values = dict(word.lstrip("+").split("=", 1) for word in job if "=" in word)
+    return any(rule and all(_same(values.get(str(key)), str(value)) for key, value in rule.items()) for rule in rules)
 
 
 def _same(value: str | None, other: str) -> bool:

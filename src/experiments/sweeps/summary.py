@@ -34,10 +34,10 @@ HIDDEN = ("epochs", "repeat", "run_id", "error")
 
 
 class Best(NamedTuple):
-    """The best job by the first objective. words: what would be typed for it alone."""
+    """The best job by the first objective. overrides: what would be typed for it alone."""
 
     number: int
-    words: str
+    overrides: str
     value: float
     run_id: str
 
@@ -73,7 +73,7 @@ def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, pa
     for row in failed:
         print(f"#{row['job']} failed: {row['error']}")
     if best is not None:
-        print(f"best     #{best.number} {best.words}")
+        print(f"best     #{best.number} {best.overrides}")
     print(f"summary  {output}", flush=True)
     if page is not None:
         print("MLflow   " + page.replace("\n", "\n         "), flush=True)

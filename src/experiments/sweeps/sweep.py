@@ -20,7 +20,7 @@ from experiments.sweeps.processes import passed_on, refuse_workers
 from experiments.sweeps.queue import STUDY, Queue, check_sampler, require_whole
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.worker import Worker, too_many_failures
-from experiments.tracking.liveness import locked
+from experiments.tracking.liveness import run_lock
 from experiments.tracking.uris import require_answer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         return
     if plan.logging.tracking_uri is not None:
         require_answer(plan.logging.tracking_uri)
-    with locked(folder):
+    with run_lock(folder):
         refuse_workers(folder)
         queue, retries = _filled(folder, plan)
         here = _in_this_process(config)
@@ -154,8 +154,8 @@ def _launch(worker: Worker, config: DictConfig, count: int) -> None:
     )
     # The launcher composes each worker's config anew.
     own = f"hydra.sweep.dir={QuotedString(str(worker.folder), Quote.single).with_quotes()}"
-    words = [[own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
-    for returned in launcher.launch(words, initial_job_idx=0):
+    jobs = [[own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
+    for returned in launcher.launch(jobs, initial_job_idx=0):
         _ = returned.return_value  # raises what ended the worker itself
 
 

@@ -19,7 +19,7 @@ from experiments.records.plan_file import read_plan
 from experiments.sweeps.job import Task, load
 from experiments.sweeps.parent_start import is_open, wait_until_opened
 from experiments.sweeps.processes import any_at_work, at_work
-from experiments.tracking.liveness import is_locked
+from experiments.tracking.liveness import is_in_use
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
@@ -40,7 +40,7 @@ class Worker:
         logging.raiseExceptions = False
         with at_work(self.folder):
             count = self._work()
-        if not is_locked(self.folder) and not any_at_work(self.folder):
+        if not is_in_use(self.folder) and not any_at_work(self.folder):
             _say(f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={self.folder}")
         return count
 

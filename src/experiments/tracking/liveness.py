@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 300
 """A run on another machine that was silent for so long is taken for dead."""
+BEAT_SECONDS = 60.0
+LOOK_SECONDS = 2.0
+"""Between two looks at the heartbeat of a process that cannot be seen from here."""
+LOCK = "run.lock"
 
 
 def signs_of_life(output_dir: Path) -> dict[str, str]:
@@ -36,14 +40,14 @@ def is_alive(run: "Run") -> bool:
 def is_elsewhere(run: "Run") -> bool:
     """Whether its heartbeat alone tells of its process, which works, or worked, on another machine."""
     tags = run.data.tags
-    here = "output_dir" in tags and is_locked(Path(tags["output_dir"]))
+    here = "output_dir" in tags and is_in_use(Path(tags["output_dir"]))
     return not here and tags.get("host") != socket.gethostname()
 
 
 def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
     """tags: `signs_of_life`."""
     folder = Path(tags["output_dir"]) if "output_dir" in tags else None
-    if folder is not None and is_locked(folder):
+    if folder is not None and is_in_use(folder):
         return True
     if status != "RUNNING":
         return False
@@ -64,10 +68,6 @@ def _is_running(tags: Mapping[str, str]) -> bool:
         return False
 
 
-LOOK_SECONDS = 2.0
-"""Between two looks at the heartbeat of a process that cannot be seen from here."""
-
-
 def is_at_work(client: "MlflowClient", run: "Run") -> bool:
     """Waits for the next sign of a process that cannot be seen from here, or for the silence of a lost machine."""
     sign = run.data.tags.get("heartbeat")
@@ -82,11 +82,8 @@ def is_at_work(client: "MlflowClient", run: "Run") -> bool:
     return is_alive(run)
 
 
-LOCK = "run.lock"
-
-
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Keeps other processes from working on the run of this folder. Raises ExperimentError where one does."""
     folder.mkdir(parents=True, exist_ok=True)
     with files.locked(folder / LOCK, wait=False) as alone:
@@ -98,12 +95,9 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def is_locked(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Whether a process, perhaps this one, works in the folder."""
     return files.is_locked(folder / LOCK)
-
-
-BEAT_SECONDS = 60.0
 
 
 class Heartbeat:

@@ -19,6 +19,7 @@ from requests import HTTPError
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
 
+logger = logging.getLogger(__name__)
 LATER = frozenset({401, 403, 408, 429})
 """Client errors that a new password, or waiting, cures."""
 
@@ -144,9 +145,6 @@ def _dataset_input(event: Event) -> DatasetInput:
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", event["context"])])
 
 
-_log = logging.getLogger(__name__)
-
-
 def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: str) -> None:
     """Takes away the files of the run's artifact `folder` that `directory` does not hold."""
     held = {f"{folder}/{path.relative_to(directory).as_posix()}" for path in directory.rglob("*") if path.is_file()}
@@ -158,7 +156,7 @@ def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: st
         for path in others:
             repository.delete_artifacts(path)
     except NotImplementedError:
-        _log.warning("This artifact store removes nothing: older files of %s/ stay there.", folder)
+        logger.warning("This artifact store removes nothing: older files of %s/ stay there.", folder)
 
 
 def _files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:

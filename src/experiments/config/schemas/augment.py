@@ -4,43 +4,34 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import at_most, fraction, share
+from experiments.config.fields import Target, at_most, fraction, share
 
 
 @dataclass
-class Flip:
-    _target_: str = MISSING
+class Flip(Target):
     horizontal: bool = MISSING
     vertical: bool = MISSING
 
 
 @dataclass
-class Rot90:
-    _target_: str = MISSING
-
-
-@dataclass
-class Rotate:
-    _target_: str = MISSING
+class Rotate(Target):
     degrees: float = at_most(180)
 
 
 @dataclass
-class CropAndResize:
-    _target_: str = MISSING
+class CropAndResize(Target):
     scale: float = share()
 
 
 @dataclass
-class ColorJitter:
-    _target_: str = MISSING
+class ColorJitter(Target):
     brightness: float = fraction()
     contrast: float = fraction()
 
 
 SCHEMAS: dict[str, type] = {
     "flip": Flip,
-    "rot90": Rot90,
+    "rot90": Target,
     "rotate": Rotate,
     "crop_and_resize": CropAndResize,
     "color_jitter": ColorJitter,

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import at_least, fraction, one_of
+from experiments.config.fields import Target, at_least, fraction, one_of
 
 
 @dataclass
-class EarlyStopping:
-    _target_: str = MISSING
+class EarlyStopping(Target):
     monitor: str = MISSING
     mode: str = one_of("min", "max")
     patience: int = at_least(0)
@@ -20,8 +19,7 @@ class EarlyStopping:
 
 
 @dataclass
-class ReduceOnPlateau:
-    _target_: str = MISSING
+class ReduceOnPlateau(Target):
     monitor: str = MISSING
     mode: str = one_of("min", "max")
     factor: float = fraction()
@@ -31,13 +29,8 @@ class ReduceOnPlateau:
     min_lr: float = at_least(0)
 
 
-@dataclass
-class TerminateOnNaN:
-    _target_: str = MISSING
-
-
 SCHEMAS = {
     "early_stopping": EarlyStopping,
     "reduce_on_plateau": ReduceOnPlateau,
-    "terminate_on_nan": TerminateOnNaN,
+    "terminate_on_nan": Target,
 }

@@ -5,12 +5,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.fields import at_least, auto_or_at_least, fraction, one_of, sizes
+from experiments.config.fields import Target, at_least, auto_or_at_least, fraction, one_of, sizes
 
 
 @dataclass
-class Batches:
-    _target_: str = MISSING
+class Batches(Target):
     batch_size: int = at_least(1)
     shuffle: bool = MISSING
     sampling: str = one_of("shuffled", "balanced")

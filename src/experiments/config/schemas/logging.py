@@ -4,28 +4,11 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least
+from experiments.config.fields import Target, above, at_least
 
 
 @dataclass
-class Mlflow:
-    _target_: str = MISSING
-    tracking_uri: str = MISSING
-    experiment_name: str = MISSING
-    run_name: str | None = MISSING
-    every_n_steps: int = at_least(1)
-    log_model: bool = MISSING
-    log_figures: bool = MISSING
-    tags: dict[str, str] = MISSING
-    flush_timeout: float = at_least(0)
-    delivery_interval: float = above(0)
-    system_metrics: bool = MISSING
-    system_metrics_interval: float = above(0)
-
-
-@dataclass
-class Nothing:
-    _target_: str = MISSING
+class Untracked(Target):
     tracking_uri: str | None = MISSING
     experiment_name: str | None = MISSING
     run_name: str | None = MISSING
@@ -35,4 +18,14 @@ class Nothing:
     tags: dict[str, str] = MISSING
 
 
-SCHEMAS: dict[str, type] = {"mlflow": Mlflow, "none": Nothing}
+@dataclass
+class Mlflow(Untracked):
+    tracking_uri: str = MISSING
+    experiment_name: str = MISSING
+    flush_timeout: float = at_least(0)
+    delivery_interval: float = above(0)
+    system_metrics: bool = MISSING
+    system_metrics_interval: float = above(0)
+
+
+SCHEMAS: dict[str, type] = {"mlflow": Mlflow, "none": Untracked}

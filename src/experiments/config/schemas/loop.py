@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import at_least
+from experiments.config.fields import Target, at_least
 
 
 @dataclass
-class Fit:
-    _target_: str = MISSING
+class Fit(Target):
     steps_per_execution: int = at_least(1)
     jit_compile: bool = MISSING
 

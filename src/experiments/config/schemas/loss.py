@@ -4,29 +4,22 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import fraction
+from experiments.config.fields import Target, fraction
 
 
 @dataclass
-class SparseCrossentropyLoss:
-    _target_: str = MISSING
+class SparseCrossentropyLoss(Target):
     from_logits: bool = MISSING
 
 
 @dataclass
-class CrossentropyLoss:
-    _target_: str = MISSING
+class CrossentropyLoss(Target):
     from_logits: bool = MISSING
     label_smoothing: float = fraction()
-
-
-@dataclass
-class MeanSquaredErrorLoss:
-    _target_: str = MISSING
 
 
 SCHEMAS: dict[str, type] = {
     "sparse_categorical_crossentropy": SparseCrossentropyLoss,
     "categorical_crossentropy": CrossentropyLoss,
-    "mean_squared_error": MeanSquaredErrorLoss,
+    "mean_squared_error": Target,
 }

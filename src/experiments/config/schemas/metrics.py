@@ -4,31 +4,26 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import at_least, one_of
+from experiments.config.fields import Target, at_least, one_of
 
 
 @dataclass
-class Metric:
-    _target_: str = MISSING
-
-
-@dataclass
-class TopK(Metric):
+class TopK(Target):
     k: int = at_least(1)
 
 
 @dataclass
-class Crossentropy(Metric):
+class Crossentropy(Target):
     from_logits: bool = MISSING
 
 
 @dataclass
-class F1(Metric):
+class F1(Target):
     average: str = one_of("macro", "micro", "weighted")
 
 
 SCHEMAS: dict[str, type] = {
-    "accuracy": Metric,
+    "accuracy": Target,
     "top_k": TopK,
     "sparse_categorical_crossentropy": Crossentropy,
     "f1_score": F1,

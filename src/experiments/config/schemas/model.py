@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, auto_or_bool, each_at_least, fraction
+from experiments.config.fields import Target, above, at_least, auto_or_bool, each_at_least, fraction
 
 
 @dataclass
-class ApplicationModel:
-    _target_: str = MISSING
+class ApplicationModel(Target):
     architecture: str = MISSING
     weights: str | None = MISSING
     freeze: bool = MISSING
@@ -25,8 +24,7 @@ class ScalableApplicationModel(ApplicationModel):
 
 
 @dataclass
-class ConvolutionalModel:
-    _target_: str = MISSING
+class ConvolutionalModel(Target):
     filters: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
     dropout: float = fraction()
     batch_norm_momentum: float = fraction()
@@ -34,8 +32,7 @@ class ConvolutionalModel:
 
 
 @dataclass
-class PerceptronModel:
-    _target_: str = MISSING
+class PerceptronModel(Target):
     hidden_sizes: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
     dropout: float = fraction()
 

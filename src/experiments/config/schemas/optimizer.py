@@ -4,14 +4,13 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, fraction
+from experiments.config.fields import Target, above, at_least, fraction
 
 
 @dataclass
-class Optimizer:
+class Optimizer(Target):
     """What every Keras optimizer takes."""
 
-    _target_: str = MISSING
     learning_rate: float = above(0)
     weight_decay: float | None = at_least(0)
     clipnorm: float | None = above(0)

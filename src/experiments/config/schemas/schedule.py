@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from experiments.config.fields import above, at_least, fraction
+from experiments.config.fields import Target, above, at_least, fraction
 
 
 @dataclass
-class Schedule:
-    _target_: str = MISSING
+class Schedule(Target):
     warmup_steps: int = at_least(0)
 
 

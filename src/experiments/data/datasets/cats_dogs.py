@@ -14,7 +14,7 @@ from experiments.data.datasets.image_folder import ImageOptions, image_folder
 from experiments.data.images.headers import UnreadableImageError, read_header
 from experiments.data.sampling import position
 from experiments.errors import DataError
-from experiments.files import exclusive, whole
+from experiments.files import exclusive, new_folder
 
 logger = logging.getLogger(__name__)
 _MEMBER = re.compile(r"PetImages/(Cat|Dog)/([^/]+\.jpg)")
@@ -45,7 +45,7 @@ def _fetch(root: Path, url: str, sha256: str) -> None:
     if not archive.exists():
         download(url, archive, sha256=sha256, offline=offline)
     try:
-        with zipfile.ZipFile(archive) as opened, whole(root) as folder:
+        with zipfile.ZipFile(archive) as opened, new_folder(root) as folder:
             unpack(opened, folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"'{archive}' cannot be unpacked: {error}. Delete it and start again. {offline}") from error

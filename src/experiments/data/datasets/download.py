@@ -84,4 +84,4 @@ def _size(file: Path) -> int:
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, URLError) else error
     kinds = {TimeoutError: "the server does not answer", ConnectionRefusedError: "the server is not reachable"}
-    return next((words for kind, words in kinds.items() if isinstance(cause, kind)), str(cause))
+    return next((text for kind, text in kinds.items() if isinstance(cause, kind)), str(cause))

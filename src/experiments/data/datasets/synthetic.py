@@ -13,7 +13,7 @@ from experiments.data.base import Splits
 from experiments.data.datasets.faces import KINDS, draw_face
 from experiments.data.datasets.image_folder import ImageOptions, image_folder
 from experiments.errors import DataError
-from experiments.files import exclusive, whole
+from experiments.files import exclusive, new_folder
 
 _QUALITY = 90
 _RECORD = "drawing.json"
@@ -65,7 +65,7 @@ def ensure_drawn(root: Path, drawing: Drawing) -> None:
         )
     if is_drawn(root, drawing):
         return
-    with whole(root) as folder:
+    with new_folder(root) as folder:
         _draw(folder, drawing)
         (folder / _RECORD).write_text(json.dumps(asdict(drawing)))
 

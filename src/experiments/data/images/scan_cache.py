@@ -22,15 +22,15 @@ _SETTLED = 2 * 10**9
 _Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
 
 
-def cached_scan(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan: bool) -> list[Record | Damage]:
+def cached_scan(root: Path, files: Sequence[ImageFile], cache_file: Path, *, rescan: bool) -> list[Record | Damage]:
     """As `scan`, but a file with the size, times and inode of the last scan is taken to have its content.
 
     The time of change (ctime) is set by the operating system alone, so only a clock that was set back can deceive it.
-    rescan: reads every file. `memory` is brought up to date; where it cannot be written, the next scan reads all again.
+    rescan: reads every file. `cache_file` is brought up to date; if it cannot be written, the next scan reads all.
     """
-    known = {} if rescan else _load(memory)
+    known = {} if rescan else _load(cache_file)
     if known:
-        touch(memory)
+        touch(cache_file)
     begun = time.time_ns()
     same = {file.path: record for file in files if (record := _unchanged(root, file, known)) is not None}
     rest = [file for file in files if file.path not in same]
@@ -48,7 +48,7 @@ def cached_scan(root: Path, files: Sequence[ImageFile], memory: Path, *, rescan:
         if isinstance(found, Record) and max(found.state.modified_ns, found.state.changed_ns) < begun - _SETTLED
     }
     if settled:
-        _save(memory, root, {**known, **{path: _row(record) for path, record in settled.items()}})
+        _save(cache_file, root, {**known, **{path: _row(record) for path, record in settled.items()}})
     return [same.get(file.path) or read[file.path] for file in files]
 
 
@@ -64,10 +64,10 @@ def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record
     return Record(file.path, file.label, sha256, Header(*header), now) if now == FileState(*state) else None
 
 
-def _load(memory: Path) -> dict[str, _Row]:
-    """Nothing where there is no memory, or one that is damaged or of another version."""
+def _load(cache_file: Path) -> dict[str, _Row]:
+    """Nothing where there is no cache_file, or one that is damaged or of another version."""
     try:
-        first, _, content = memory.read_bytes().partition(b"\n")
+        first, _, content = cache_file.read_bytes().partition(b"\n")
         head = json.loads(first)
         sound = head["format"] == _FORMAT and head["sha256"] == hashlib.sha256(content).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
@@ -76,7 +76,7 @@ def _load(memory: Path) -> dict[str, _Row]:
     return files
 
 
-def _save(memory: Path, root: Path, files: Mapping[str, _Row]) -> None:
+def _save(cache_file: Path, root: Path, files: Mapping[str, _Row]) -> None:
     """One line on the whole, for people and the clean-up, and one with all files."""
     content = json.dumps(files, ensure_ascii=False).encode()
     head = {
@@ -87,11 +87,11 @@ def _save(memory: Path, root: Path, files: Mapping[str, _Row]) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(memory, unfinished_file(memory)) as partial:
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cache_file, unfinished_file(cache_file)) as partial:
             partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
     except OSError as error:
-        logger.debug("%s is not kept: %s", memory, error)
+        logger.debug("%s is not kept: %s", cache_file, error)
 
 
 def _row(record: Record) -> _Row:
