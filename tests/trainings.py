@@ -50,10 +50,12 @@ class Trainings:
             return subprocess.CompletedProcess(words, status, command.stdout, command.stderr)
 
     @contextmanager
-    def started(self, folder: Path, *words: str, door: str = "train", store: bool = True) -> "Iterator[Started]":
-        """The same while it goes on; killed where it still does at the end."""
+    def started(
+        self, folder: Path, *words: str, door: str = "train", store: bool = True, group: bool = False
+    ) -> "Iterator[Started]":
+        """The same while it goes on; killed where it still does at the end. group: of its own, see `Started.send`."""
         with tempfile.TemporaryDirectory() as said:
-            wanted = {"folder": str(folder), "door": door, "words": words, "said": said, "store": store}
+            wanted = {"folder": str(folder), "door": door, "words": words, "said": said, "store": store, "group": group}
             command = Started(self._ask, int(self._ask(wanted)), Path(said))
             try:
                 yield command
@@ -99,8 +101,8 @@ class Started:
             self._status = self._ask({"process": self._process, "wait": wait})
         return self._status
 
-    def send(self, number: signal.Signals) -> None:
-        os.kill(self._process, number)
+    def send(self, number: signal.Signals, *, group: bool = False) -> None:
+        (os.killpg if group else os.kill)(self._process, number)
 
     @property
     def stdout(self) -> str:

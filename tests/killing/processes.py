@@ -41,6 +41,9 @@ for name in LOADED_ONCE:
     import_module(name)
 
 
+WORKERS = "hydra/launcher=joblib"
+
+
 def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *, count: bool = False) -> int:
     """The exit status of the training, or minus the number of the signal that ended it."""
 
@@ -50,6 +53,7 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
         output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        _fork_workers(overrides)
         faults.set_up(fault, count)
         sys.argv = ["train.py", *overrides]
         run_command(main, "config")
@@ -57,14 +61,20 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
     return _forked(begin)
 
 
-def start(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
-    """`python -m experiments.DOOR WORDS` in `folder`: its process id; `said` gets the files stdout and stderr."""
+def start(folder: Path, door: str, words: Sequence[str], said: Path, *, group: bool = False) -> int:
+    """`python -m experiments.DOOR WORDS` in `folder`: its process id; `said` gets the files stdout and stderr.
+
+    group: whether it leads a process group of its own, as a command typed at a terminal does.
+    """
 
     def begin() -> None:
+        if group:
+            os.setsid()
         os.chdir(folder)
         sys.path[0] = str(folder)
         for descriptor, path in enumerate((Path(os.devnull), said / "stdout", said / "stderr")):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
+        _fork_workers(words)
         module = f"experiments.{door}"
         sys.orig_argv = [sys.executable, "-m", module, *words]
         sys.argv = [door, *words]
@@ -73,6 +83,14 @@ def start(folder: Path, door: str, words: Sequence[str], said: Path) -> int:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return _fork(begin)
+
+
+def _fork_workers(words: Sequence[str]) -> None:
+    """Lets the workers of a sweep be forks too."""
+    if WORKERS in words:
+        from tests.killing.loky import fork_workers  # which imports this module
+
+        fork_workers()
 
 
 def ended(process: int, *, wait: bool) -> int | None:

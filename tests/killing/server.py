@@ -32,7 +32,7 @@ def answer(wanted: dict[str, Any]) -> Any:
     if wanted["store"] and not (folder / STORE).exists():
         shutil.copy(jobs / STORE, folder)
     if "door" in wanted:
-        return start(folder, wanted["door"], wanted["words"], Path(wanted["said"]))
+        return start(folder, wanted["door"], wanted["words"], Path(wanted["said"]), group=wanted["group"])
     return train(folder, wanted["overrides"], wanted["fault"])
 
 

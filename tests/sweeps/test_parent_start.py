@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -103,21 +104,14 @@ def test_no_worker_takes_a_job_of_a_closed_sweep(tmp_path: Path) -> None:
     assert wait_until_opened(tmp_path) is None
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
-
-
 @pytest.mark.slow
-def test_a_signal_while_workers_load(tmp_path: Path) -> None:
-    with started(tmp_path) as sweep:
-        while not list(tmp_path.glob("swept/workers/*")) and sweep.poll() is None:
-            time.sleep(0.05)
-        sweep.terminate()
-        _, errors = sweep.communicate()
-    assert sweep.returncode == 143, errors
-    assert "Traceback" not in errors
+def test_a_signal_while_workers_load(trainings: Trainings, tmp_path: Path) -> None:
+    with trainings.started(tmp_path, *TINY, *TWO, store=False) as sweep:
+        while not list(tmp_path.glob("swept/workers/*")) and sweep.goes_on():
+            time.sleep(0.02)
+        sweep.send(signal.SIGTERM)
+        assert sweep.wait() == 143, sweep.stderr
+        assert "Traceback" not in sweep.stderr
     assert not list(tmp_path.glob("swept/[01]"))
     assert not (tmp_path / "swept" / OPENED).exists()
 
@@ -125,9 +119,10 @@ def test_a_signal_while_workers_load(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_in_processes_of_its_own(tmp_path: Path) -> None:
     """Where MLflow and TensorFlow load at the same time, into a store that is made meanwhile."""
-    with started(tmp_path) as sweep:
-        _, errors = sweep.communicate()
-    assert sweep.returncode == 0, errors
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
+    sweep = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert sweep.returncode == 0, sweep.stderr
     found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"], order_by=["start_time"])
     assert [run.info.status for run in found] == ["FINISHED"] * 3
     assert {run.data.tags.get("mlflow.parentRunId") for run in found[1:]} == {found[0].info.run_id}
