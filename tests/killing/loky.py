@@ -32,9 +32,9 @@ def fork_workers() -> None:
     os.set_inheritable(ours.fileno(), False)
 
     def forked(cmd: Sequence[str], keep_fds: Iterable[int], env: Mapping[str, str] | None = None) -> int:
-        wanted = {"cmd": cmd, "fds": sorted({int(number) for number in keep_fds})}
-        wanted |= {"env": {**os.environ, **(env or {})}, "folder": str(Path.cwd())}
-        socket.send_fds(ours, [json.dumps(wanted).encode()], wanted["fds"])
+        kept = sorted({int(number) for number in keep_fds})
+        wanted = {"cmd": cmd, "fds": kept, "env": {**os.environ, **(env or {})}, "folder": str(Path.cwd())}
+        socket.send_fds(ours, [json.dumps(wanted).encode()], kept)
         return int(ours.recv(32))
 
     fork_exec.fork_exec = forked
