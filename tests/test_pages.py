@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +45,13 @@ pytestmark = [
 
 
 class Shown(NamedTuple):
-    """folder: a checkout's, as far as make can tell, where a run was trained."""
+    """A run, its page, and the two servers that show it in a folder which make takes for a checkout."""
 
-    folder: Path
     run_id: str
     page: str
-    val_accuracy: float
+    metrics: dict[str, float]
+    mlflow: Callable[[], str]
+    board: Callable[[], str]
 
 
 class Browser:
@@ -69,7 +70,7 @@ class Browser:
         until = time.monotonic() + PATIENCE
         left = list(expected)
         while left and time.monotonic() < until:
-            time.sleep(0.5)
+            time.sleep(0.1)
             with suppress(WebDriverException):  # a frame that is being replaced
                 self.said = str(self.driver.execute_script(VISIBLE_TEXT))
                 left = [words for words in expected if words not in self.said]
@@ -81,38 +82,13 @@ class Browser:
         while time.monotonic() < until:
             if self.driver.execute_script(script, part_of_source):
                 return True
-            time.sleep(0.5)
+            time.sleep(0.1)
         return False
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings) -> Shown:
-    """A run of a fork that trains nothing else: a profile holds the graphs of all that its process has trained."""
-    from mlflow import MlflowClient
-
-    folder = tmp_path_factory.mktemp("a checkout")
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
-        shutil.copy(ROOT / name, folder)
-    (folder / ".venv").mkdir()
-    (folder / ".venv" / ".locked").touch()
-    (folder / ".venv" / ".installed").write_text(f"{folder}\n")
-    store = f"sqlite:///{folder / 'mlflow.db'}"
-    words = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
-    own = (
-        "logging.run_name=digits of a person",
-        "tensorboard.histogram_every_n_epochs=1",
-        "logging.system_metrics_interval=1",
-    )
-    done = trainings.run(folder, *words, *own, "hydra.run.dir=outputs/first")
-    assert done.returncode == 0, done.stderr
-    (run,) = MlflowClient(store).search_runs(["1"])
-    page = f"#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning"
-    return Shown(folder, run.info.run_id, page, run.data.metrics["val_accuracy"])
-
-
 @contextmanager
-def served(target: str, folder: Path) -> Iterator[str]:
-    """The address of what `make target` serves in `folder`."""
+def serving(target: str, folder: Path) -> Iterator[Callable[[], str]]:
+    """Starts what `make target` serves in `folder`; yields what waits for its first answer and returns its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,21 +99,49 @@ def served(target: str, folder: Path) -> Iterator[str]:
         command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        _wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
+        yield lambda: _answering(f"http://127.0.0.1:{port}", process)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
         log.close()
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def _answering(address: str, process: subprocess.Popen[bytes]) -> str:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError), urlopen(address, timeout=5):
-            return
-        time.sleep(0.5)
+            return address
+        time.sleep(0.1)
     raise TimeoutError(f"nothing answers at {address}")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings, empty_store: Path) -> Iterator[Shown]:
+    """A run of a fork that trains nothing else: a profile holds the graphs of all that its process has trained.
+
+    MLflow's page starts during the training, TensorBoard after it, as it looks for profiles when it starts.
+    """
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("a checkout")
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / ".locked").touch()
+    (folder / ".venv" / ".installed").write_text(f"{folder}\n")
+    store = f"sqlite:///{shutil.copy(empty_store, folder)}"
+    words = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
+    own = (
+        "logging.run_name=digits of a person",
+        "tensorboard.histogram_every_n_epochs=1",
+        "logging.system_metrics_interval=1",
+    )
+    with serving("ui", folder) as mlflow:
+        done = trainings.run(folder, *words, *own, "hydra.run.dir=outputs/first")
+        assert done.returncode == 0, done.stderr
+        (run,) = MlflowClient(store).search_runs(["1"])
+        with serving("tensorboard", folder) as board:
+            yield Shown(run.info.run_id, f"#/experiments/1/runs/{run.info.run_id}", run.data.metrics, mlflow, board)
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +152,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def mlflow_page(shown: Shown) -> Iterator[str]:
-    with served("ui", shown.folder) as address:
-        yield f"{address}/{shown.page.partition('?')[0]}"
+def mlflow_page(shown: Shown) -> str:
+    return f"{shown.mlflow()}/{shown.page}"
 
 
 @pytest.fixture(scope="module")
-def board(shown: Shown) -> Iterator[str]:
-    with served("tensorboard", shown.folder) as address:
-        yield address
+def board(shown: Shown) -> str:
+    return shown.board()
 
 
 KIND = "?workflowType=machine_learning"
@@ -168,7 +170,7 @@ def test_the_list_of_runs_opens_for_model_training(shown: Shown, mlflow_page: st
 
 
 def test_a_run_shows_parameters_metrics_data_tags_and_model(shown: Shown, mlflow_page: str, browser: Browser) -> None:
-    value = f"{shown.val_accuracy:.3f}"[:-1]
+    value = f"{shown.metrics['val_accuracy']:.3f}"[:-1]
     words = (shown.run_id, "Finished", "optimizer.learning_rate", "0.001", "val_accuracy", value, "digits/train")
     assert browser.missing(mlflow_page + KIND, *words, "version.tensorflow", "Logged models", "keras") == []
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from joblib.externals.loky.backend import fork_exec
+from joblib.externals.loky.backend import fork_exec  # type: ignore[import-untyped]
 from tests.killing import processes
 
 PR_SET_CHILD_SUBREAPER = 36
