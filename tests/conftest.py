@@ -48,6 +48,19 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+SERVER = pytest.StashKey[socket.socket]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Forks the server of `trainings` while TensorFlow is loaded and not used yet."""
+    if any("trainings" in item.fixturenames for item in session.items if isinstance(item, pytest.Function)):
+        from tests.killing.server import fork_server
+
+        session.config.stash[SERVER] = fork_server()
+    return (yield)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So that no test leaves packs in the cache of the person who runs it."""
@@ -121,12 +134,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Trainings]":
+def trainings(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, empty_store: Path
+) -> "Iterator[Trainings]":
     from tests.trainings import Trainings  # TensorFlow, which most tests do without
 
-    trainings = Trainings(tmp_path_factory.mktemp("trainings"))
-    yield trainings
-    trainings.close()
+    folder = tmp_path_factory.mktemp("trainings")
+    shutil.copy(empty_store, folder)
+    with pytestconfig.stash[SERVER] as server:
+        trainings = Trainings(server, folder)
+        yield trainings
+        trainings.close()
 
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 30)}

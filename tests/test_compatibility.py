@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tests.conftest import paint
-from tests.trainings import ROOT, Trainings
+from tests.killing.server import ROOT
+from tests.trainings import Trainings
 
 pytestmark = pytest.mark.long
 

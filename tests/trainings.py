@@ -3,8 +3,8 @@
 import json
 import os
 import signal
+import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,22 +16,15 @@ import tensorflow as tf
 from tests.killing.faults import Fault
 from tests.killing.outcome import Outcome, Start
 
-ROOT = Path(__file__).parents[1]
-
 
 class Trainings:
-    """To be closed when all are done. folder: for the jobs of tests/killing."""
+    """To be closed when all are done. server: see `fork_server`; folder: for the jobs of tests/killing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.killing.server", str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # MLflow leaves the store of an earlier test of this process in the environment.
-            env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
-        )
+    def __init__(self, server: socket.socket, folder: Path) -> None:
+        self._lines = server.makefile("rw", encoding="utf-8")
+        # MLflow leaves the store of an earlier test of this process in the environment.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        self._say({"folder": str(folder), "environment": environment})
 
     def train(self, folder: Path, *words: str, fault: Fault | None = None) -> int:
         """The exit status; -9 where it was killed."""
@@ -70,14 +63,15 @@ class Trainings:
         return Outcome([Start(*start) for start in answer["starts"]], answer["differences"])
 
     def _ask(self, wanted: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(wanted) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._say(wanted)
+        return json.loads(self._lines.readline())
+
+    def _say(self, wanted: dict[str, Any]) -> None:
+        self._lines.write(json.dumps(wanted) + "\n")
+        self._lines.flush()
 
     def close(self) -> None:
-        self._process.communicate()
+        self._lines.close()
 
 
 class Started:

@@ -30,9 +30,10 @@ class Schedule:
     """folder: where the runs are, one folder each."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._number = 0
-        in_a_fork(lambda: empty_store(folder))
+        if not (folder / STORE).exists():
+            in_a_fork(lambda: empty_store(folder))
         self.whole = cache(self._whole)
 
     def _whole(self, job: str) -> Whole:
@@ -45,9 +46,9 @@ class Schedule:
         return Whole(in_a_fork(lambda: evidence(folder)), json.loads((folder / COUNTS).read_text()), seconds)
 
     def _prepared(self, name: str) -> Path:
-        folder = self._folder / name
+        folder = self.folder / name
         draw(folder)
-        shutil.copy(self._folder / STORE, folder)
+        shutil.copy(self.folder / STORE, folder)
         return folder
 
     def run(self, job: str, faults: Sequence[Fault]) -> Outcome:

@@ -5,24 +5,66 @@ by {"process", "wait"}; {"job", "faults"}: how the run got to its end, and what 
 "store": whether the folder gets an empty one where it has none.
 """
 
+import faulthandler
 import json
+import logging
+import os
 import shutil
+import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.startup import without_gc
+from tests.killing.evidence import STORE
+from tests.killing.processes import ended, save_results, start, train
+from tests.killing.schedule import Schedule
 
-with without_gc():
-    from tests.killing.evidence import STORE
-    from tests.killing.processes import ended, start, train
-    from tests.killing.schedule import Schedule
-
-jobs = Path(sys.argv[1])
-schedule = Schedule(jobs)
+ROOT = Path(__file__).parents[2]
 
 
-def answer(wanted: dict[str, Any]) -> Any:
+def fork_server() -> socket.socket:
+    """Starts the server as a fork of this process, which has imported TensorFlow and has not used it: its connection.
+
+    The first line it reads says where: {"folder": of the jobs, "environment"}.
+    """
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        save_results(lambda: _serve(theirs))
+    theirs.close()
+    return ours
+
+
+def _serve(connection: socket.socket) -> None:
+    _forget_pytest(connection.fileno())
+    with connection.makefile("rw", encoding="utf-8") as lines:
+        begun = json.loads(lines.readline() or "null")
+        if begun is None:
+            return
+        os.environ.clear()
+        os.environ.update(begun["environment"])
+        schedule = Schedule(Path(begun["folder"]))
+        for line in lines:
+            lines.write(json.dumps(answer(json.loads(line), schedule)) + "\n")
+            lines.flush()
+
+
+def _forget_pytest(kept: int) -> None:
+    """Makes a fork of pytest what `python -m` would have started: its files, streams and hooks are the system's."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for name in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        # Closed, they would get other files, which objects of pytest would close when they are collected.
+        if name not in (kept, nothing, 1, 2):
+            os.dup2(nothing, name, inheritable=name < 3)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(name, mode, closefd=False) for name, mode in enumerate("rww"))
+    sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
+    logging.getLogger().handlers.clear()
+    faulthandler.disable()
+    sys.path.insert(0, str(ROOT))
+    sys.modules["__main__"] = sys.modules[__name__]
+
+
+def answer(wanted: dict[str, Any], schedule: Schedule) -> Any:
     if "job" in wanted:
         outcome = schedule.run(**wanted)
         return {"starts": outcome.starts, "differences": outcome.differences}
@@ -30,11 +72,7 @@ def answer(wanted: dict[str, Any]) -> Any:
         return ended(**wanted)
     folder = Path(wanted["folder"])
     if wanted["store"] and not (folder / STORE).exists():
-        shutil.copy(jobs / STORE, folder)
+        shutil.copy(schedule.folder / STORE, folder)
     if "door" in wanted:
         return start(folder, wanted["door"], wanted["words"], Path(wanted["said"]), group=wanted["group"])
     return train(folder, wanted["overrides"], wanted["fault"])
-
-
-for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line))), flush=True)

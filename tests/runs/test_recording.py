@@ -54,12 +54,12 @@ def test_a_scalar_reaches_both(tmp_path: Path) -> None:
     [
         (np.full((4, 6, 3), 255, np.uint8), "RGB", (255, 255, 255)),
         (np.full((4, 6, 1), 0.5, np.float32), "L", 128),
-        (tf.ones((4, 6, 3)), "RGB", (255, 255, 255)),
+        (tf.ones, "RGB", (255, 255, 255)),
     ],
 )
 def test_an_image_reaches_both(tmp_path: Path, image: Any, mode: str, pixel: Any) -> None:
     with recording(RecordingTracker(), tmp_path):
-        log_image("mine/filter 1", image, 7)
+        log_image("mine/filter 1", image((4, 6, 3)) if callable(image) else image, 7)
     with Image.open(tmp_path / "figures" / "mine" / "filter 1_7.png") as found:
         assert (found.mode, found.size, found.getpixel((0, 0))) == (mode, (6, 4), pixel)
     assert _tags(tmp_path, "tensors") == ["mine/filter 1"]
