@@ -1,4 +1,4 @@
-"""Commands in processes of their own, forks of tests/killing/server.py; what trainings leave, compared bit for bit."""
+"""Commands and calls in forks of tests/killing/server.py; what trainings leave, compared bit for bit."""
 
 import json
 import os
@@ -6,15 +6,20 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tests.killing.faults import Fault
 from tests.killing.outcome import Outcome, Start
+
+LONGEST_SECONDS = 60
+"""Until a process has written what a test waits for."""
 
 
 class Trainings:
@@ -47,8 +52,33 @@ class Trainings:
         self, folder: Path, *words: str, door: str = "train", store: bool = True, group: bool = False
     ) -> "Iterator[Started]":
         """The same while it goes on; killed where it still does at the end. group: of its own, see `Started.send`."""
+        with self._started(folder=str(folder), door=door, words=words, store=store, group=group) as command:
+            yield command
+
+    @contextmanager
+    def calling(
+        self,
+        function: Callable[..., object],
+        *arguments: Any,
+        terminal: str | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Iterator[Started]":
+        """A call of a test module's function in a process of its own, while it goes on.
+
+        arguments: what JSON takes; terminal: the path of the one to read from and to write to.
+        """
+        name = f"{function.__module__}:{function.__qualname__}"
+        wanted = {"function": name, "arguments": arguments, "environment": dict(environment)}
+        with self._started(*[terminal] * 3 if terminal else (), **wanted) as command:
+            yield command
+
+    @contextmanager
+    def _started(self, *streams: str, **wanted: Any) -> "Iterator[Started]":
         with tempfile.TemporaryDirectory() as said:
-            wanted = {"folder": str(folder), "door": door, "words": words, "said": said, "store": store, "group": group}
+            written = [Path(said, "stdout"), Path(said, "stderr")]
+            for path in written:
+                path.touch()
+            wanted["streams"] = streams or (os.devnull, *map(str, written))
             command = Started(self._ask, int(self._ask(wanted)), Path(said))
             try:
                 yield command
@@ -97,6 +127,14 @@ class Started:
 
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
         (os.killpg if group else os.kill)(self._process, number)
+
+    def wait_for(self, words: str) -> None:
+        """Until it has written them."""
+        until = time.monotonic() + LONGEST_SECONDS
+        while words not in self.stdout + self.stderr:
+            assert self.goes_on(), self.stdout + self.stderr
+            assert time.monotonic() < until, self.stdout + self.stderr
+            time.sleep(0.005)
 
     @property
     def stdout(self) -> str:

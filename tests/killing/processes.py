@@ -6,7 +6,7 @@ import runpy
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -61,10 +61,11 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
     return _forked(begin)
 
 
-def start(folder: Path, door: str, words: Sequence[str], said: Path, *, group: bool = False) -> int:
-    """`python -m experiments.DOOR WORDS` in `folder`: its process id; `said` gets the files stdout and stderr.
+def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str], *, group: bool = False) -> int:
+    """`python -m experiments.DOOR WORDS` in `folder`: its process id.
 
-    group: whether it leads a process group of its own, as a command typed at a terminal does.
+    streams: paths of its input, output and error; group: whether it leads a process group of its own, as a command typed
+    at a terminal does.
     """
 
     def begin() -> None:
@@ -72,8 +73,7 @@ def start(folder: Path, door: str, words: Sequence[str], said: Path, *, group: b
             os.setsid()
         os.chdir(folder)
         sys.path[0] = str(folder)
-        for descriptor, path in enumerate((Path(os.devnull), said / "stdout", said / "stderr")):
-            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
+        _connect(streams)
         _fork_workers(words)
         module = f"experiments.{door}"
         sys.orig_argv = [sys.executable, "-m", module, *words]
@@ -83,6 +83,23 @@ def start(folder: Path, door: str, words: Sequence[str], said: Path, *, group: b
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return _fork(begin)
+
+
+def call(function: str, arguments: Sequence[Any], environment: Mapping[str, str], streams: Sequence[str]) -> int:
+    """`MODULE:NAME` of the tests, called with what JSON takes: its process id."""
+
+    def begin() -> None:
+        _connect(streams)
+        os.environ.update(environment)
+        module, _, name = function.partition(":")
+        getattr(import_module(module), name)(*arguments)
+
+    return _fork(begin)
+
+
+def _connect(streams: Sequence[str]) -> None:
+    for descriptor, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_RDWR | os.O_NOCTTY), descriptor)
 
 
 def _fork_workers(words: Sequence[str]) -> None:

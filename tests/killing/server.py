@@ -1,7 +1,8 @@
 """Reads a line for each command, or for each run that is to be disturbed, and answers with a line.
 
-{"folder", "overrides", "fault"}: the exit status; {"folder", "door", "words", "said"}: the process id, to be asked for
-by {"process", "wait"}; {"job", "faults"}: how the run got to its end, and what is not equal.
+{"folder", "overrides", "fault"}: the exit status; {"folder", "door", "words", "streams"}, and {"function", "arguments",
+"environment", "streams"}: the process id, to be asked for by {"process", "wait"}; {"job", "faults"}: how the run got to
+its end, and what is not equal.
 "store": whether the folder gets an empty one where it has none.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.killing.evidence import STORE
-from tests.killing.processes import ended, save_results, start, train
+from tests.killing.processes import call, ended, save_results, start, train
 from tests.killing.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +71,11 @@ def answer(wanted: dict[str, Any], schedule: Schedule) -> Any:
         return {"starts": outcome.starts, "differences": outcome.differences}
     if "process" in wanted:
         return ended(**wanted)
+    if "function" in wanted:
+        return call(**wanted)
     folder = Path(wanted["folder"])
     if wanted["store"] and not (folder / STORE).exists():
         shutil.copy(schedule.folder / STORE, folder)
     if "door" in wanted:
-        return start(folder, wanted["door"], wanted["words"], Path(wanted["said"]), group=wanted["group"])
+        return start(folder, wanted["door"], wanted["words"], wanted["streams"], group=wanted["group"])
     return train(folder, wanted["overrides"], wanted["fault"])

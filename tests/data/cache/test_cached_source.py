@@ -3,11 +3,11 @@
 import logging
 import os
 import resource
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.trainings import Trainings
 
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
 from experiments.data.cache.cached_source import CachedSource, DiskCache
@@ -78,9 +79,8 @@ def packed(photos: Path, options: dict[str, Any]) -> Path:
     return keeper(splits).folder
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    cache=st.sampled_from(["memory", "disk"]),
     batch_size=st.integers(1, 40),
     limit=st.one_of(st.none(), st.integers(2, 37)),
     parallel=st.one_of(st.just("auto"), st.integers(1, 4)),
@@ -91,7 +91,6 @@ def test_a_cache_changes_no_bit(
     more_photos: Path,
     tmp_path_factory: pytest.TempPathFactory,
     options: dict[str, Any],
-    cache: str,
     batch_size: int,
     limit: int | None,
     parallel: Any,
@@ -102,14 +101,17 @@ def test_a_cache_changes_no_bit(
     changes = {"image_size": [8, 7], "batch_size": batch_size, "limit": limit, "augment": augment}
     same = {**options, **changes, "cache_dir": str(tmp_path_factory.mktemp("cache"))}
     plain = image_folder(str(more_photos), **{**same, "num_parallel_calls": 1, "prefetch": 0}).train
-    kept, later = (
-        image_folder(str(more_photos), **{**same, "cache": cache, "num_parallel_calls": parallel}).train for _ in "12"
-    )
+    expected = [read(plain, epoch) for epoch in range(3)]
     first_step = round(begin * plain.steps_per_epoch)
-    assert_equal(read(kept, 0, first_step), read(plain, 0)[first_step:])
-    for epoch in (1, 2, 1):
-        assert_equal(read(kept, epoch), read(plain, epoch))
-    assert_equal(read(later, 2, first_step), read(plain, 2)[first_step:])
+    for cache in ("memory", "disk"):
+        kept, later = (
+            image_folder(str(more_photos), **{**same, "cache": cache, "num_parallel_calls": parallel}).train
+            for _ in "12"
+        )
+        assert_equal(read(kept, 0, first_step), expected[0][first_step:])
+        for epoch in (1, 2, 1):
+            assert_equal(read(kept, epoch), expected[epoch])
+        assert_equal(read(later, 2, first_step), expected[2][first_step:])
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
@@ -295,45 +297,48 @@ def test_a_file_that_changes_meanwhile_is_named(photos: Path, options: dict[str,
     assert [entry for entry in entries(options["cache_dir"]) if entry.state == "whole"] == []
 
 
-RUN = """
-import sys
-from experiments.data import image_folder
-split = image_folder(sys.argv[1], **eval(sys.argv[2])).train
-print("ready", flush=True)
-sys.stdin.readline()
-import hashlib
-for epoch in (0, 1, 1):
-    print(hashlib.sha256(b"".join(x.numpy().tobytes() for x, _ in split.epoch(epoch))).hexdigest(), flush=True)
-"""
+def hashes(photos: str, options: dict[str, Any], go: str) -> None:
+    """Prints one for each of three epochs, from the moment on that the file `go` is there."""
+    split = image_folder(photos, **options).train
+    print("ready", flush=True)
+    wait_for(Path(go).exists)
+    for epoch in (0, 1, 1):
+        print(sha256(b"".join(x.tobytes() for x, _ in read(split, epoch))).hexdigest(), flush=True)
+
+
+def halfway(photos: str, options: dict[str, Any]) -> None:
+    """Reads one batch of an epoch, says so, and goes no further."""
+    batches = iter(image_folder(photos, **options).train.epoch(0))
+    next(batches)
+    print("half", flush=True)
+    time.sleep(600)
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_make_one_pack(photos: Path, options: dict[str, Any]) -> None:
-    command = [sys.executable, "-c", RUN, str(photos), repr({**options, "cache": "disk"})]
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
-        outputs = [process.stdout.readline() for process in (one, other) if process.stdout]
-        assert outputs == ["ready\n", "ready\n"]
-        results = [process.communicate("go\n")[0] for process in (one, other)]
-    assert results[0] == results[1]
+def test_processes_that_start_together_make_one_pack(
+    trainings: Trainings, photos: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    call = (hashes, str(photos), {**options, "cache": "disk"}, str(tmp_path / "go"))
+    with trainings.calling(*call) as one, trainings.calling(*call) as other:
+        for each in (one, other):
+            each.wait_for("ready\n")
+        (tmp_path / "go").touch()
+        assert [each.wait() for each in (one, other)] == [0, 0], one.stderr + other.stderr
+        assert one.stdout == other.stdout
     (entry,) = entries(options["cache_dir"])
     assert entry.state == "whole"
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_while_it_packs_leaves_nothing_that_counts(photos: Path, options: dict[str, Any]) -> None:
-    halfway = "list(split.epoch(0).take(1)); print('half', flush=True); sys.stdin.readline()"
+def test_a_run_that_is_killed_while_it_packs_leaves_nothing_that_counts(
+    trainings: Trainings, photos: Path, options: dict[str, Any]
+) -> None:
     # What reads ahead may have packed all by then.
     slow = {**options, "cache": "disk", "num_parallel_calls": 1, "prefetch": 0}
-    script = RUN.replace("for epoch", f"{halfway}\nfor epoch")
-    command = [sys.executable, "-c", script, str(photos), repr(slow)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        assert [process.stdout.readline(), process.stdout.readline()] == ["ready\n", "half\n"]
-        process.kill()
+    with trainings.calling(halfway, str(photos), slow) as process:
+        process.wait_for("half\n")
+        process.send(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     (entry,) = entries(options["cache_dir"])
     assert entry.state == "left over"
     packed(photos, options)
