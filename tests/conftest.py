@@ -124,12 +124,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store to copy, made once: MLflow takes seconds for its tables."""
+def empty_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An SQLite store to copy, made once for all processes of pytest: MLflow takes seconds for its tables."""
     from experiments.tracking.mlflow_store import open_store
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_store(f"sqlite:///{path}")
+    folder = tmp_path_factory.getbasetemp()
+    path = (folder if worker_id == "master" else folder.parent) / "store" / "mlflow.db"
+    open_store(f"sqlite:///{path}")  # one process at a time makes it
     return path
 
 

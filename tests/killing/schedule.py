@@ -27,7 +27,7 @@ class Whole(NamedTuple):
 
 
 class Schedule:
-    """folder: where the runs are, one folder each."""
+    """folder: where the runs are, one folder each, and the empty store that each of them gets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
