@@ -116,8 +116,10 @@ def unused_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path_factory.mktemp("server"), _free_port(), empty_store)
+def server(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, trainings: "Trainings"
+) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("server"), _free_port(), empty_store, trainings)
     server.start()
     yield server
     server.kill()

@@ -3,24 +3,28 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from tests.trainings import Started, Trainings
 
 START_SECONDS = 120
 
 
 class MlflowServer:
-    """A real server over one SQLite file, always on the same port."""
+    """A real server over one SQLite file, always on the same port; each start is a process of its own."""
 
-    def __init__(self, folder: Path, port: int, empty_store: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, port: int, empty_store: Path, trainings: "Trainings") -> None:
+        self._folder, self._trainings = folder, trainings
         shutil.copy(empty_store, folder / "store.db")
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Started | None = None
+        self._end = ExitStack()
 
     @property
     def port(self) -> int:
@@ -31,32 +35,43 @@ class MlflowServer:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        command = f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {self._port} --workers 1".split()
-        command += ["--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "./artifacts"]
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                # Its queue of jobs, which no run uses, takes ten seconds of processor to start.
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
-        self._wait()
+        self._process = self._end.enter_context(self._trainings.calling(serve, str(self._folder), self._port))
+        self._wait(self._process)
 
     def kill(self) -> None:
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.send(signal.SIGKILL)
             self._process.wait()
             self._process = None
+        self._end.close()
 
-    def _wait(self) -> None:
+    def _wait(self, process: "Started") -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and process.goes_on():
             try:
                 with urlopen(f"{self.uri}/health", timeout=5):
                     return
             except (URLError, OSError):
-                time.sleep(0.2)
-        raise TimeoutError((self._folder / "server.log").read_text())
+                time.sleep(0.05)
+        raise TimeoutError(process.stderr)
+
+
+def serve(folder: str, port: int) -> None:
+    """What `mlflow server` starts with one worker, without the seconds of its command line's imports."""
+    os.chdir(folder)
+    from mlflow.server import constants
+
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: "sqlite:///store.db",
+        constants.REGISTRY_STORE_URI_ENV_VAR: "sqlite:///store.db",
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: "./artifacts",
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Its queue of jobs, which no run uses, takes ten seconds of processor to start.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    import uvicorn
+    from mlflow.server.fastapi_app import app
+
+    uvicorn.run(app, host="127.0.0.1", port=port)
