@@ -64,8 +64,7 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
 def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str], *, group: bool = False) -> int:
     """`python -m experiments.DOOR WORDS` in `folder`: its process id.
 
-    streams: paths of its input, output and error; group: whether it leads a process group of its own, as a command typed
-    at a terminal does.
+    streams: paths of its input, output and error; group: whether it leads a process group, as at a terminal.
     """
 
     def begin() -> None:

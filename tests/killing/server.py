@@ -14,6 +14,7 @@ import shutil
 import socket
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def _forget_pytest(kept: int) -> None:
     sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
     logging.getLogger().handlers.clear()
     faulthandler.disable()
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
     sys.path.insert(0, str(ROOT))
     sys.modules["__main__"] = sys.modules[__name__]
 
