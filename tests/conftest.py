@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict, read_write
 from PIL import Image
 from tests.mlflow_server import MlflowServer
 
@@ -44,7 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    """Whole collections are ten times as rare as Python makes them."""
     gc.freeze()
+    gc.set_threshold(700, 10, 100)
     gc.enable()
 
 
@@ -59,6 +63,22 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
         session.config.stash[SERVER] = fork_server()
     return (yield)
+
+
+@pytest.fixture(scope="session")
+def modules_frozen() -> list[int]:
+    """How many modules were there at each time that what lives was frozen."""
+    return [len(sys.modules)]
+
+
+@pytest.fixture(autouse=True)
+def without_imports_in_collections(modules_frozen: list[int]) -> Iterator[None]:
+    """Keras collects whenever it clears its session, and would look through what the tests have imported meanwhile."""
+    yield
+    if len(sys.modules) > modules_frozen[-1] + 200:
+        gc.collect()
+        gc.freeze()
+        modules_frozen.append(len(sys.modules))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,20 +107,38 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
-    """What the training command composes from these words, `key=value` each."""
+    """What the training command composes from these words, `key=value` each.
+
+    Options are composed once; values are put into a copy, as Hydra itself does it.
+    """
     register()
+    parser = OverridesParser.create()
 
     @cache
-    def compose_once(*words: str) -> DictConfig:
+    def options(*words: str) -> DictConfig:
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
-            cfg = compose("config", overrides=list(words), return_hydra_config=True)
+            return compose("config", overrides=list(words), return_hydra_config=True)
+
+    def composed(*words: str) -> DictConfig:
+        chosen = [word for word in words if _chooses(word)]
+        cfg = deepcopy(options(*chosen))
+        values = parser.parse_overrides([word for word in words if word not in chosen])
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+        with read_write(cfg.hydra):
+            cfg.hydra.overrides.task = list(words)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg
 
-    return lambda *words: deepcopy(compose_once(*words))
+    return composed
+
+
+def _chooses(word: str) -> bool:
+    """Whether it is of a group of options, or of Hydra's own."""
+    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key.startswith("hydra") or Path(CONF, key).is_dir()
 
 
 def _free_port() -> int:
