@@ -103,9 +103,21 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
         ),
     ],
 )
-def test_words_that_do_not_compose(tmp_path: Path, words: str, line: str) -> None:
+def test_words_that_do_not_compose(refused: Refused, tmp_path: Path, words: str, line: str) -> None:
     (tmp_path / "taken").touch()
-    done = command(tmp_path, *words.split())
+    assert refused(*words.split()) == f"error: {line}"
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("epoch=3", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
+        ("epochs=0", "epochs=0 is out of range: expected 1 or more. Change epochs."),
+    ],
+)
+def test_a_whole_process_says_the_line_alone(tmp_path: Path, word: str, line: str) -> None:
+    done = command(tmp_path, word)
     assert (done.stderr, done.stdout, done.returncode) == (f"error: {line}\n", "", 1)
     assert not (tmp_path / "mlflow.db").exists()
     assert not list(tmp_path.glob("outputs/*/*"))
@@ -133,7 +145,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
             run_command(main, "config")
-        assert capfd.readouterr().err == ""
+        said = capfd.readouterr()
+        own = [line for line in said.out.splitlines() if not line.startswith("Downloading data from")]  # of Keras
+        assert (own, said.err) == ([], "")
         assert not (tmp_path / "mlflow.db").exists()
         return str(ended.value.code)
 

@@ -18,7 +18,7 @@ from experiments.runs import runtime
 from experiments.runs.assembly import compile_model
 
 Compose = Callable[..., DictConfig]
-CNN = "model=cnn model.filters=[8,16] model.dropout=0.3 model.l2=0.001"
+CNN = "model=cnn model.filters=[4] model.dropout=0.3 model.l2=0.001"
 FROZEN = "model=mobilenetv2 model.alpha=0.35 model.weights=null"
 BFLOAT16 = "runtime.precision=mixed_bfloat16"
 MIRRORED = "runtime.strategy=mirrored"

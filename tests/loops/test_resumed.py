@@ -74,7 +74,7 @@ def compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras
 
 
 def small() -> keras.Model:
-    return cnn([4, 8], 0.3, 0.9, l2=1e-3, input_shape=(16, 16, 3), num_classes=3)
+    return cnn([4], 0.3, 0.9, l2=1e-3, input_shape=(16, 16, 3), num_classes=3)
 
 
 def mirrored() -> keras.Model:

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from experiments.errors import ExperimentError
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN
-from experiments.sweeps.queue import STUDY, damaged_line, damaged_queues, require_whole, storage
+from experiments.sweeps.plan import Plan
+from experiments.sweeps.queue import STUDY, Queue, damaged_line, damaged_queues, require_whole, storage
+from experiments.sweeps.search_space import dimensions
 from experiments.tracking.liveness import run_lock
 
 
@@ -67,3 +71,23 @@ def test_no_file_yet(tmp_path: Path) -> None:
     drop_torn_line(tmp_path / STUDY)
     require_whole(tmp_path)
     assert not (tmp_path / STUDY).exists()
+
+
+@pytest.mark.parametrize(("sampler", "objectives"), [("tpe", 1), ("random", 1), ("random", 2)])
+def test_a_sampler_draws_no_cell_twice(tmp_path: Path, sampler: str, objectives: int) -> None:
+    """And ends where none is left, whatever was asked for."""
+    typed = "seed=0,1,2"
+    nothing = OmegaConf.create({})
+    settings = OmegaConf.create(
+        {"sampler": sampler, "pruner": "none", "n_trials": 9, "repeats": 1, "exclude": [{"seed": 2}], "storage": None}
+    )
+    space = tuple(dimensions(OverridesParser.create().parse_overrides([typed]), ()))
+    names = {f"metric{number}": "max" for number in range(objectives)}
+    queue = Queue(tmp_path, Plan((typed,), space, (), frozenset(), settings, nothing, nothing, names, "", {}))
+    drawn = []
+    while (job := queue.take()) is not None:
+        drawn.append(job.cell["seed"])
+        if objectives == 1:
+            job.trial.report(0.5, 1)
+        queue.finished(job, [0.5] * objectives)
+    assert sorted(drawn) == [0, 1]
