@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +63,17 @@ class Fingerprint:
     replicas: int
 
     def tags(self) -> dict[str, str]:
-        return {f"{PREFIX}{name}": str(value) for name, value in asdict(self).items()}
+        return tags_of({name: str(value) for name, value in asdict(self).items()})
+
+
+def tags_of(parts: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a run with these parts of a fingerprint."""
+    return {f"{PREFIX}{name}": value for name, value in parts.items()}
+
+
+def recorded(tags: Mapping[str, str]) -> dict[str, str]:
+    """The parts that a run's tags record; older versions recorded fewer."""
+    return {name.removeprefix(PREFIX): value for name, value in tags.items() if name.startswith(PREFIX)}
 
 
 def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, replicas: int) -> Fingerprint:

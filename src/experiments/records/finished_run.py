@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from experiments.checkpoints.layout import BEST, CHECKPOINTS
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
-from experiments.records.fingerprint import PREFIX
+from experiments.records.fingerprint import tags_of
 from experiments.records.snapshot import read_snapshot
 from experiments.tracking.redaction import mask
 
@@ -54,6 +54,13 @@ def finished_run(
         yield FinishedRun(found, cfg, spec, copies)
 
 
+def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) -> None:
+    """Downloads the files that a resumed run goes on from, as far as the store has them."""
+    for artifact in client.list_artifacts(run_id):
+        if artifact.path in ("config", CHECKPOINTS, "tensorboard"):
+            client.download_artifacts(run_id, artifact.path, str(output_dir))
+
+
 def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
     """A folder with what is asked for alone when that is the best: each of the others is as large."""
     if checkpoint == BEST:
@@ -65,7 +72,7 @@ def _newest(client: "MlflowClient", experiment_name: str) -> str:
     from experiments.tracking.mlflow_store import find_runs
 
     # Those of sweeps themselves, and of other programs, have no fingerprint.
-    ours: dict[str, str | None] = {f"{PREFIX}config": None}
+    ours: dict[str, str | None] = dict.fromkeys(tags_of({"config": ""}))
     newest = next(find_runs(client, experiment_name, ours, status="= 'FINISHED'", newest=1), None)
     if newest is None:
         raise TrackingError(

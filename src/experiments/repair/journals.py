@@ -1,7 +1,6 @@
 """Events that a run could not deliver, sent from its output folder later."""
 
 import getpass
-import json
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
-from experiments.tracking.journal import first_event, journal_file, rejected_file, undelivered
+from experiments.tracking.journal import events, first_event, journal_file, rejected_file, undelivered
 from experiments.tracking.liveness import is_in_use, run_lock
 from experiments.tracking.uris import has_store
 
@@ -86,19 +85,12 @@ def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClie
 
 def _is_current(folder: Path, run: "Run") -> bool:
     """Whether the run is still where this journal left it. Where another folder went on, the steps are there twice."""
-    places = [_place(event["values"]) for event in _tags(folder) if "output_dir" in event["values"]]
+    places = [_place(event["values"]) for event in events(folder, "tags") if "output_dir" in event["values"]]
     return not places or "output_dir" not in run.data.tags or _place(run.data.tags) in places
 
 
 def _place(tags: dict[str, str]) -> tuple[str, str]:
     return tags["host"], tags["output_dir"]
-
-
-def _tags(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
-    with journal_file(folder).open("rb") as file:
-        for line in file:
-            if line.startswith(b'{"event":"tags"') and line.endswith(b"\n"):
-                yield json.loads(line)
 
 
 def close(client: "MlflowClient", run_id: str) -> str:

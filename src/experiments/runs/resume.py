@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
-from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.config import check
 from experiments.errors import ConfigError, TrackingError
-from experiments.records.fingerprint import PREFIX, comparable
+from experiments.records.fingerprint import comparable, recorded, tags_of
+from experiments.records.finished_run import download_run_files
 from experiments.records.snapshot import read_config, read_overrides, typed_overrides
 from experiments.tracking.journal import first_event
 from experiments.tracking.liveness import is_at_work
@@ -21,7 +21,6 @@ from experiments.tracking.mlflow_store import existing_run, existing_store, find
 from experiments.tracking.uris import has_store
 
 LAST = "last"
-ARTIFACTS = ("config", CHECKPOINTS, "tensorboard")
 logger = logging.getLogger(__name__)
 
 
@@ -46,8 +45,7 @@ class ResumePoint:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Its parts as the run began; empty for a new one."""
-        tags = {} if self.run is None else self.run.data.tags
-        return {name.removeprefix(PREFIX): value for name, value in tags.items() if name.startswith(PREFIX)}
+        return {} if self.run is None else recorded(self.run.data.tags)
 
     @property
     def threads(self) -> int | None:
@@ -85,8 +83,7 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
 
 def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> Iterator[Run]:
     """The newest first. parts: of the fingerprint that they share."""
-    tags = {f"{PREFIX}{name}": value for name, value in parts.items()}
-    return find_runs(client, cfg.logging.experiment_name, tags, status="!= 'FINISHED'")
+    return find_runs(client, cfg.logging.experiment_name, tags_of(parts), status="!= 'FINISHED'")
 
 
 def _named(client: MlflowClient, run_id: str) -> Run:
@@ -106,9 +103,7 @@ def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     first = first_event(own)
     if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
         return own
-    for artifact in client.list_artifacts(run.info.run_id):
-        if artifact.path in ARTIFACTS:
-            client.download_artifacts(run.info.run_id, artifact.path, str(output_dir))
+    download_run_files(client, run.info.run_id, output_dir)
     return output_dir
 
 

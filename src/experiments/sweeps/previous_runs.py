@@ -8,7 +8,7 @@ from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from experiments.config.build import build, build_each
-from experiments.records.fingerprint import PREFIX, fingerprint
+from experiments.records.fingerprint import fingerprint, recorded, tags_of
 from experiments.records.params import flatten
 from experiments.sweeps.plan import JOB, SWEEP, Plan, as_in_its_job
 from experiments.tracking.mlflow_store import at_best, existing_store, find_runs
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from experiments.data import Splits
     from experiments.runs.results import Result
 
-SAME = ("config", "code", "versions", "data", "epochs", "cpu", "threads", "replicas")
-CONFIG = f"{PREFIX}config"
-UNREAD = (CONFIG, f"{PREFIX}data", f"{PREFIX}replicas")
-"""Tags that `equal_to_each` does not compare for all jobs at once: it looks at no data and no devices."""
+UNREAD = ("config", "data", "replicas")
+"""Parts that `equal_to_each` does not compare for all jobs at once: it looks at no data and no devices."""
 
 
 def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
@@ -42,8 +40,7 @@ def equal_to(cfg: DictConfig) -> Run | None:
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     digests = [split.spec.digest for split in splits.named().values()]
-    now = fingerprint(cfg, digests, cfg.runtime.threads, strategy.num_replicas_in_sync).tags()
-    tags = {f"{PREFIX}{name}": now[f"{PREFIX}{name}"] for name in SAME}
+    tags = fingerprint(cfg, digests, cfg.runtime.threads, strategy.num_replicas_in_sync).tags()
     return next(iter(_newest(cfg.logging, tags, status="= 'FINISHED'", newest=1)), None)
 
 
@@ -56,12 +53,12 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
     known: dict[tuple[str, ...], dict[tuple[str, str], Run]] = {}
     for number, with_hydra in configs.items():
         with as_in_its_job(with_hydra) as cfg:
-            now = fingerprint(cfg, (), cfg.runtime.threads, replicas=1).tags()
-            wanted = now[CONFIG], flatten(cfg.data).get("path", "")
-            shared = {name: value for name, value in now.items() if name not in UNREAD}
+            parts = recorded(fingerprint(cfg, (), cfg.runtime.threads, replicas=1).tags())
+            config_and_path = parts["config"], flatten(cfg.data).get("path", "")
+            shared = {name: value for name, value in parts.items() if name not in UNREAD}
             if tuple(shared.values()) not in known:
-                known[tuple(shared.values())] = _finished(cfg.logging, shared)
-        run = known[tuple(shared.values())].get(wanted)
+                known[tuple(shared.values())] = _finished(cfg.logging, tags_of(shared))
+        run = known[tuple(shared.values())].get(config_and_path)
         if run is not None:
             found[number] = run
     return found
@@ -70,7 +67,7 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
 def _finished(logging: DictConfig, tags: Mapping[str, str]) -> dict[tuple[str, str], Run]:
     """What tells one from another among runs with the same tags, beside the data -> the newest."""
     oldest_first = reversed(_newest(logging, tags, status="= 'FINISHED'"))
-    return {(run.data.tags[CONFIG], run.data.params.get("data.path", "")): run for run in oldest_first}
+    return {(recorded(run.data.tags)["config"], run.data.params.get("data.path", "")): run for run in oldest_first}
 
 
 def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":

@@ -102,6 +102,14 @@ def first_event(folder: Path) -> Event | None:
     return found
 
 
+def events(folder: Path, kind: str) -> Iterator[Event]:
+    """All complete events of one kind, such as "tags"; other lines are not parsed."""
+    with journal_file(folder).open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"event":"%s"' % kind.encode()) and line.endswith(b"\n"):
+                yield _event(line)
+
+
 def last_steps(folder: Path) -> dict[str, int]:
     """Metric -> the last step that the journal holds; a run that goes on repeats some steps, with the same values."""
     steps: dict[str, int] = {}
