@@ -47,23 +47,32 @@ def two_epochs(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
+EVERY_FOUR = ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"]
+KEPT: dict[int, list[tuple[dict[str, Any], list[str]]]] = {
+    1: [
         ({}, ["ckpt-12", "ckpt-18", "ckpt-6"]),
         ({"max_to_keep": 2}, ["ckpt-12", "ckpt-18"]),
         ({"name": "weights"}, ["weights-12", "weights-18", "weights-6"]),
-        ({"every_n_steps": 4, "max_to_keep": 99}, ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"]),
-        (
-            {"every_n_steps": 3, "max_to_keep": 99, "steps_per_execution": 4},
-            ["ckpt-10", "ckpt-12", "ckpt-16", "ckpt-18", "ckpt-4", "ckpt-6"],
-        ),
+        ({"every_n_steps": 4, "max_to_keep": 99}, EVERY_FOUR),
         ({"every_n_minutes": 1e-9, "max_to_keep": 99}, [f"ckpt-{step}" for step in range(1, 19)]),
     ],
-)
-def test_what_is_kept(tmp_path: Path, splits: Splits, options: dict[str, Any], expected: list[str]) -> None:
-    trained(tmp_path, splits, epochs=3, **options)
-    assert names(tmp_path) == sorted(expected)
+    4: [({"every_n_steps": 3, "max_to_keep": 99}, EVERY_FOUR)],
+}
+"""By steps of an execution: options, and the checkpoints of three epochs."""
+
+
+@pytest.mark.parametrize("steps_per_execution", KEPT)
+def test_what_is_kept(tmp_path: Path, splits: Splits, steps_per_execution: int) -> None:
+    """Each folder is filled by a callback of its own in the same training."""
+    model, cases = compiled(splits), KEPT[steps_per_execution]
+    keepers = [
+        Checkpoints(tmp_path / str(number), replace(DEFAULTS, **options), model=model)
+        for number, (options, _) in enumerate(cases)
+    ]
+    loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
+    loop(model, splits, epochs=3, start=Position(), callbacks=keepers)
+    for number, (options, expected) in enumerate(cases):
+        assert names(tmp_path / str(number)) == sorted(expected), options
 
 
 def test_the_tutorials_plain_restore_works(tmp_path: Path, splits: Splits) -> None:
@@ -153,14 +162,14 @@ def test_weights_of_another_model(two_epochs: Path, splits: Splits) -> None:
         restore_weights(compiled(splits, hidden=9), find(two_epochs, "latest"))
 
 
-def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, splits: Splits) -> None:
+def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
     """Else one that is gone or damaged is kept instead of one that is whole."""
-    model, _ = trained(tmp_path, splits, epochs=3)
-    (tmp_path / "ckpt-18.json").unlink()
-    assert again(tmp_path, model)[1].epoch == 2
-    assert find(tmp_path, "latest").endswith("ckpt-12")
-    with pytest.raises(TrackingError, match=r"expected one of 6, 12, latest, best\."):
-        find(tmp_path, "18")
+    shutil.copytree(two_epochs, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "ckpt-12.json").unlink()
+    assert again(tmp_path, compiled(splits))[1].epoch == 1
+    assert find(tmp_path, "latest").endswith("ckpt-6")
+    with pytest.raises(TrackingError, match=r"expected one of 6, latest, best\."):
+        find(tmp_path, "12")
 
 
 class StopAt(keras.callbacks.Callback):

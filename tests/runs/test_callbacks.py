@@ -36,8 +36,7 @@ def splits() -> Splits:
 
 def train(
     splits: Splits,
-    callback: keras.callbacks.Callback,
-    *,
+    *callbacks: keras.callbacks.Callback,
     loop: str = "tape",
     steps_per_execution: int = 1,
     start: Position | None = None,
@@ -57,7 +56,7 @@ def train(
         "fit": FitLoop(steps_per_execution, jit_compile=False),
         "tape": TapeLoop("experiments.loops.tape.train_step", steps_per_execution, jit_compile=False),
     }
-    return loops[loop](model, splits, epochs=2, start=start or Position(), callbacks=[callback])
+    return loops[loop](model, splits, epochs=2, start=start or Position(), callbacks=callbacks)
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
@@ -73,24 +72,24 @@ def test_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
 @pytest.mark.parametrize(
-    ("every_n_steps", "steps_per_execution", "start", "expected"),
+    ("steps_per_execution", "start", "expected"),
     [
-        (1, 1, Position(), list(range(1, 13))),
-        (5, 1, Position(), [5, 10]),
-        (5, 1, Position(1, 2), [10]),
-        (5, 4, Position(), [6, 10]),
-        (99, 1, Position(), []),
+        (1, Position(), {1: list(range(1, 13)), 5: [5, 10], 99: []}),
+        (1, Position(1, 2), {5: [10]}),
+        (4, Position(), {5: [6, 10]}),
     ],
 )
 def test_steps_of_batch_metrics(
-    splits: Splits, loop: str, every_n_steps: int, steps_per_execution: int, start: Position, expected: list[int]
+    splits: Splits, loop: str, steps_per_execution: int, start: Position, expected: dict[int, list[int]]
 ) -> None:
-    tracker = RecordingTracker()
-    callback = TrackMetrics(tracker, every_n_steps=every_n_steps)
-    train(splits, callback, loop=loop, steps_per_execution=steps_per_execution, start=start)
-    batches = [(step, metrics) for step, metrics in tracker.metrics if "batch/loss" in metrics]
-    assert [step for step, _ in batches] == expected
-    assert all(set(metrics) == {"batch/loss", "batch/accuracy"} for _, metrics in batches)
+    """expected: by `every_n_steps`, each a callback of its own in the same training."""
+    trackers = {every: RecordingTracker() for every in expected}
+    callbacks = [TrackMetrics(tracker, every_n_steps=every) for every, tracker in trackers.items()]
+    train(splits, *callbacks, loop=loop, steps_per_execution=steps_per_execution, start=start)
+    for every, steps in expected.items():
+        batches = [(step, metrics) for step, metrics in trackers[every].metrics if "batch/loss" in metrics]
+        assert [step for step, _ in batches] == steps, every
+        assert all(set(metrics) == {"batch/loss", "batch/accuracy"} for _, metrics in batches)
 
 
 def board(folder: Path, splits: Splits, **options: Any) -> TensorBoard:
@@ -103,14 +102,16 @@ def events(folder: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize(("every_n_steps", "points"), [(1, 12), (5, 2)])
-def test_scalars_of_epochs_and_batches(tmp_path: Path, splits: Splits, every_n_steps: int, points: int) -> None:
+def test_scalars_and_histograms_of_epochs_and_batches(
+    tmp_path: Path, splits: Splits, every_n_steps: int, points: int
+) -> None:
     history = train(splits, board(tmp_path, splits, every_n_steps=every_n_steps, histogram_every_n_epochs=1))
     shown = events(tmp_path / "train")
     losses = [float(tf.make_ndarray(event.tensor_proto)) for event in shown.Tensors("epoch_loss")]
     assert losses == pytest.approx(history["loss"])
     assert "epoch_learning_rate" in shown.Tags()["tensors"]
     assert len(shown.Tensors("batch_loss")) == points
-    assert any("histogram" in tag for tag in shown.Tags()["tensors"])
+    assert any("histogram" in tag and "kernel" in tag for tag in shown.Tags()["tensors"])
     validated = [
         float(tf.make_ndarray(event.tensor_proto)) for event in events(tmp_path / "validation").Tensors("epoch_loss")
     ]
@@ -123,12 +124,6 @@ def test_a_grid_of_training_images(tmp_path: Path, splits: Splits) -> None:
     assert (int(width), int(height)) == (12, 12)
     first, _ = next(iter(splits.train.epoch(0)))
     np.testing.assert_array_equal(tf.io.decode_png(png), grid(first[:4].numpy()))
-
-
-def test_histograms_of_weights(tmp_path: Path, splits: Splits) -> None:
-    train(splits, board(tmp_path, splits, histogram_every_n_epochs=1))
-    tags = events(tmp_path / "train").Tags()["tensors"]
-    assert any("histogram" in tag and "kernel" in tag for tag in tags)
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
