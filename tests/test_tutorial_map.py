@@ -105,21 +105,21 @@ def _registered() -> None:
     register()
 
 
-def _composed(words: Words, config_name: str = "config") -> DictConfig:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose(config_name, [f"{key}={value}" for key, value in words.items()])
+def _typed(words: Words) -> list[str]:
+    return [f"{key}={value}" for key, value in words.items()]
 
 
 @pytest.mark.parametrize("row", TRAINING, ids=_named)
-def test_the_words_compose(row: Row) -> None:
-    check(_composed({**_filled(row.words), "logging": "none"}))
+def test_the_words_compose(row: Row, composed: Callable[..., DictConfig]) -> None:
+    check(composed(*_typed({**_filled(row.words), "logging": "none"})))
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.trains], ids=_named)
 def test_the_command_exists(row: Row) -> None:
     door = re.match(r"python -m experiments\.(\w+)", row.command)
     if door:
-        check_values(_composed({**row.words, "logging": "none"}, door[1]))
+        with initialize_config_dir(CONF, version_base="1.3"):
+            check_values(compose(door[1], _typed({**row.words, "logging": "none"})))
     else:
         assert f"\n{row.command.removeprefix('make ')}:" in (ROOT / "Makefile").read_text()
 
@@ -156,9 +156,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., Dict
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", _merged(), ids=lambda words: " ".join(f"{key}={words[key]}" for key in words))
-def test_the_words_train(words: Words, files: Path, tmp_path: Path) -> None:
+def test_the_words_train(words: Words, files: Path, tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
     placed = {key: value.replace("FILES", str(files)) for key, value in {**SMALL, **words}.items()}
-    cfg = _composed(placed)
+    cfg = composed(*_typed(placed))
     check(cfg)
     result = run(cfg, tmp_path)
     assert np.isfinite(result.objective)
