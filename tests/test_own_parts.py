@@ -4,7 +4,6 @@ import ast
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,16 +24,19 @@ PARTS = {
     "small_logits_step": None,  # named by the key loop.train_step
 }
 MOST_LINES = 20
-SERVE = """
-import sys, mlflow, numpy
-project, model = sys.argv[1:]
-try:
-    mlflow.pyfunc.load_model(model)
-except Exception as error:
-    print(error)
-sys.path.insert(0, project)
-print(mlflow.pyfunc.load_model(model).predict(numpy.zeros((3, 16, 16, 1), "uint8")).shape)
-"""
+
+
+def serve(project: str, model: str) -> None:
+    """Prints why the model cannot be loaded, and what it answers where the project's modules are found."""
+    import mlflow.pyfunc
+    import numpy as np
+
+    try:
+        mlflow.pyfunc.load_model(model)
+    except Exception as error:
+        print(error)
+    sys.path.insert(0, project)
+    print(mlflow.pyfunc.load_model(model).predict(np.zeros((3, 16, 16, 1), "uint8")).shape)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +86,13 @@ def test_images_of_user_code_reach_the_run(project: Path, run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_serves_where_its_module_is_found(project: Path, run: Run, tmp_path: Path) -> None:
+def test_the_model_serves_where_its_module_is_found(project: Path, run: Run, trainings: Trainings) -> None:
     model = _client(project).download_artifacts(run.info.run_id, "model")
-    command = [sys.executable, "-c", SERVE, str(project), model]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "has classes of the module own_parts, which cannot be imported" in done.stdout, done.stderr
-    assert done.stdout.strip().endswith("(3, 2)"), done.stderr
+    with trainings.calling(serve, str(project), model) as process:
+        assert process.wait() == 0, process.stderr
+        said = process.stdout
+    assert "has classes of the module own_parts, which cannot be imported" in said
+    assert said.strip().endswith("(3, 2)")
 
 
 @pytest.mark.slow

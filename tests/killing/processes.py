@@ -72,7 +72,6 @@ def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str],
             os.setsid()
         os.chdir(folder)
         sys.path[0] = str(folder)
-        _connect(streams)
         _fork_workers(words)
         module = f"experiments.{door}"
         sys.orig_argv = [sys.executable, "-m", module, *words]
@@ -81,24 +80,18 @@ def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str],
         sys.modules.pop(module, None)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
-    return _fork(begin)
+    return _fork(begin, streams)
 
 
 def call(function: str, arguments: Sequence[Any], environment: Mapping[str, str], streams: Sequence[str]) -> int:
     """`MODULE:NAME` of the tests, called with what JSON takes: its process id."""
 
     def begin() -> None:
-        _connect(streams)
         os.environ.update(environment)
         module, _, name = function.partition(":")
         getattr(import_module(module), name)(*arguments)
 
-    return _fork(begin)
-
-
-def _connect(streams: Sequence[str]) -> None:
-    for descriptor, path in enumerate(streams):
-        os.dup2(os.open(path, os.O_RDWR | os.O_NOCTTY), descriptor)
+    return _fork(begin, streams)
 
 
 def _fork_workers(words: Sequence[str]) -> None:
@@ -129,10 +122,16 @@ def _forked(work: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(_fork(work), 0)[1])
 
 
-def _fork(work: Callable[[], Any]) -> int:
+def _fork(work: Callable[[], Any], streams: Sequence[str] = ()) -> int:
+    """Its process id; the streams are open when it is known."""
+    opened = [os.open(path, os.O_RDWR | os.O_NOCTTY) for path in streams]
     child = os.fork()
     if child == 0:
+        for number, descriptor in enumerate(opened):
+            os.dup2(descriptor, number)
         save_results(work)
+    for descriptor in opened:
+        os.close(descriptor)
     return child
 
 

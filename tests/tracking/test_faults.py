@@ -1,13 +1,13 @@
 """The tracker behind a network that fails in every way: training goes on, nothing is lost, nothing is doubled."""
 
+import atexit
 import json
 import logging
 import os
 import shlex
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,14 @@ def log_all(run: MlflowTracker, output_dir: Path) -> None:
 
 
 def wait_until_delivered(folder: Path) -> None:
+    wait_for(lambda: not undelivered(folder))
+
+
+def wait_for(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while undelivered(folder):
+    while not what():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def said(folder: Path, name: str) -> list[tuple[int, int, float]]:
@@ -163,26 +167,28 @@ def test_a_store_that_is_away_until_after_the_end(
     assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from experiments.tracking.base import Upload
-from experiments.tracking.mlflow_tracker import MlflowTracker
-output_dir = Path(sys.argv[2])
-(output_dir / "figures").mkdir(parents=True)
-(output_dir / "figures" / "large").write_bytes(bytes(300_000))
-tracker = MlflowTracker(tracking_uri=sys.argv[1], experiment_name="faults", run_name="r", tags={}, flush_timeout=60,
-                        delivery_interval=0.1, system_metrics=True, system_metrics_interval=1, output_dir=output_dir)
-try:
-    with tracker as run:
-        print(run.run_id, flush=True)
-        sys.stdin.readline()
-        run.log_metrics({"loss": 1.0}, step=1)
-        run.log_artifacts(Upload(output_dir / "figures", "figures"))
-        raise SystemExit(143)
-finally:
-    print("closed", flush=True)
-"""
+def stop(uri: str, folder: str, go: str) -> None:
+    """A run that is ended as by a signal when the file `go` is there."""
+    figures = Path(folder, "figures")
+    figures.mkdir(parents=True)
+    (figures / "large").write_bytes(bytes(300_000))
+    try:
+        with tracker(uri, Path(folder), system_metrics=True) as run:
+            print(run.run_id, flush=True)
+            while not Path(go).exists():
+                time.sleep(0.005)
+            run.log_metrics({"loss": 1.0}, step=1)
+            run.log_artifacts(Upload(figures, "figures"))
+            raise SystemExit(143)
+    finally:
+        print("closed", flush=True)
+        _end_as_python_does()
+
+
+def _end_as_python_does() -> None:
+    """Waits for threads, and calls what wants to be called at the end: a fork ends without both."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 @pytest.mark.parametrize(
@@ -192,24 +198,17 @@ def test_a_stopped_run_ends_in_time_while_the_store_hangs(
     trainings: Trainings, server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
 ) -> None:
     """A scheduler kills ten seconds after it has asked: by then the process is gone, and the store is told later."""
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, proxy.uri, str(tmp_path / "out")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"},
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        run_id = process.stdout.readline().strip()
+    go, changes = tmp_path / "go", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+    with trainings.calling(stop, proxy.uri, str(tmp_path / "out"), str(go), environment=changes) as process:
+        process.wait_for("\n")
+        run_id = process.stdout.strip()
         wait_until_delivered(tmp_path / "out")
         proxy.become(fault)
         began = time.monotonic()
-        process.stdin.write("\n")
-        process.stdin.close()
-        assert process.stdout.readline() == "closed\n"
+        go.touch()
+        process.wait_for("closed\n")
         closed = time.monotonic() - began
-        assert process.wait(30) == 143
+        assert process.wait() == 143
         gone = time.monotonic() - began
     print(f"{fault.name}: closed after {closed:.1f} s, gone after {gone:.1f} s")
     assert closed < 6

@@ -4,8 +4,7 @@ import logging
 import math
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError
@@ -199,14 +199,17 @@ def test_an_address_that_is_no_store(uri: str, tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> None:
+def make_store(uri: str) -> None:
+    open_store(uri)
+
+
+def test_a_process_that_is_killed_while_it_makes_the_store(trainings: Trainings, tmp_path: Path) -> None:
     uri, half = f"sqlite:///{tmp_path}/m[1].db", tmp_path / ".m[1].db.new"
-    script = f"from experiments.tracking.mlflow_store import open_store; open_store({uri!r})"
-    with subprocess.Popen([sys.executable, "-c", script]) as process:
-        while not (half.exists() and half.stat().st_size) and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -9
+    with trainings.calling(make_store, uri) as process:
+        while not (half.exists() and half.stat().st_size) and process.goes_on():
+            time.sleep(0.005)
+        process.send(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "m[1].db").exists()
     assert open_store(uri).search_runs(["0"]) == []
     assert not half.exists()

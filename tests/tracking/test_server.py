@@ -1,13 +1,15 @@
 """The tracker against a real MLflow server that comes and goes, and against processes that are killed."""
 
-import subprocess
-import sys
+import shutil
+import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
+from tests.trainings import Trainings
 
 from experiments.tracking.base import Upload
 from experiments.tracking.journal import deliver, first_event, undelivered
@@ -16,22 +18,15 @@ from experiments.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = """
-from pathlib import Path
-from experiments.tracking.mlflow_tracker import MlflowTracker
-settings = dict(experiment_name="x", run_name="r", tags={}, flush_timeout=60, delivery_interval=INTERVAL,
-                system_metrics=False, system_metrics_interval=1)
-"""
 
-
-def _tracker(uri: str, output_dir: Path, *, flush_timeout: float = 60) -> MlflowTracker:
+def _tracker(uri: str, output_dir: Path, *, delivery_interval: float = 0.2) -> MlflowTracker:
     return MlflowTracker(
         tracking_uri=uri,
         experiment_name="server",
         run_name="r",
         tags={},
-        flush_timeout=flush_timeout,
-        delivery_interval=0.2,
+        flush_timeout=60,
+        delivery_interval=delivery_interval,
         system_metrics=False,
         system_metrics_interval=1,
         output_dir=output_dir,
@@ -77,37 +72,43 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
     assert [found.path for found in client.list_artifacts(str(run.run_id), "figures")] == ["figures/ä b.txt"]
 
 
-def test_what_a_killed_process_wrote_is_delivered_later(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/m.db"
-    script = SETTINGS.replace("INTERVAL", "3600") + (
-        f"with MlflowTracker(tracking_uri={uri!r}, output_dir=Path({str(tmp_path)!r}) / 'out', **settings) as run:\n"
-        "    for step in range(1000): run.log_metrics({'loss': step / 10}, step=step)\n"
-        "    print('written', flush=True)\n"
-        "    import time; time.sleep(600)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"written\n"
-        process.kill()
+def write(uri: str, folder: str) -> None:
+    """Writes 1000 steps, delivers none, and goes no further."""
+    with _tracker(uri, Path(folder), delivery_interval=3600) as run:
+        _log(run, range(1000))
+        print("written", flush=True)
+        time.sleep(600)
+
+
+def test_what_a_killed_process_wrote_is_delivered_later(
+    trainings: Trainings, empty_store: Path, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    with trainings.calling(write, uri, str(tmp_path / "out")) as process:
+        process.wait_for("written")
+        process.send(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     started = first_event(tmp_path / "out")
     assert started is not None
+    assert undelivered(tmp_path / "out") >= 1000
     deliver(tmp_path / "out", MlflowSink(MlflowClient(uri), started["run_id"]))
     assert _steps(uri, started["run_id"]) == list(range(1000))
 
 
-def test_six_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
-    script = SETTINGS.replace("INTERVAL", "1") + (
-        "import os, sys\n"
-        "number = next((number for number in range(6) if not os.fork()), None)\n"  # MLflow is imported once
-        "if number is None:\n"
-        "    sys.exit(any([os.wait()[1] for _ in range(6)]))\n"
-        f"settings |= dict(tracking_uri='sqlite:///{tmp_path}/m.db', output_dir=Path('{tmp_path}', str(number)))\n"
-        "with MlflowTracker(**settings) as run:\n"
-        "    run.log_metrics({'loss': 1.0}, step=1)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    client = MlflowClient(f"sqlite:///{tmp_path}/m.db")
-    experiment = client.get_experiment_by_name("x")
+def log_one_step(uri: str, folder: str) -> None:
+    with _tracker(uri, Path(folder)) as run:
+        _log(run, range(1, 2))
+
+
+def test_six_processes_open_a_fresh_store_at_once(trainings: Trainings, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    with ExitStack() as all_six:
+        started = [
+            all_six.enter_context(trainings.calling(log_one_step, uri, str(tmp_path / str(number))))
+            for number in range(6)
+        ]
+        assert [each.wait() for each in started] == [0] * 6, "".join(each.stderr for each in started)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("server")
     runs = client.search_runs([experiment.experiment_id])
-    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"loss": 1.0})] * 6
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"loss": 0.1})] * 6

@@ -1,20 +1,22 @@
 """Drawn data sets: the same for the same numbers, drawn once, and never over anything of the user's."""
 
-import subprocess
-import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.trainings import Trainings
 
 from experiments.data import Splits, cats_dogs_synthetic
 from experiments.data.datasets.faces import draw_face
 from experiments.data.datasets.synthetic import Drawing, ensure_drawn
 from experiments.errors import DataError
 from experiments.files import exclusive
+
+DRAWING = Drawing(240, 64, 0)
 
 
 def draw(root: Path, options: dict[str, Any], **changes: int) -> Splits:
@@ -102,24 +104,23 @@ def test_threads_that_start_together_share_one_drawing(tmp_path: Path, options: 
     assert made == [50, 50, 50]
 
 
+def draw_together(root: str, go: str) -> None:
+    """Draws from the moment on that the file `go` is there."""
+    print("ready", flush=True)
+    while not Path(go).exists():
+        time.sleep(0.002)
+    with exclusive(Path(root)):
+        ensure_drawn(Path(root), DRAWING)
+
+
 @pytest.mark.slow
-def test_processes_that_start_together_do_not_clash(tmp_path: Path) -> None:
-    root, drawing = tmp_path / "together", Drawing(240, 64, 0)
-    code = (
-        "import sys; from pathlib import Path; from experiments.files import exclusive\n"
-        "from experiments.data.datasets.synthetic import Drawing, ensure_drawn; root = Path(sys.argv[1])\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "with exclusive(root): ensure_drawn(root, Drawing(240, 64, 0))"
-    )
-    command = [sys.executable, "-c", code, str(root)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "ready\n"
-        assert other.stdin is not None
-        other.stdin.write("go\n")
-        other.stdin.flush()
+def test_processes_that_start_together_do_not_clash(trainings: Trainings, tmp_path: Path) -> None:
+    root, go = tmp_path / "together", tmp_path / "go"
+    with trainings.calling(draw_together, str(root), str(go)) as other:
+        other.wait_for("ready\n")
+        go.touch()
         with exclusive(root):
-            ensure_drawn(root, drawing)
-    assert other.returncode == 0
-    ensure_drawn(tmp_path / "alone", drawing)
+            ensure_drawn(root, DRAWING)
+        assert other.wait() == 0, other.stderr
+    ensure_drawn(tmp_path / "alone", DRAWING)
     assert contents(root) == contents(tmp_path / "alone")
