@@ -53,9 +53,7 @@ def test_everything_is_shown_and_nothing_is_changed(
         ("left over", "fix=true removes it"),
     ]
     assert list(csv.DictReader(io.StringIO(doctor("format=csv").stdout))) == rows
-    # From nothing, as what a person sees first counts all that is imported on the way.
-    command = [sys.executable, "-m", "experiments.doctor", address(tmp_path)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    shown = doctor()
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "3 found (1 output folder below outputs, multirun). Nothing was changed: add fix=true to repair 3." in (
         shown.stdout
@@ -77,7 +75,10 @@ def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, d
 def test_the_command_that_a_run_names_delivers_from_anywhere(
     client: MlflowClient, folder: Path, tmp_path: Path
 ) -> None:
-    """Blanks and quotes in the path too; the store is the one that the journal names."""
+    """Blanks and quotes in the path too; the store is the one that the journal names.
+
+    From nothing, as what a person sees first counts all that is imported on the way.
+    """
     (tmp_path / "elsewhere").mkdir()
     command = sync_command(folder).replace("python", shutil.which(sys.executable) or "", 1)
     done = subprocess.run(command, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)

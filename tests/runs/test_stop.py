@@ -62,4 +62,4 @@ def _wait_for_steps(folder: Path) -> None:
     deadline = time.monotonic() + 120
     while not journal_file(folder).exists() or b'"val_loss"' not in journal_file(folder).read_bytes():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.02)
