@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from experiments.tracking.journal import journal_file
 pytestmark = pytest.mark.slow
 WORDS = [
     *("data=digits", "model=mlp", "epochs=100000", "progress=none", "hydra.run.dir=outputs"),
-    "checkpoint.upload_every_n_minutes=1e-9",
+    *("checkpoint.upload_every_n_minutes=1e-9", "logging.delivery_interval=0.5"),
 ]
 CLOSE_SECONDS = 6
 """From the signal to all being on disk and said."""
@@ -34,8 +35,9 @@ def test_a_training_that_is_stopped_while_the_store_hangs(
     with (tmp_path / "output.txt").open("wb") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, env=os.environ)
     _wait_for_steps(tmp_path / "outputs")
+    before = proxy.connections
     proxy.become(Fault.HANG)
-    time.sleep(4)  # a delivery is under way, and hangs
+    _wait(lambda: proxy.connections > before)  # a delivery is under way, and hangs
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     while b"python -m experiments.doctor sync" not in (tmp_path / "output.txt").read_bytes():
@@ -59,7 +61,11 @@ def test_a_training_that_is_stopped_while_the_store_hangs(
 
 
 def _wait_for_steps(folder: Path) -> None:
+    _wait(lambda: journal_file(folder).exists() and b'"val_loss"' in journal_file(folder).read_bytes())
+
+
+def _wait(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
-    while not journal_file(folder).exists() or b'"val_loss"' not in journal_file(folder).read_bytes():
+    while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
