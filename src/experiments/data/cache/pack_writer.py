@@ -41,6 +41,7 @@ class PackWriter:
         self._partial = paths.unfinished_folder(folder)
         self._guard = threading.Lock()
         self._committing: threading.Thread | None = None
+        self._committed = False
         self._checksums = np.zeros(len(contents.labels), np.uint32)
         self._written = np.zeros(len(contents.labels), bool)
         try:
@@ -107,6 +108,7 @@ class PackWriter:
             os.fsync(self._rows.descriptor)
             sync(self._partial)
             self._partial.rename(self.folder)
+            self._committed = True
             sync(self.folder.parent)
         except OSError as error:
             self.failure = error
@@ -132,7 +134,8 @@ class PackWriter:
         with self._guard:
             lock, self._lock = self._lock, None
         if lock is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            if not self._committed:  # else the name may be in use again, for a pack that is being removed
+                shutil.rmtree(self._partial, ignore_errors=True)
             lock.close()
 
     def __del__(self) -> None:
