@@ -103,8 +103,14 @@ def test_a_saved_model_answers_the_same(folder: Path, environment: dict[str, str
 def test_a_stopped_run_continues_bit_for_bit(
     folder: Path, environment: dict[str, str], old: Old, trainings: Trainings
 ) -> None:
-    """With the callbacks that version 0.1 had by default."""
-    words = (*WORDS, "epochs=200", "logging.log_model=false", "logging.log_figures=false")
+    """With the callbacks that version 0.1 had by default, and a key that has another name now."""
+    words = (
+        *WORDS,
+        "epochs=200",
+        "logging.log_model=false",
+        "logging.log_figures=false",
+        "logging.tracker.flush_timeout=61",
+    )
     old("train", *words, "hydra.run.dir=whole")
     stop_old(folder, environment, "epoch 20/", *words, "hydra.run.dir=stopped", "progress=plain")
     resume = f"resume={run_id(folder / 'stopped')}"

@@ -78,7 +78,7 @@ def test_git_takes_no_lock(repository: Path) -> None:
 @pytest.mark.parametrize("missing", ["repository", "commit", "git"])
 def test_without_git(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "environment.py"))
     if missing == "commit":
         _git(tmp_path, "init")
     if missing == "git":

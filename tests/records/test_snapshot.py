@@ -31,6 +31,16 @@ def test_secrets_stay_out(tmp_path: Path) -> None:
     assert read_overrides(tmp_path) == ["seed=3"]
 
 
+def test_overrides_of_version_0_1_are_read_under_their_new_names(tmp_path: Path) -> None:
+    typed = ["callbacks.terminate_on_nan=null", "~callbacks.terminate_on_nan", "logging.tracker.flush_timeout=5"]
+    write_snapshot(tmp_path, CFG, SPEC, [*typed, "+logging.tracker.own=1", "callbacks.terminate_on_nan_too=null"])
+    assert read_overrides(tmp_path) == [
+        "logging.flush_timeout=5",
+        "+logging.own=1",
+        "callbacks.terminate_on_nan_too=null",
+    ]
+
+
 def test_a_run_that_ended_before_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_config(tmp_path) is None
     assert read_overrides(tmp_path) == []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def report(result: "Result", tracking_uri: str | None) -> None:
     lines = {
-        "run id": result.run_id or "none (logging=none)",
+        "run id": result.run_id or ("none (logging=none)" if tracking_uri is None else "none"),
         "objective": f"{result.objective:.4f} ({result.monitored}, the best of all epochs)",
         **{name: f"{value:.4f}" for name, value in result.metrics.items()},
         "checkpoints": str(_near(result.output_dir / "checkpoints")),
@@ -31,7 +31,7 @@ def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:
     in_environment = sys.prefix != sys.base_prefix
     activate = _near(Path(sys.prefix) / "bin" / "activate")
     commands = {"activate": f"source {shlex.quote(str(activate))}"} if in_environment else {}
-    if tracking_uri is not None:
+    if tracking_uri is not None and result.page is not None:
         commands["MLflow"] = where_to_look(tracking_uri, result.page)
     commands["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(_near(result.output_dir / 'tensorboard')))}"
     if result.run_id is not None:

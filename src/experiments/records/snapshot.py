@@ -1,6 +1,7 @@
 """What a run keeps of itself to be built again: what was typed, the resolved config, and what its data looked like."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,8 +44,15 @@ def read_config(folder: Path) -> DictConfig | None:
 def read_overrides(folder: Path) -> list[str]:
     """What was typed then, without what held a secret: that has to be typed again."""
     path = folder / OVERRIDES
-    typed = [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
-    return [override for override in typed if MASK not in override]
+    typed = [_of_version_0_1(str(override)) for override in OmegaConf.load(path)] if path.is_file() else []
+    return [override for override in typed if override and MASK not in override]
+
+
+def _of_version_0_1(override: str) -> str:
+    """The override under today's names; empty for one that switches off what nothing switches on any more."""
+    if re.fullmatch(r"~callbacks\.terminate_on_nan|callbacks\.terminate_on_nan=null", override):
+        return ""
+    return re.sub(r"^(\+{0,2}|~)logging\.tracker\.", r"\1logging.", override)
 
 
 def typed_overrides() -> list[str]:
