@@ -164,12 +164,12 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store to copy, made once for all processes of pytest: MLflow takes seconds for its tables."""
     from experiments.tracking.mlflow_store import open_store
 
     folder = tmp_path_factory.getbasetemp()
-    path = (folder if worker_id == "master" else folder.parent) / "store" / "mlflow.db"
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "store" / "mlflow.db"
     open_store(f"sqlite:///{path}")  # one process at a time makes it
     return path
 
