@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
@@ -35,6 +36,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What test modules import lives as long as the process: looking through it again and again is a tenth of all time.
 gc.disable()
+# Hydra reads its files by PyYAML's loader in Python; the one of libyaml gives the same objects sooner.
+yaml.SafeLoader = yaml.CSafeLoader
 # Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
