@@ -101,7 +101,7 @@ def serving(target: str, folder: Path) -> Iterator[Callable[[], str]]:
     try:
         yield lambda: _answering(f"http://127.0.0.1:{port}", process)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
         log.close()
 

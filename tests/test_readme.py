@@ -150,7 +150,7 @@ def test_predicting_says_what_is_shown(trained: str, shell: Callable[..., str]) 
 @pytest.mark.slow
 def test_the_grid_says_what_is_shown(shell: Callable[..., str]) -> None:
     (command,) = (command for command in COMMANDS if " -m data=digits" in command.words)
-    assert_same_shape(command.output, shell(command.words))
+    assert_same_shape(command.output, shell(command.words, "data.limit=300"))
 
 
 def test_a_misspelled_key_is_answered_as_shown(shell: Callable[..., str]) -> None:

@@ -19,10 +19,7 @@ from experiments.loops.evaluation import build_variables
 from experiments.runs import runtime
 from experiments.runs.assembly import TrainingTarget, compile_model, training_target
 
-FROZEN = [
-    *("model=application", "model.architecture=MobileNet", "model.weights=null", "model.alpha=0.25"),
-    "optimizer.learning_rate=0.01",
-]
+FROZEN = ["model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "optimizer.learning_rate=0.01"]
 Compose = Callable[..., DictConfig]
 
 
@@ -80,7 +77,7 @@ def test_kept_features_change_no_bit(
     plain, expected = not_kept
     assert isinstance(kept.splits.train, IndexedSplit)
     assert isinstance(plain.splits.train, IndexedSplit)
-    assert kept.splits.train.spec.input_shape == (256,)
+    assert kept.splits.train.spec.input_shape == (1280,)
     assert plain.splits.train.spec.input_shape == (32, 32, 3)
     for mine, theirs in zip(variables, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -89,7 +86,7 @@ def test_kept_features_change_no_bit(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["model.freeze=false"], "mobilenet does not begin with frozen layers that draw no random numbers"),
+        (["model.freeze=false"], "mobilenetv2 does not begin with frozen layers that draw no random numbers"),
         (["augment=flip"], "augmented images differ in every epoch"),
         (["runtime.precision=mixed_bfloat16"], "under runtime.precision=mixed_bfloat16 features would be kept"),
     ],
