@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from omegaconf import DictConfig
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -76,6 +78,32 @@ def test_best_equals_what_the_run_logged(evaluate: Callable[..., dict[str, objec
     history = MlflowClient(finished_run.store).get_metric_history(finished_run.run_id, "val_accuracy")
     row = evaluate(f"run_id={finished_run.run_id}", "checkpoint=best")
     assert row["accuracy"] == pytest.approx(max(metric.value for metric in history))
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "latest"])
+def test_a_run_with_a_schedule(door: Door, scheduled: FinishedRun, checkpoint: str) -> None:
+    """Its optimizer has other variables than the one that evaluation compiles with."""
+    from mlflow import MlflowClient
+
+    store, run_id = f"logging.tracking_uri={scheduled.store}", scheduled.run_id
+    (row,) = json.loads(door("evaluate", store, f"run_id={run_id}", f"checkpoint={checkpoint}", "format=json"))
+    logged = MlflowClient(scheduled.store).get_run(run_id).data.metrics
+    assert row["loss"] == pytest.approx(logged["val_loss"], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def scheduled(
+    tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig], empty_store: Path
+) -> FinishedRun:
+    from experiments.runs.run import run
+
+    folder = tmp_path_factory.mktemp("scheduled")
+    store = f"sqlite:///{shutil.copy(empty_store, folder)}"
+    words = ["data=digits", "data.limit=100", "model=mlp", "epochs=1", "schedule=cosine", "progress=none"]
+    cfg = composed(*words, "logging.log_model=false", "logging.log_figures=false", f"logging.tracking_uri={store}")
+    run_id = run(cfg, folder / "output").run_id
+    assert run_id is not None
+    return FinishedRun(run_id, store, folder)
 
 
 def test_latest_and_a_number_name_the_same_checkpoint(evaluate: Callable[..., dict[str, object]]) -> None:

@@ -56,8 +56,11 @@ def is_locked(path: Path) -> bool:
     """Whether a process, perhaps this one, holds the lock file `path`, which may be in a read-only folder."""
     if not path.exists():
         return False
-    with path.open("rb") as file:
-        return not lock(file, wait=False)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return not lock(descriptor, wait=False)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The queue's file after a crash."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -10,9 +11,11 @@ from omegaconf import OmegaConf
 from experiments.errors import ExperimentError
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN
+from experiments.sweeps.failures import Retries
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.queue import STUDY, Queue, damaged_line, damaged_queues, require_whole, storage
+from experiments.sweeps.queue import STUDY, Queue, cell_of, damaged_line, damaged_queues, require_whole, storage
 from experiments.sweeps.search_space import dimensions
+from experiments.sweeps.summary import _row
 from experiments.tracking.liveness import run_lock
 
 
@@ -73,21 +76,44 @@ def test_no_file_yet(tmp_path: Path) -> None:
     assert not (tmp_path / STUDY).exists()
 
 
+def queue_of(folder: Path, typed: str, objectives: int = 1, **settings: Any) -> Queue:
+    defaults = {"sampler": "grid", "pruner": "none", "n_trials": 9, "repeats": 1, "exclude": [], "storage": None}
+    space = tuple(dimensions(OverridesParser.create().parse_overrides([typed]), ()))
+    names = {f"metric{number}": "max" for number in range(objectives)}
+    nothing, chosen = OmegaConf.create({}), OmegaConf.create({**defaults, **settings})
+    return Queue(folder, Plan((typed,), space, (), frozenset(), chosen, nothing, nothing, names, "", {}))
+
+
+def taken(queue: Queue) -> list[Any]:
+    """The seeds of all jobs, each of which finishes."""
+    seeds = []
+    while (job := queue.take()) is not None:
+        seeds.append(job.cell["seed"])
+        if len(queue.study.directions) == 1:
+            job.trial.report(0.5, 1)
+        queue.finished(job, [0.5] * len(queue.study.directions))
+    return seeds
+
+
 @pytest.mark.parametrize(("sampler", "objectives"), [("tpe", 1), ("random", 1), ("random", 2)])
 def test_a_sampler_draws_no_cell_twice(tmp_path: Path, sampler: str, objectives: int) -> None:
     """And ends where none is left, whatever was asked for."""
-    typed = "seed=0,1,2"
-    nothing = OmegaConf.create({})
-    settings = OmegaConf.create(
-        {"sampler": sampler, "pruner": "none", "n_trials": 9, "repeats": 1, "exclude": [{"seed": 2}], "storage": None}
-    )
-    space = tuple(dimensions(OverridesParser.create().parse_overrides([typed]), ()))
-    names = {f"metric{number}": "max" for number in range(objectives)}
-    queue = Queue(tmp_path, Plan((typed,), space, (), frozenset(), settings, nothing, nothing, names, "", {}))
-    drawn = []
-    while (job := queue.take()) is not None:
-        drawn.append(job.cell["seed"])
-        if objectives == 1:
-            job.trial.report(0.5, 1)
-        queue.finished(job, [0.5] * objectives)
-    assert sorted(drawn) == [0, 1]
+    queue = queue_of(tmp_path, "seed=0,1,2", objectives, sampler=sampler, exclude=[{"seed": 2}])
+    assert sorted(taken(queue)) == [0, 1]
+
+
+def test_a_process_killed_before_its_job_had_values_leaves_the_cell_as_it_was(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seed=1,2,3")
+    queue.fill()
+    queue.study.ask()  # the trial runs, and has no values yet
+    Retries(queue, tmp_path, max_retries=2).take_up()
+    assert sorted(taken(queue)) == [1, 2, 3]
+    assert {number: cell_of(trial)["seed"] for number, trial in queue.jobs().items()} == {0: 1, 1: 2, 2: 3}
+
+
+def test_the_summary_lists_jobs_that_wait_with_their_values(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seed=1,2")
+    queue.fill()
+    for number, trial in queue.jobs().items():
+        row = _row(number, trial, ["val_accuracy"], tmp_path, "")
+        assert (row["job"], row["state"], row["seed"]) == (number, "WAITING", number + 1)

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from omegaconf import DictConfig
 
 from experiments.checkpoints.store import find
@@ -38,6 +39,8 @@ def restored_run(command: DictConfig) -> RestoredRun:
         cfg, spec = found.cfg, found.spec
         model = _built(cfg, spec)
         restore_weights(model, find(found.checkpoints, checkpoint, owner=f"run {found.run_id}"))
+        # Takes what the checkpoint has of an optimizer, which `compile` would read into one of its own.
+        model.optimizer = tf.train.Checkpoint()
         # After restoring, as the best weights hold no optimizer, and while the files are there, as TensorFlow reads on.
         metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
         model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)

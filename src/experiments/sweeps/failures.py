@@ -11,7 +11,7 @@ from types import FrameType
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import ExperimentError
-from experiments.sweeps.queue import Queue
+from experiments.sweeps.queue import Queue, cell_of
 
 TRACES = "timeout.txt"
 """Where a job was when its time was over; in its folder."""
@@ -111,7 +111,7 @@ class Retries:
         if attempt > self._max_retries:
             return False
         trial = self._queue.jobs()[number]
-        self._queue.enqueue(trial.params, number, trial.user_attrs["repeat"], attempt)
+        self._queue.enqueue(cell_of(trial), number, trial.user_attrs["repeat"], attempt)
         return True
 
     def _of(self, number: int) -> Path:

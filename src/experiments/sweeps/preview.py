@@ -23,7 +23,7 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
         console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
         return
     equal = _equal(plan, done)
-    table = Table("job", "overrides", "state")
+    table = Table("job", "words", "state")
     jobs = plan.jobs()
     for number, (cell, repeat) in enumerate(jobs):
         state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))

@@ -143,6 +143,11 @@ def storage(address: str | None, folder: Path) -> BaseStorage:
     return RDBStorage(address)
 
 
+def cell_of(trial: FrozenTrial) -> Cell:
+    """Its params, and before it has them those it was queued with: its process may end before optuna gives them."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
 def damaged_line(folder: Path) -> int | None:
     """The first one, from 1, that is no event; not the last one where it was cut short, as readers leave that out."""
     path = folder / STUDY

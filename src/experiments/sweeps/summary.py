@@ -19,7 +19,7 @@ from experiments.cli.tables import write
 from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.queue import Queue
+from experiments.sweeps.queue import Queue, cell_of
 
 matplotlib.use("Agg")
 
@@ -88,7 +88,7 @@ def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, own: s
     if trial.state == TrialState.FAIL and not kept["error"]:
         kept["error"] = failure_reason(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
-    return {"job": number, "state": trial.state.name, **trial.params, **values, **taken, **kept}
+    return {"job": number, "state": trial.state.name, **cell_of(trial), **values, **taken, **kept}
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -112,7 +112,7 @@ def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]
     """Mean, standard deviation and t-interval of each cell's repeats; incomplete where not all are finished."""
     grouped: dict[tuple[Any, ...], list[FrozenTrial]] = {}
     for trial in jobs.values():
-        grouped.setdefault(tuple(trial.params.items()), []).append(trial)
+        grouped.setdefault(tuple(cell_of(trial).items()), []).append(trial)
     for params, trials in grouped.items():
         values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
         mean = statistics.fmean(values) if values else math.nan
