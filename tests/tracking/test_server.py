@@ -73,7 +73,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
 
 
 def write(uri: str, folder: str) -> None:
-    """Writes 1000 steps, delivers none, and goes no further."""
+    """Writes 1000 steps, delivers at most those there are when it begins, and goes no further."""
     with _tracker(uri, Path(folder), delivery_interval=3600) as run:
         _log(run, range(1000))
         print("written", flush=True)
@@ -90,7 +90,6 @@ def test_what_a_killed_process_wrote_is_delivered_later(
         assert process.wait() == -signal.SIGKILL
     started = first_event(tmp_path / "out")
     assert started is not None
-    assert undelivered(tmp_path / "out") >= 1000
     deliver(tmp_path / "out", MlflowSink(MlflowClient(uri), started["run_id"]))
     assert _steps(uri, started["run_id"]) == list(range(1000))
 
