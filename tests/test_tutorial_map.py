@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import check, check_values, register
 from experiments.config.build import build
@@ -111,7 +111,9 @@ def _typed(words: Words) -> list[str]:
 
 @pytest.mark.parametrize("row", TRAINING, ids=_named)
 def test_the_words_compose(row: Row, composed: Callable[..., DictConfig]) -> None:
-    check(composed(*_typed({**_filled(row.words), "logging": "none"})))
+    cfg = composed(*_typed({**_filled(row.words), "logging": "none"}))
+    check(cfg)
+    assert OmegaConf.missing_keys(cfg) == set()
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.trains], ids=_named)

@@ -86,7 +86,9 @@ def test_out_of_range(composed: Compose, words: str, message: str) -> None:
     ],
 )
 def test_the_edges_of_every_range_are_fine(composed: Compose, words: str) -> None:
-    check(composed(*words.split()))
+    cfg = composed(*words.split())
+    check(cfg)
+    assert cfg == composed(*words.split())
 
 
 @pytest.mark.parametrize(

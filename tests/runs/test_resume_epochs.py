@@ -39,8 +39,10 @@ def cosine(epochs: int) -> LearningRate:
 
 
 def test_more_epochs_are_free_where_no_step_changes(found: Found) -> None:
-    refuse_epochs(found("FINISHED", "epochs=8"), Position(5), STEPS, constant)
-    refuse_epochs(found("KILLED", "epochs=8"), Position(), STEPS, cosine)
+    for status, done, schedule in (("FINISHED", 5, constant), ("KILLED", 0, cosine)):
+        point = found(status, "epochs=8")
+        refuse_epochs(point, Position(done), STEPS, schedule)
+        assert point.cfg.epochs == 8
 
 
 def test_more_epochs_under_another_schedule(found: Found) -> None:
@@ -82,6 +84,8 @@ def test_nothing_left_to_do(found: Found, words: str, start: Position, status: s
 
 
 def test_fewer_epochs_than_planned_but_not_than_done(found: Found) -> None:
-    refuse_epochs(found("KILLED", "epochs=4"), Position(2, 3), STEPS, constant)
-    # The end of a run that was killed while it finished.
-    refuse_epochs(found("KILLED", "epochs=5"), Position(5), STEPS, constant)
+    # The second is the end of a run that was killed while it finished.
+    for epochs, position in ((4, Position(2, 3)), (5, Position(5))):
+        point = found("KILLED", f"epochs={epochs}")
+        refuse_epochs(point, position, STEPS, constant)
+        assert point.cfg.epochs == epochs

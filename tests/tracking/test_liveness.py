@@ -51,3 +51,9 @@ def test_it_ends_with_its_process(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
     assert not is_in_use(tmp_path)
+
+
+def test_a_lock_that_is_a_folder_is_held_by_nobody(tmp_path: Path) -> None:
+    """So that `doctor` lists the run among others."""
+    (tmp_path / LOCK).mkdir()
+    assert not is_in_use(tmp_path)

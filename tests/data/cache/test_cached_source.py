@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from tests.trainings import Trainings
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
 from experiments.data.cache.cached_source import CachedSource, DiskCache
 from experiments.data.cache.listing import entries
-from experiments.data.cache.paths import packs_folder, remove
+from experiments.data.cache.paths import packs_folder, remove, unfinished_folder
 from experiments.errors import DataError
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
@@ -209,6 +210,23 @@ def test_a_pack_that_cannot_be_whole_is_made_anew(
     (message,) = caplog.messages
     assert message.startswith(f"The pack {folder} is damaged (data.npy has 1000 bytes and not ")
     assert message.endswith("): it is removed and made anew.")
+
+
+def test_a_pack_that_is_removed_as_it_gets_its_name(
+    photos: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What removes it moves it aside first, to the name that the unfinished pack had."""
+    splits = image_folder(str(photos), **{**options, "cache": "disk"})
+    folder, aside = keeper(splits).folder, unfinished_folder(keeper(splits).folder)
+
+    def move_aside(path: Path) -> None:
+        if path == folder.parent:
+            folder.rename(aside)
+
+    monkeypatch.setattr("experiments.data.cache.pack_writer.sync", move_aside)
+    read(splits.train)
+    wait_for(lambda: aside.exists() and all(thread.name != "commit a pack" for thread in threading.enumerate()))
+    assert (aside / "data.npy").exists()
 
 
 def test_a_pack_that_is_pruned_while_in_use_is_read_on(photos: Path, options: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record
 
 
 def _load(cache_file: Path) -> dict[str, _Row]:
-    """Nothing where there is no cache_file, or one that is damaged or of another version."""
+    """The rows by path; none if there is no file, or one that is damaged or of another version."""
     try:
         first, _, content = cache_file.read_bytes().partition(b"\n")
         head = json.loads(first)
