@@ -9,32 +9,20 @@ from pathlib import Path
 
 import pytest
 from tests.killing.outcome import STATUS
-from tests.trainings import Trainings
 
 pytestmark = pytest.mark.slow
-WORDS = ["progress=plain", "model.filters=[8]", "data.limit=200"]
 
 
-def test_a_signal_while_tensorflow_is_loaded_leaves_no_run(tmp_path: Path) -> None:
-    """In a new process, as a fork has loaded it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *WORDS], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+@pytest.mark.parametrize(("stage", "sent"), [("loading TensorFlow", "INT"), ("building the model", "USR1")])
+def test_a_signal_before_training_leaves_no_run(tmp_path: Path, stage: str, sent: str) -> None:
+    command = [sys.executable, "-m", "experiments.train", "progress=plain", "model.filters=[8]", "data.limit=200"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        seen = next(line for line in process.stderr if "loading TensorFlow" in line)
-        process.send_signal(signal.SIGINT)
+        seen = next(line for line in process.stderr if stage in line)
+        process.send_signal(signal.Signals[f"SIG{sent}"])
         said = process.stderr.read()
-    assert process.returncode == STATUS["INT"], seen + said
+    assert process.returncode == STATUS[sent], seen + said
     assert "Traceback" not in said
-    assert runs(tmp_path / "mlflow.db") == 0
-
-
-def test_a_signal_before_training_leaves_no_run(trainings: Trainings, tmp_path: Path) -> None:
-    with trainings.started(tmp_path, *WORDS) as process:
-        process.wait_for("building the model")
-        process.send(signal.SIGUSR1)
-        assert process.wait() == STATUS["USR1"], process.stderr
-        assert "Traceback" not in process.stderr
     assert runs(tmp_path / "mlflow.db") == 0
 
 
