@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from experiments.loops import FitLoop, Position, TapeLoop
     from experiments.runs.recording import log_image, log_scalar
 
+DISTRIBUTION = "keras-experiments"
+"""Name of the installed distribution; the package index has another project named `experiments`."""
 _HOMES = {
     "experiments.data": ("Splits", "from_arrays"),
     "experiments.loops": ("FitLoop", "Position", "TapeLoop"),

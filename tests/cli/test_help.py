@@ -1,23 +1,77 @@
-"""`--help` tells of every option that is there, and of nothing else."""
+"""`--help` and `experiments help` describe every key and option that exists, and nothing else."""
 
+import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from experiments.config.registry import CONF
+from experiments.cli.help import help_text
+from experiments.config.fields import DESCRIPTION
+from experiments.config.reference import Key, sections
+from experiments.config.registry import COMMANDS, CONF, GROUPS, register, schemas
+from experiments.errors import ConfigError
+
+EXAMPLE = str(Path(__file__).parents[1] / "example_project" / "conf")
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "inspect", "doctor"])
-def test_help_shows_values_and_examples(command: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "== Values (key=value)" in shown
-    assert f"python -m experiments.{command}" in shown
-    assert "schema" not in shown
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    register()
+
+
+def shown(command: str, *overrides: str) -> str:
+    words = [sys.executable, "-m", f"experiments.{command}", *overrides, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_help_of_train_shows_values_and_examples() -> None:
+    text = shown("train")
+    assert "== Values (key=value), as composed now ==" in text
+    assert "experiments train -m" in text
+    assert "experiments help KEY" in text
+    assert "schema" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "listed"),
+    [
+        (
+            "evaluate",
+            [],
+            "run_id checkpoint split format data logging logging.tracking_uri logging.experiment_name",
+        ),
+        (
+            "predict",
+            [],
+            "run_id checkpoint path image_size format model logging logging.tracking_uri logging.experiment_name",
+        ),
+        (
+            "predict",
+            ["model=mobilenetv2"],
+            "run_id checkpoint path image_size format model model.architecture model.weights model.include_top "
+            "model.alpha logging logging.tracking_uri logging.experiment_name",
+        ),
+        (
+            "inspect",
+            [],
+            "output decode samples data data.num_parallel_calls data.limit data.validation_fraction data.test_fraction",
+        ),
+        (
+            "doctor",
+            [],
+            "folders sync cache_dir prune older_than_days fix format logging logging.tracking_uri",
+        ),
+    ],
+)
+def test_help_of_other_commands_lists_keys_with_an_effect(command: str, overrides: list[str], listed: str) -> None:
+    text = shown(command, *overrides)
+    assert re.findall(r"^  ([a-z_.]+)=", text, flags=re.MULTILINE) == listed.split()
+    assert f"experiments {command}" in text
+    assert "experiments help KEY" in text
 
 
 def test_help_lists_the_options_of_every_group() -> None:
@@ -28,3 +82,109 @@ def test_help_lists_the_options_of_every_group() -> None:
     }
     groups = [folder for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name not in ("shared", "hydra")]
     assert listed == {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in groups}
+
+
+def all_schemas() -> Iterator[type]:
+    for schema in COMMANDS.values():
+        yield schema
+        yield from (field.type for field in dataclasses.fields(schema) if dataclasses.is_dataclass(field.type))  # type: ignore[misc]
+    for group in GROUPS:
+        yield from schemas(group).values()
+
+
+def test_every_key_has_a_description() -> None:
+    without = [
+        f"{schema.__name__}.{field.name}"
+        for schema in all_schemas()
+        for field in dataclasses.fields(schema)
+        if not field.metadata.get(DESCRIPTION, "").endswith(".")
+    ]
+    assert without == []
+    assert [schema.__name__ for schema in all_schemas() if not schema.__doc__ or schema.__doc__.startswith("(")] == []
+
+
+def test_a_key_has_one_description_in_all_options_of_its_group() -> None:
+    for group in GROUPS:
+        descriptions: dict[str, set[str]] = {}
+        for schema in schemas(group).values():
+            for field in dataclasses.fields(schema):
+                descriptions.setdefault(field.name, set()).add(field.metadata[DESCRIPTION])
+        assert {name: texts for name, texts in descriptions.items() if len(texts) > 1} == {}, group
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, Key]:
+    return {key.name: key for section in sections() for key in section.keys}
+
+
+def test_reference_contains_type_range_default_and_options_of_a_key(keys: dict[str, Key]) -> None:
+    key = keys["optimizer.learning_rate"]
+    assert (key.type, key.expected) == ("float", "a number above 0")
+    assert key.defaults == {"0.001": ["adam", "adamw", "rmsprop"], "0.0001": ["lion"], "0.01": ["sgd"]}
+    assert keys["tensorboard.profile_steps"].type == "list[int] or null"
+    assert keys["logging.tags"].default == "{}"
+    assert keys["data.path"].defaults["required"] == ["image_folder", "npz"]
+
+
+def test_reference_contains_every_field_of_every_schema(keys: dict[str, Key]) -> None:
+    """Compared with the dataclasses, while the reference walks composed configs."""
+    expected = {
+        f"{group}.{field.name}"
+        for group in GROUPS
+        if group not in ("metrics", "augment", "callbacks")
+        for schema in schemas(group).values()
+        for field in dataclasses.fields(schema)
+    }
+    expected |= {
+        f"{group}.{option}.{field.name}"
+        for group in ("metrics", "augment", "callbacks")
+        for option, schema in schemas(group).items()
+        for field in dataclasses.fields(schema)
+    }
+    top = dataclasses.fields(COMMANDS["train"])
+    expected |= {field.name for field in top if field.name not in GROUPS and not dataclasses.is_dataclass(field.type)}
+    for field in top:
+        if dataclasses.is_dataclass(field.type):
+            expected |= {f"{field.name}.{inner.name}" for inner in dataclasses.fields(field.type)}
+    of_train = {
+        key.name for section in sections() if section.title not in {*COMMANDS} - {"train"} for key in section.keys
+    }
+    assert of_train == expected
+
+
+def test_help_describes_a_key() -> None:
+    assert help_text(["optimizer.learning_rate"]).splitlines() == [
+        "optimizer.learning_rate",
+        "  Peak learning rate, whatever the schedule.",
+        "  type      float",
+        "  expected  a number above 0",
+        "  default   0.001 (adam, adamw, rmsprop), 0.0001 (lion), 0.01 (sgd)",
+        "  options   optimizer=adam, optimizer=adamw, optimizer=rmsprop, optimizer=lion, optimizer=sgd",
+        "  commands  train",
+    ]
+    assert help_text(["seed="]).startswith("seed\n  Seed of weights")
+    assert help_text(["split"]).endswith("commands  evaluate")
+
+
+def test_help_describes_a_group_and_a_node() -> None:
+    assert "  schedule=cosine       Lowers the learning rate along half a cosine." in help_text(["schedule"])
+    assert "  sweep.repeats=1\n      Runs of each combination" in help_text(["sweep"])
+
+
+def test_help_describes_user_defined_options() -> None:
+    text = help_text(["data.num_examples", "--config-dir", EXAMPLE])
+    assert "default   2400 (cats_dogs_synthetic), 600 (stripes)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sed", "'sed' is not a key or a group of keys. Did you mean 'seed'?"),
+        ("optimizer.learning_rat", "is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
+        ("zzz", "'zzz' is not a key or a group of keys. Known: augment, cache_dir, callbacks, checkpoint,"),
+    ],
+)
+def test_unknown_key_names_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        help_text([name])
+    assert message in str(error.value)

@@ -60,7 +60,7 @@ def test_a_plan_of_a_later_version_is_refused_by_its_name(tmp_path: Path, monkey
 
 
 def test_a_plan_of_other_code_of_this_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = version("experiments")
+    own = version("keras-experiments")
     (tmp_path / PLAN).write_bytes(pickle.dumps(own) + pickled_from_a_module_that_is_gone(monkeypatch))
     assert refusal(tmp_path) == planned_by(tmp_path, own)
 

@@ -83,7 +83,7 @@ def test_a_gpu_that_is_not_there() -> None:
         configure(device="gpu")
     assert str(error.value) == (
         "runtime.device=gpu, but TensorFlow finds no GPU on this machine. "
-        "Install the gpu extra (pip install 'experiments[gpu]') or set runtime.device=auto."
+        "Install a TensorFlow with CUDA (pip install 'tensorflow[and-cuda]') or set runtime.device=auto."
     )
 
 

@@ -237,7 +237,7 @@ def test_a_preview_says_what_was_done_elsewhere(
 def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
     assert sweep("seed=0,1", "sweep.workers=2") == (
         "error: sweep.workers=2 needs a launcher of several processes: expected hydra/launcher=joblib, ray or "
-        "submitit, received basic. Add hydra/launcher=joblib (pip install 'experiments[joblib]')."
+        "submitit, received basic. Add hydra/launcher=joblib (pip install hydra-joblib-launcher)."
     )
 
 

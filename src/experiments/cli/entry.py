@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from experiments.cli.help import register_help
 from experiments.cli.signals import STOPPING
 from experiments.config.explain import EXPLAINED, explain, unwritable_output
 from experiments.config.registry import CONF
@@ -29,6 +30,7 @@ def run_command(main: Callable[[], object], config_name: str) -> None:
     # Hydra would print its own report and exit; with this it raises, and the nearest key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _keep_streams_open()
+    register_help()
     # So that a run that a scheduler stops ends as killed.
     for number in STOPPING:
         signal.signal(number, lambda number, _: sys.exit(128 + number))

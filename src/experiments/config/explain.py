@@ -22,8 +22,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that have no class of their own."""
 EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
 _TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
-_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-"""Launchers of jobs, and what brings them."""
+_PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "submitit", "submitit_local": "submitit"}
+"""Launchers, and the name of the Hydra plugin that provides them."""
 _EXPECTED_BY_REASON = {
     "to Integer": "a whole number",
     "to Float": "a number",
@@ -91,8 +91,8 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
 
 def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
     group, _, option = config.rpartition("/")
-    if group == "hydra/launcher" and option in _EXTRAS:
-        return f"{group}={option} is not installed: expected its plugin. pip install 'experiments[{_EXTRAS[option]}]'"
+    if group == "hydra/launcher" and option in _PLUGINS:
+        return f"{group}={option} is not installed: expected its plugin. pip install hydra-{_PLUGINS[option]}-launcher"
     return f"{group}={option} is not an option. {near(option, options or _options(group, conf))}"
 
 

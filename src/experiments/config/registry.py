@@ -1,4 +1,4 @@
-"""Registers every built-in option's type, so that a YAML file can name it as its schema."""
+"""Registers the type of every built-in option, so that a YAML file can name it as its schema."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,12 +10,19 @@ from experiments.config.schemas.commands import Config, Doctor, Evaluate, Inspec
 
 PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf")
-"""Inside the package when installed from a wheel, at the top of the checkout otherwise."""
+"""Folder of the built-in YAML files: in the package if installed from a wheel, otherwise at the top of the checkout."""
+COMMANDS: dict[str, type] = {
+    "train": Config,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "inspect": Inspect,
+    "doctor": Doctor,
+}
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
 
 def schemas(group: str) -> Mapping[str, type]:
-    """Option name -> dataclass, as `experiments.config.schemas.<group>.SCHEMAS` lists them."""
+    """Returns the dataclass of each option of a group, from `experiments.config.schemas.<group>.SCHEMAS`."""
     found: Mapping[str, type] = import_module(f"experiments.config.schemas.{group}").SCHEMAS
     return found
 
@@ -23,11 +30,11 @@ def schemas(group: str) -> Mapping[str, type]:
 def register() -> None:
     """Makes `/schema/<group>/<option>` available to the defaults lists in `conf/`."""
     store = ConfigStore.instance()
-    commands = {"evaluate": Evaluate, "predict": Predict, "inspect": Inspect, "doctor": Doctor}
-    for name, node in {"config": Config, **commands}.items():
-        store.store(group="schema", name=name, node=node)
+    for command, node in COMMANDS.items():
+        store.store(group="schema", name="config" if command == "train" else command, node=node)
     for group in GROUPS:
         for option, schema in schemas(group).items():
             store.store(group=f"schema/{group}", name=option, node=schema)
-    # Hydra copies its sources, this store among them, 180 times for one --help: 3 s. What is loaded is copied anyway.
+    # Hydra deep-copies its sources, including this store, 180 times for one --help, which takes 3 s. Each loaded node
+    # is copied in any case.
     store.__deepcopy__ = lambda _: store  # type: ignore[attr-defined]

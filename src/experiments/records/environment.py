@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from experiments import DISTRIBUTION
 from experiments.tracking.redaction import mask, mask_command
 
 PACKAGES = ("tensorflow", "keras", "numpy", "mlflow", "hydra-core", "experiments")
@@ -77,7 +78,7 @@ def provenance() -> Provenance:
     return Provenance(
         git=_git_state(Path.cwd()) or _git_state(Path(__file__).parent),
         program=_program(),
-        command=mask_command(["python", *sys.orig_argv[1:]]),
+        command=mask_command(_command_line()),
         versions={"python": platform.python_version()} | _versions(),
         cpu=cpu_type(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -107,9 +108,17 @@ def cpu_type() -> str:
     return platform.processor() or platform.machine()
 
 
+def _command_line() -> list[str]:
+    """The command as a user can repeat it: without the paths of the interpreter and of the console script."""
+    program, *arguments = sys.orig_argv[1:] or [""]
+    return ["experiments", *arguments] if Path(program).name == "experiments" else ["python", program, *arguments]
+
+
 def _program() -> str:
-    """`experiments.train` under `python -m`, else the script's path."""
+    """`experiments.train` for `experiments train` and under `python -m`, else the path of the script."""
     arguments = sys.orig_argv
+    if _command_line()[0] == "experiments":
+        return ".".join(_command_line()[:2])
     if "-m" in arguments[:-1]:
         return arguments[arguments.index("-m") + 1]
     return mask(sys.argv[0])
@@ -119,7 +128,7 @@ def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            found[package] = version(DISTRIBUTION if package == "experiments" else package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found

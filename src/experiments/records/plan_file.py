@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from experiments import DISTRIBUTION
 from experiments.errors import ConfigError
 from experiments.files import write_atomically
 
@@ -16,7 +17,7 @@ UNVERSIONED = "0.1"
 
 def _version() -> str:
     try:
-        return version("experiments")
+        return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "not installed"
 

@@ -49,7 +49,7 @@ def _set_devices(device: str, gpus: list[tf.config.PhysicalDevice]) -> list[tf.c
     if device == "gpu" and not gpus:
         raise ConfigError(
             "runtime.device=gpu, but TensorFlow finds no GPU on this machine. "
-            "Install the gpu extra (pip install 'experiments[gpu]') or set runtime.device=auto."
+            "Install a TensorFlow with CUDA (pip install 'tensorflow[and-cuda]') or set runtime.device=auto."
         )
     if device == "cpu":
         tf.config.set_visible_devices([], "GPU")

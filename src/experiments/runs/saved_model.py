@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 from mlflow.models import Model, infer_signature
 
+from experiments import DISTRIBUTION
 from experiments.data.base import DataSpec
 from experiments.errors import ModelError
 
@@ -86,7 +87,7 @@ def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, director
             str(directory),
             signature=infer_signature(example, np.asarray(serving(example))),
             input_example=example,
-            pip_requirements=["tensorflow", "keras", "experiments"],
+            pip_requirements=["tensorflow", "keras", DISTRIBUTION],
             metadata={
                 "class_names": list(spec.class_names),
                 "modules": sorted({module for _, module in own_classes(serving)}),

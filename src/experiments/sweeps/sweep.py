@@ -175,5 +175,5 @@ def _check_launcher(config: DictConfig) -> None:
         raise ConfigError(
             f"sweep.workers={config.sweep.workers} needs a launcher of several processes: expected "
             "hydra/launcher=joblib, ray or submitit, received basic. Add hydra/launcher=joblib "
-            "(pip install 'experiments[joblib]')."
+            "(pip install hydra-joblib-launcher)."
         )

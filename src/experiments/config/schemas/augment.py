@@ -1,37 +1,48 @@
-"""Types of the augmentations."""
+"""Types of `augment=[...]`: the augmentations of training images."""
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from experiments.config.fields import Target, at_most, fraction, share
+from experiments.config.fields import Target, at_most, described, fraction, share
 
 
 @dataclass
 class Flip(Target):
-    horizontal: bool = MISSING
-    vertical: bool = MISSING
+    """Flips an image with a probability of one half."""
+
+    horizontal: bool = described("Flip left and right.")
+    vertical: bool = described("Flip top and bottom.")
+
+
+@dataclass
+class Rot90(Target):
+    """Rotates a square image by 0, 90, 180 or 270 degrees."""
 
 
 @dataclass
 class Rotate(Target):
-    degrees: float = at_most(180)
+    """Rotates an image by a random angle and fills the corners by reflection."""
+
+    degrees: float = at_most(180, "Largest angle in degrees, in both directions.")
 
 
 @dataclass
 class CropAndResize(Target):
-    scale: float = share()
+    """Cuts a random part out of an image and resizes it to the size of the image."""
+
+    scale: float = share("Smallest part, as a fraction of the height and width of the image.")
 
 
 @dataclass
 class ColorJitter(Target):
-    brightness: float = fraction()
-    contrast: float = fraction()
+    """Changes brightness and contrast at random."""
+
+    brightness: float = fraction("Largest change of brightness, as a fraction of the range of pixel values.")
+    contrast: float = fraction("Largest change of contrast, as a fraction of the contrast.")
 
 
 SCHEMAS: dict[str, type] = {
     "flip": Flip,
-    "rot90": Target,
+    "rot90": Rot90,
     "rotate": Rotate,
     "crop_and_resize": CropAndResize,
     "color_jitter": ColorJitter,

@@ -1,36 +1,53 @@
-"""Types of the `callbacks` group: entries of one named dict."""
+"""Types of `callbacks=[...]`: Keras callbacks, each an entry of one named dict."""
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from experiments.config.fields import Target, at_least, described, fraction, one_of
 
-from experiments.config.fields import Target, at_least, fraction, one_of
+_MONITOR = "Metric that is compared."
+_MODE = "Direction of an improvement."
+_MIN_DELTA = "Smallest change of the metric that counts as an improvement."
 
 
 @dataclass
 class EarlyStopping(Target):
-    monitor: str = MISSING
-    mode: str = one_of("min", "max")
-    patience: int = at_least(0)
-    min_delta: float = at_least(0)
-    baseline: float | None = MISSING
-    restore_best_weights: bool = MISSING
-    start_from_epoch: int = at_least(0)
+    """Stops training when the monitored metric no longer improves (keras.callbacks.EarlyStopping)."""
+
+    monitor: str = described(_MONITOR)
+    mode: str = one_of("min", "max", description=_MODE)
+    patience: int = at_least(0, "Epochs without improvement before training stops.")
+    min_delta: float = at_least(0, _MIN_DELTA)
+    baseline: float | None = described("Value that the metric must pass; null sets no baseline.")
+    restore_best_weights: bool = described(
+        "Put the weights of the best epoch back when training stops. Evaluation and the saved model use the best "
+        "weights in either case."
+    )
+    start_from_epoch: int = at_least(0, "Epochs before the first comparison.")
 
 
 @dataclass
 class ReduceOnPlateau(Target):
-    monitor: str = MISSING
-    mode: str = one_of("min", "max")
-    factor: float = fraction()
-    patience: int = at_least(0)
-    min_delta: float = at_least(0)
-    cooldown: int = at_least(0)
-    min_lr: float = at_least(0)
+    """Lowers the learning rate when the monitored metric no longer improves (keras.callbacks.ReduceLROnPlateau)."""
+
+    monitor: str = described(_MONITOR)
+    mode: str = one_of("min", "max", description=_MODE)
+    factor: float = fraction("Factor by which the learning rate is multiplied.")
+    patience: int = at_least(0, "Epochs without improvement before the learning rate is lowered.")
+    min_delta: float = at_least(0, _MIN_DELTA)
+    cooldown: int = at_least(0, "Epochs after a reduction that are not compared.")
+    min_lr: float = at_least(0, "Lowest learning rate.")
+
+
+@dataclass
+class TerminateOnNan(Target):
+    """Stops training when the loss is not a number (keras.callbacks.TerminateOnNaN).
+
+    Training stops in this case without this callback too, see `monitor.max_loss`.
+    """
 
 
 SCHEMAS = {
     "early_stopping": EarlyStopping,
     "reduce_on_plateau": ReduceOnPlateau,
-    "terminate_on_nan": Target,
+    "terminate_on_nan": TerminateOnNan,
 }

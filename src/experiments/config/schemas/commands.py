@@ -1,127 +1,192 @@
-"""Types of the keys that belong to no group."""
+"""Types of the commands, and of the keys of `train` that belong to no group."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
+from experiments.config.fields import above, at_least, auto_or_bool, described, first_and_last, node, one_of, sizes
 
-from experiments.config.fields import above, at_least, auto_or_bool, first_and_last, one_of, sizes
+_RUN_ID = "Id of the run to read; null selects the newest finished run of `logging.experiment_name`."
+_CHECKPOINT = "Checkpoint to read: best, latest, or N as in checkpoints/ckpt-N."
+_FORMAT = "Layout of the output."
+_LOGGING = "Tracking store that is read."
 
 
 @dataclass
 class Monitor:
-    metric: str = MISSING
-    mode: str = one_of("min", "max")
-    max_loss: float | None = above(0)
+    """Metric that selects the best checkpoint, and that early stopping and the objective of a sweep use."""
+
+    metric: str = described("Name of the metric.")
+    mode: str = one_of("min", "max", description="Direction in which the metric improves.")
+    max_loss: float | None = above(
+        0, "Largest loss; a larger one stops the run, as does a loss that is not a number. null for no limit."
+    )
 
 
 @dataclass
 class Checkpoint:
-    max_to_keep: int = at_least(2)
-    name: str = MISSING
-    every_epoch: bool | str = auto_or_bool()
-    every_n_steps: int | None = at_least(1)
-    every_n_minutes: float | None = above(0)
-    upload_every_n_minutes: float | None = above(0)
+    """Number and frequency of checkpoints."""
+
+    max_to_keep: int = at_least(2, "Number of recent checkpoints to keep.")
+    name: str = described("File name prefix of the checkpoints.")
+    every_epoch: bool | str = auto_or_bool(
+        "Save after each epoch. auto skips epochs if saving would take more than 1 % of the time; the last epoch is "
+        "always saved."
+    )
+    every_n_steps: int | None = at_least(1, "Steps between two checkpoints within an epoch; null for none.")
+    every_n_minutes: float | None = above(0, "Minutes between two checkpoints within an epoch; null for none.")
+    upload_every_n_minutes: float | None = above(
+        0,
+        "Minutes between two uploads of the newest and the best checkpoint, so that resume=ID works on another "
+        "machine; null uploads when the run ends.",
+    )
 
 
 @dataclass
 class TensorBoard:
-    every_n_steps: int | None = at_least(1)
-    histogram_every_n_epochs: int = at_least(0)
-    graph: bool = MISSING
-    images: int = at_least(0)
-    profile_steps: list[int] | None = first_and_last()  # noqa: RUF009 -- a field, made anew for each class
+    """Content of the TensorBoard logs."""
+
+    every_n_steps: int | None = at_least(1, "Steps between two points of the scalars; null for one per epoch.")
+    histogram_every_n_epochs: int = at_least(0, "Epochs between two histograms of the weights; 0 for none.")
+    graph: bool = described("Write the graph of the model.")
+    images: int = at_least(0, "Number of training images in the grid, as the model receives them.")
+    profile_steps: list[int] | None = first_and_last("First and last step to profile; null for none.")
 
 
 @dataclass
 class Sweep:
-    sampler: Any = MISSING
-    n_trials: int = at_least(1)
-    zip: list[list[str]] = MISSING
-    exclude: list[dict[str, Any]] = MISSING
-    repeats: int = at_least(1)
-    workers: int = at_least(1)
-    preview: bool = MISSING
-    resume: str | None = MISSING
-    reuse: bool = MISSING
-    pruner: Any = MISSING
-    max_retries: int = at_least(0)
-    max_failures: int | None = at_least(1)
-    job_timeout: float | None = above(0)
-    objectives: Any = MISSING
-    storage: str | None = MISSING
+    """Shape and execution of a sweep, which `-m` starts."""
+
+    sampler: Any = described(
+        "grid, random, tpe, or an Optuna sampler by its _target_. All but grid accept KEY=interval(LOW,HIGH)."
+    )
+    n_trials: int = at_least(1, "Number of combinations that a sampler other than grid draws.")
+    zip: list[list[str]] = described("Keys whose values are combined one to one instead of as a grid: [[KEY,KEY],...].")
+    exclude: list[dict[str, Any]] = described(
+        "Combinations to leave out: those that match all values of a rule, [{KEY: VALUE},...]."
+    )
+    repeats: int = at_least(1, "Runs of each combination, with the seeds seed, seed+1, ...")
+    workers: int = at_least(1, "Number of processes; more than one needs hydra/launcher=joblib, ray or submitit.")
+    preview: bool = described("Show the plan and run nothing.")
+    resume: str | None = described(
+        "Continue a stopped sweep: last, or its folder. Finished jobs are kept, stopped and failed ones run again."
+    )
+    reuse: bool = described("Take over finished runs with the same config, data, code, versions and CPU type.")
+    pruner: Any = described("Stop poor jobs early: none, median, hyperband, asha, or an Optuna pruner by its _target_.")
+    max_retries: int = at_least(0, "Repetitions of a failed job each time the sweep is resumed.")
+    max_failures: int | None = at_least(1, "Failed jobs after which no other job starts; null for no limit.")
+    job_timeout: float | None = above(
+        0, "Seconds that a job may take, without loading TensorFlow; a longer one fails. null for no limit."
+    )
+    objectives: Any = described(
+        "Several metrics to optimize, {val_accuracy: max, val_loss: min}, without pruning; null for `monitor.metric`."
+    )
+    storage: str | None = described("Database URL of the queue of jobs; null for a file in the sweep's folder.")
 
 
 @dataclass
 class Runtime:
-    precision: str = one_of("float32", "mixed_bfloat16", "mixed_float16")
-    deterministic: bool | str = auto_or_bool()
-    threads: int | None = at_least(1)
-    strategy: str = one_of("none", "mirrored")
-    device: str = one_of("auto", "cpu", "gpu")
+    """Hardware and numerics."""
+
+    precision: str = one_of("float32", "mixed_bfloat16", "mixed_float16", description="Keras dtype policy.")
+    deterministic: bool | str = auto_or_bool("Use deterministic operations only. auto: true on CPU, false on GPU.")
+    threads: int | None = at_least(
+        1, "Compute threads of one operation; null for all cores. Recorded, because results depend on it."
+    )
+    strategy: str = one_of(
+        "none", "mirrored", description="Distribution strategy; mirrored uses all GPUs of the machine."
+    )
+    device: str = one_of("auto", "cpu", "gpu", description="Device to train on; auto uses GPUs if there are any.")
 
 
 @dataclass
 class Evaluate:
-    run_id: str | None = MISSING
-    checkpoint: str = MISSING
-    split: str = one_of("train", "validation", "test")
-    format: str = one_of("table", "csv", "json")
-    data: Any = None
-    logging: Any = MISSING
+    """Loss and metrics of a finished run."""
+
+    run_id: str | None = described(_RUN_ID)
+    checkpoint: str = described(_CHECKPOINT)
+    split: str = one_of("train", "validation", "test", description="Split to evaluate.")
+    format: str = one_of("table", "csv", "json", description=_FORMAT)
+    data: Any = described("Data set with the same classes; null for the data of the run.", default=None)
+    logging: Any = described(_LOGGING)
 
 
 @dataclass
 class Predict:
-    run_id: str | None = MISSING
-    checkpoint: str = MISSING
-    path: str = MISSING
-    image_size: list[int] = sizes(2)  # noqa: RUF009 -- a field, made anew for each class
-    format: str = one_of("table", "csv", "json")
-    model: Any = None
-    logging: Any = MISSING
+    """Class and probability of images."""
+
+    run_id: str | None = described(_RUN_ID)
+    checkpoint: str = described(_CHECKPOINT)
+    path: str = described("Image, or folder with images.")
+    image_size: list[int] = sizes(2, "Height and width of the images of a published network (model=...).")
+    format: str = one_of("table", "csv", "json", description=_FORMAT)
+    model: Any = described(
+        "Published network to use instead of a run, with model.include_top=true; null for a run.", default=None
+    )
+    logging: Any = described(_LOGGING)
 
 
 @dataclass
 class Inspect:
-    output: str | None = MISSING
-    decode: bool = MISSING
-    samples: int = at_least(0)
-    data: Any = MISSING
+    """Counts, sizes, corrupt files, duplicates and pictures of a data set."""
+
+    output: str | None = described("File of the HTML page with pictures; null for no page.")
+    decode: bool = described(
+        "Decode every image: slower, but finds corruption that header and end of a file do not show."
+    )
+    samples: int = at_least(0, "Pictures of each class on the page.")
+    data: Any = described("Data set to inspect.")
 
 
 @dataclass
 class Doctor:
-    folders: list[str] = MISSING
-    sync: bool = MISSING
-    cache_dir: str = MISSING
-    prune: bool = MISSING
-    older_than_days: float = at_least(0)
-    fix: bool = MISSING
-    format: str = one_of("table", "csv", "json")
-    logging: Any = MISSING
+    """Dead runs, undelivered events, leftovers and the cache of decoded data."""
+
+    folders: list[str] = described("Folders that contain the run folders.")
+    sync: bool = described("Deliver events that the tracking store has not received, and do nothing else.")
+    cache_dir: str = described("Folder of the cache. The environment variable EXPERIMENTS_CACHE sets the default.")
+    prune: bool = described(
+        "Look at the cache only: mark leftovers of killed runs, corrupt entries and unused entries."
+    )
+    older_than_days: float = at_least(0, "Days without use after which a cache entry counts as unused.")
+    fix: bool = described("Repair and remove what is found; false changes nothing, except with sync.")
+    format: str = one_of("table", "csv", "json", description=_FORMAT)
+    logging: Any = described("Tracking store that is repaired.")
 
 
 @dataclass
 class Config:
-    seed: int = at_least(0)
-    epochs: int = at_least(1)
-    progress: str = one_of("auto", "bar", "plain", "none")
-    resume: str | None = MISSING
-    resume_allow: list[str] = MISSING
-    monitor: Monitor = field(default_factory=Monitor)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    tensorboard: TensorBoard = field(default_factory=TensorBoard)
-    runtime: Runtime = field(default_factory=Runtime)
-    sweep: Sweep = field(default_factory=Sweep)
-    data: Any = MISSING
-    model: Any = MISSING
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
-    loss: Any = MISSING
-    metrics: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    loop: Any = MISSING
-    logging: Any = MISSING
+    """Trains one experiment."""
+
+    seed: int = at_least(0, "Seed of weights, dropout, data order and augmentation.")
+    epochs: int = at_least(1, "Number of epochs.")
+    progress: str = one_of(
+        "auto",
+        "bar",
+        "plain",
+        "none",
+        description="Display of progress; auto: a bar on a terminal, plain lines elsewhere.",
+    )
+    resume: str | None = described(
+        "Run to continue: last for the newest unfinished run of this config, or a new run if there is none; or the id "
+        "of a run. null starts a new run."
+    )
+    resume_allow: list[str] = described(
+        "Keys that may differ when resuming; also code, versions, data, epochs, replicas."
+    )
+    monitor: Monitor = node(Monitor, "Metric that selects the best checkpoint.")
+    checkpoint: Checkpoint = node(Checkpoint, "Number and frequency of checkpoints.")
+    tensorboard: TensorBoard = node(TensorBoard, "Content of the TensorBoard logs.")
+    runtime: Runtime = node(Runtime, "Hardware and numerics.")
+    sweep: Sweep = node(Sweep, "Shape and execution of a sweep.")
+    data: Any = described("Data set to train on.")
+    model: Any = described("Model to train.")
+    optimizer: Any = described("Optimizer of Keras.")
+    schedule: Any = described("Course of the learning rate over the steps.")
+    loss: Any = described("Loss to minimize.")
+    metrics: dict[str, Any] = node(dict, "Metrics of training and evaluation, combined as in metrics=[accuracy,top_k].")
+    augment: dict[str, Any] = node(dict, "Augmentation of training images, combined as in augment=[flip,rot90].")
+    callbacks: dict[str, Any] = node(
+        dict, "Keras callbacks, combined as in callbacks=[early_stopping,terminate_on_nan]."
+    )
+    loop: Any = described("Training loop; fit and tape give the same weights.")
+    logging: Any = described("Tracking of runs.")

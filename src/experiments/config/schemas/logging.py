@@ -1,31 +1,45 @@
-"""Types of the `logging` group: the tracker is built from its keys, but for those that the run reads itself."""
+"""Types of `logging=...`: keys of the tracker, and keys that the run reads itself."""
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from experiments.config.fields import Target, above, at_least, described
 
-from experiments.config.fields import Target, above, at_least
+_TRACKING_URI = (
+    "Tracking store: a database such as sqlite:///mlflow.db, or the address of an MLflow server. "
+    "The environment variable MLFLOW_TRACKING_URI sets the default."
+)
+_EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME sets the default."
 
 
 @dataclass
 class Untracked(Target):
-    tracking_uri: str | None = MISSING
-    experiment_name: str | None = MISSING
-    run_name: str | None = MISSING
-    every_n_steps: int = at_least(1)
-    log_model: bool = MISSING
-    log_figures: bool = MISSING
-    tags: dict[str, str] = MISSING
+    """Writes nothing to MLflow. It accepts the keys of `mlflow`, so that a command line works with either."""
+
+    tracking_uri: str | None = described(_TRACKING_URI)
+    experiment_name: str | None = described(_EXPERIMENT_NAME)
+    run_name: str | None = described("Name of the run in MLflow. MLFLOW_RUN_NAME sets the default.")
+    every_n_steps: int = at_least(1, "Steps between two points of the `batch/...` metrics.")
+    log_model: bool = described("Save the best model to `model/` when training ends.")
+    log_figures: bool = described("Draw curves, confusion matrix and most wrong images to `figures/`.")
+    tags: dict[str, str] = described("Tags of the run, NAME: TEXT. Add one with +logging.tags.NAME=TEXT.")
 
 
 @dataclass
 class Mlflow(Untracked):
-    tracking_uri: str = MISSING
-    experiment_name: str = MISSING
-    flush_timeout: float = at_least(0)
-    delivery_interval: float = above(0)
-    system_metrics: bool = MISSING
-    system_metrics_interval: float = above(0)
+    """Records parameters, metrics, system metrics and artifacts in MLflow."""
+
+    tracking_uri: str = described(_TRACKING_URI)
+    experiment_name: str = described(_EXPERIMENT_NAME)
+    flush_timeout: float = at_least(
+        0, "Seconds without progress after which the run stops waiting for the tracking store when it ends."
+    )
+    delivery_interval: float = above(0, "Seconds between two deliveries of recorded events to the tracking store.")
+    system_metrics: bool = described(
+        "Record CPU, memory, disk and network use. MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING sets the default."
+    )
+    system_metrics_interval: float = above(
+        0, "Seconds between two samples. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets the default."
+    )
 
 
 SCHEMAS: dict[str, type] = {"mlflow": Mlflow, "none": Untracked}

@@ -1,21 +1,25 @@
-"""Types of the `loop` group."""
+"""Types of `loop=...`."""
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from experiments.config.fields import Target, at_least
+from experiments.config.fields import Target, at_least, described
 
 
 @dataclass
 class Fit(Target):
-    steps_per_execution: int = at_least(1)
-    jit_compile: bool = MISSING
+    """Trains with `keras.Model.fit`, called once per epoch."""
+
+    steps_per_execution: int = at_least(
+        1, "Steps in one call of the compiled function; more save time if steps are short."
+    )
+    jit_compile: bool = described("Compile the step with XLA; needs runtime.deterministic=false.")
 
 
 @dataclass
 class Tape(Fit):
-    train_step: str = MISSING
+    """Trains with the `tf.GradientTape` loop of the TensorFlow 2 tutorial."""
+
+    train_step: str = described("Dotted name of the function that performs a step: (model, batch) -> metrics.")
 
 
 SCHEMAS = {"fit": Fit, "tape": Tape}

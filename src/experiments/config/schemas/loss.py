@@ -2,24 +2,33 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from experiments.config.fields import Target, described, fraction
 
-from experiments.config.fields import Target, fraction
+_FROM_LOGITS = "The model returns logits. Set false only for a custom model that returns probabilities."
 
 
 @dataclass
 class SparseCrossentropyLoss(Target):
-    from_logits: bool = MISSING
+    """Cross-entropy between integer labels and logits."""
+
+    from_logits: bool = described(_FROM_LOGITS)
 
 
 @dataclass
 class CrossentropyLoss(Target):
-    from_logits: bool = MISSING
-    label_smoothing: float = fraction()
+    """Cross-entropy with label smoothing; integer labels are converted to one-hot vectors."""
+
+    from_logits: bool = described(_FROM_LOGITS)
+    label_smoothing: float = fraction("Share of the target that is spread evenly over all classes.")
+
+
+@dataclass
+class MeanSquaredError(Target):
+    """Mean squared difference between the logits and the one-hot labels."""
 
 
 SCHEMAS: dict[str, type] = {
     "sparse_categorical_crossentropy": SparseCrossentropyLoss,
     "categorical_crossentropy": CrossentropyLoss,
-    "mean_squared_error": Target,
+    "mean_squared_error": MeanSquaredError,
 }

@@ -2,46 +2,82 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from experiments.config.fields import Target, above, at_least, auto_or_bool, described, each_at_least, fraction
 
-from experiments.config.fields import Target, above, at_least, auto_or_bool, each_at_least, fraction
+_DROPOUT = "Dropout rate before the last layer; after each hidden layer of `mlp`."
+_BATCH_NORM_MOMENTUM = "Momentum of the moving statistics of batch normalization; null for the default of Keras."
 
 
 @dataclass
 class ApplicationModel(Target):
-    architecture: str = MISSING
-    weights: str | None = MISSING
-    freeze: bool = MISSING
-    dropout: float = fraction()
-    include_top: bool = MISSING
-    batch_norm_momentum: float | None = fraction()
-    cache_features: bool | str = auto_or_bool()
+    """Arguments of every network of keras.applications."""
+
+    architecture: str = described("Name of the network in keras.applications, such as DenseNet121.")
+    weights: str | None = described(
+        "Initial weights: imagenet, a file saved by Keras, runs:/ID of an MLflow run, or null."
+    )
+    freeze: bool = described("Train the head only; frozen batch normalization keeps its statistics.")
+    dropout: float = fraction(_DROPOUT)
+    include_top: bool = described(
+        "Keep the published classification head instead of pooling, dropout and a dense layer."
+    )
+    batch_norm_momentum: float | None = fraction(_BATCH_NORM_MOMENTUM)
+    cache_features: bool | str = auto_or_bool(
+        "Compute the outputs of frozen layers once and train the head on them. auto does so if the results stay "
+        "bit for bit identical; true also if the last bits may change."
+    )
 
 
 @dataclass
 class ScalableApplicationModel(ApplicationModel):
-    alpha: float | None = above(0)
+    """Any network of keras.applications, named by `model.architecture`."""
+
+    alpha: float | None = above(0, "Width multiplier of the MobileNets; null for the default of Keras.")
+
+
+@dataclass
+class MobileNetV2(ScalableApplicationModel):
+    """MobileNetV2 of keras.applications."""
+
+
+@dataclass
+class VGG16(ApplicationModel):
+    """VGG16 of keras.applications."""
+
+
+@dataclass
+class ResNet50(ApplicationModel):
+    """ResNet50 of keras.applications."""
+
+
+@dataclass
+class EfficientNetV2B0(ApplicationModel):
+    """EfficientNetV2B0 of keras.applications."""
 
 
 @dataclass
 class ConvolutionalModel(Target):
-    filters: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
-    dropout: float = fraction()
-    batch_norm_momentum: float = fraction()
-    l2: float = at_least(0)
+    """Blocks of convolution, batch normalization, ReLU and pooling, and one dense layer."""
+
+    filters: list[int] = each_at_least(1, "Filters of each block.")
+    dropout: float = fraction(_DROPOUT)
+    batch_norm_momentum: float = fraction(_BATCH_NORM_MOMENTUM)
+    l2: float = at_least(0, "Weight of the squared convolution kernels in the loss.")
 
 
 @dataclass
 class PerceptronModel(Target):
-    hidden_sizes: list[int] = each_at_least(1)  # noqa: RUF009 -- a field, made anew for each class
-    dropout: float = fraction()
+    """Dense layers with ReLU and dropout."""
+
+    hidden_sizes: list[int] = each_at_least(1, "Units of each hidden layer; [] makes a linear classifier.")
+    dropout: float = fraction(_DROPOUT)
 
 
 SCHEMAS: dict[str, type] = {
-    "mobilenetv2": ScalableApplicationModel,
-    "vgg16": ApplicationModel,
-    "resnet50": ApplicationModel,
-    "efficientnetv2b0": ApplicationModel,
+    "mobilenetv2": MobileNetV2,
+    "vgg16": VGG16,
+    "resnet50": ResNet50,
+    "efficientnetv2b0": EfficientNetV2B0,
     "application": ScalableApplicationModel,
     "cnn": ConvolutionalModel,
     "mlp": PerceptronModel,

@@ -2,53 +2,72 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from experiments.config.fields import Target, above, at_least, described, fraction
 
-from experiments.config.fields import Target, above, at_least, fraction
+_MOMENTUM = "Momentum."
+_BETA_1 = "Decay rate of the average of gradients; share of that average in an update for lion."
+_BETA_2 = "Decay rate of the average of squared gradients; of gradients for lion."
+_RHO = "Decay rate of the average of squared gradients."
+_EPSILON = "Small constant added to the denominator."
 
 
 @dataclass
 class Optimizer(Target):
-    """What every Keras optimizer takes."""
+    """Arguments of every Keras optimizer."""
 
-    learning_rate: float = above(0)
-    weight_decay: float | None = at_least(0)
-    clipnorm: float | None = above(0)
-    clipvalue: float | None = above(0)
-    global_clipnorm: float | None = above(0)
-    use_ema: bool = MISSING
-    ema_momentum: float = fraction()
-    ema_overwrite_frequency: int | None = at_least(1)
-    loss_scale_factor: float | None = above(0)
-    gradient_accumulation_steps: int | None = at_least(2)
+    learning_rate: float = above(0, "Peak learning rate, whatever the schedule.")
+    weight_decay: float | None = at_least(0, "Decoupled weight decay per step; null for none.")
+    clipnorm: float | None = above(0, "Largest norm of the gradient of one variable; null for no limit.")
+    clipvalue: float | None = above(0, "Largest absolute value of an element of a gradient; null for no limit.")
+    global_clipnorm: float | None = above(0, "Largest norm of all gradients together; null for no limit.")
+    use_ema: bool = described("Keep an exponential moving average of the weights.")
+    ema_momentum: float = fraction("Momentum of the moving average.")
+    ema_overwrite_frequency: int | None = at_least(
+        1, "Steps after which the average replaces the weights; null replaces them when training ends."
+    )
+    loss_scale_factor: float | None = above(0, "Constant by which the loss is multiplied before differentiation.")
+    gradient_accumulation_steps: int | None = at_least(2, "Batches per update of the weights; null for one.")
 
 
 @dataclass
 class SGD(Optimizer):
-    momentum: float = fraction()
-    nesterov: bool = MISSING
+    """Gradient descent with momentum (keras.optimizers.SGD)."""
+
+    momentum: float = fraction(_MOMENTUM)
+    nesterov: bool = described("Use Nesterov momentum.")
 
 
 @dataclass
 class Adam(Optimizer):
-    beta_1: float = fraction()
-    beta_2: float = fraction()
-    epsilon: float = above(0)
-    amsgrad: bool = MISSING
+    """Adam (keras.optimizers.Adam)."""
+
+    beta_1: float = fraction(_BETA_1)
+    beta_2: float = fraction(_BETA_2)
+    epsilon: float = above(0, _EPSILON)
+    amsgrad: bool = described("Use the AMSGrad variant.")
+
+
+@dataclass
+class AdamW(Adam):
+    """Adam with decoupled weight decay (keras.optimizers.AdamW)."""
 
 
 @dataclass
 class RMSprop(Optimizer):
-    rho: float = fraction()
-    momentum: float = fraction()
-    epsilon: float = above(0)
-    centered: bool = MISSING
+    """RMSprop (keras.optimizers.RMSprop)."""
+
+    rho: float = fraction(_RHO)
+    momentum: float = fraction(_MOMENTUM)
+    epsilon: float = above(0, _EPSILON)
+    centered: bool = described("Normalize gradients by their estimated variance.")
 
 
 @dataclass
 class Lion(Optimizer):
-    beta_1: float = fraction()
-    beta_2: float = fraction()
+    """Lion (keras.optimizers.Lion)."""
+
+    beta_1: float = fraction(_BETA_1)
+    beta_2: float = fraction(_BETA_2)
 
 
-SCHEMAS: dict[str, type] = {"sgd": SGD, "adam": Adam, "adamw": Adam, "rmsprop": RMSprop, "lion": Lion}
+SCHEMAS: dict[str, type] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "lion": Lion}

@@ -1,33 +1,39 @@
-"""Types of `schedule=...`; the peak learning rate is the optimizer's, the number of steps the run's."""
+"""Types of `schedule=...`; the peak learning rate is the optimizer's, the number of steps is the run's."""
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from experiments.config.fields import Target, above, at_least, fraction
+from experiments.config.fields import Target, above, at_least, described, fraction
 
 
 @dataclass
 class Schedule(Target):
-    warmup_steps: int = at_least(0)
+    """Keeps the learning rate at its peak."""
+
+    warmup_steps: int = at_least(0, "Steps during which the learning rate rises from 0 to its peak.")
 
 
 @dataclass
 class Cosine(Schedule):
-    final_fraction: float = fraction()
+    """Lowers the learning rate along half a cosine."""
+
+    final_fraction: float = fraction("Learning rate of the last step, as a fraction of the peak.")
 
 
 @dataclass
 class Exponential(Schedule):
-    decay_rate: float = above(0)
-    decay_steps: int | None = at_least(1)
-    staircase: bool = MISSING
+    """Lowers the learning rate exponentially."""
+
+    decay_rate: float = above(0, "Factor by which the learning rate is multiplied in `decay_steps` steps.")
+    decay_steps: int | None = at_least(1, "Steps for one factor of `decay_rate`; null for all steps after the warm-up.")
+    staircase: bool = described("Lower the learning rate in steps instead of continuously.")
 
 
 @dataclass
 class Piecewise(Schedule):
-    boundaries: list[float] = MISSING
-    factors: list[float] = MISSING
+    """Multiplies the learning rate by a constant factor after each boundary."""
+
+    boundaries: list[float] = described("Fractions of all steps of the run, ascending.")
+    factors: list[float] = described("Learning rate after each boundary, as fractions of the peak.")
 
 
 SCHEMAS: dict[str, type] = {

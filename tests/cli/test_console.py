@@ -1,0 +1,95 @@
+"""The console script `experiments`, and its shell completion in real shells."""
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import COMMANDS, HELPERS
+
+PROGRAM = Path(sys.executable).with_name("experiments")
+SECONDS = 60
+
+
+def console(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_console_script_composes_the_same_config_as_the_module() -> None:
+    arguments = ["model=mlp", "seed=3", "--cfg", "job"]
+    module = [sys.executable, "-m", "experiments.train", *arguments]
+    assert console("train", *arguments).stdout == subprocess.check_output(module, text=True)
+
+
+def test_usage_lists_all_commands() -> None:
+    done = console()
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == [*COMMANDS, *HELPERS]
+    assert done.stdout == console("--help").stdout == console("help").stdout
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert console("--version").stdout == f"experiments {version('keras-experiments')}\n"
+
+
+def test_unknown_command_names_the_nearest() -> None:
+    done = console("trian")
+    assert done.returncode == 1
+    assert done.stderr == "error: 'trian' is not a command. Did you mean 'train'?\n"
+
+
+def test_help_of_a_command_is_its_help_option() -> None:
+    assert console("help", "doctor").stdout == console("doctor", "--help").stdout
+
+
+def typed(shell: list[str], line: str, expected: str, folder: Path) -> str:
+    """Types `line` in an interactive shell with completion, and returns the output once it contains `expected`."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execvpe(shell[0], shell, os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "PS1": "READY> "})
+    try:
+        output = ""
+        for text, reply in (
+            ('eval "$(experiments completion)"; echo comp""leted\n', "completed"),
+            (line, expected),
+        ):
+            os.write(terminal, text.encode())
+            output, deadline = "", time.monotonic() + SECONDS
+            while reply not in output:
+                assert time.monotonic() < deadline, output
+                if select.select([terminal], [], [], 0.1)[0]:
+                    output += os.read(terminal, 65536).decode(errors="replace")
+        return output
+    finally:
+        os.close(terminal)  # ends the shell by a hang-up
+        os.waitpid(pid, 0)
+
+
+CASES = [
+    ("experiments tra\tmodel=mobilen\t", "experiments train model=mobilenetv2"),
+    ("experiments train loop=\t\t\t", "loop=tape"),
+    ("experiments train model=mobilenetv2 model.alp\t", "model.alpha="),
+    ("experiments help optimizer.learning_r\t", "optimizer.learning_rate="),
+    ("experiments evaluate checkp\t", "checkpoint="),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "expected"), CASES)
+def test_completion_in_bash(line: str, expected: str, tmp_path: Path) -> None:
+    typed(["bash", "--norc", "--noprofile", "-i"], line, expected, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(("line", "expected"), CASES)
+def test_completion_in_zsh(line: str, expected: str, tmp_path: Path) -> None:
+    typed(["zsh", "-f", "-i"], line, expected, tmp_path)
