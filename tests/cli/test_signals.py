@@ -83,3 +83,31 @@ def test_in_another_thread_signals_are_somebody_elses() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result()
+
+
+REPLACED = """
+import os, signal, sys
+from experiments.cli.entry import one_line_errors, run_command
+
+class FailsIfInterrupted:
+    def __enter__(self): pass
+    def __exit__(self, *error):
+        if error[0] is not None:
+            raise AttributeError("clean-up failed")
+
+@one_line_errors
+def main(cfg):
+    try:
+        with FailsIfInterrupted():
+            os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+    except AttributeError as error:
+        raise ValueError("wrapped") from error
+
+run_command(lambda: main(None), "config")
+"""
+
+
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_status_is_that_of_the_signal_if_another_error_replaced_it(sent: str) -> None:
+    done = subprocess.run([sys.executable, "-c", REPLACED, sent], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.Signals[sent], "")

@@ -66,13 +66,27 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     def wrapped(cfg: DictConfig) -> Any:
         try:
             return main(cfg)
-        except EXPLAINED as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+        except Exception as error:
+            _raise_stop(error)
+            if not isinstance(error, EXPLAINED) or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             _remove_unused(Path(HydraConfig.get().runtime.output_dir))
             _fail(error)
 
     return wrapped
+
+
+def _raise_stop(error: BaseException) -> None:
+    """Raises the SystemExit of a signal again if `error` replaced it.
+
+    A signal handler can raise anywhere, and clean-up code that it interrupts may fail in turn: OmegaConf raises an
+    AttributeError in a `finally` clause, for example.
+    """
+    replaced = error.__cause__ or error.__context__
+    while replaced is not None:
+        if isinstance(replaced, SystemExit | KeyboardInterrupt):
+            raise replaced from None
+        replaced = replaced.__cause__ or replaced.__context__
 
 
 def _remove_unused(folder: Path) -> None:
