@@ -1,4 +1,4 @@
-"""The sweeper behind `-m`; Hydra takes one from this namespace only. The work is done in `experiments.sweeps`."""
+"""Hydra sweeper for `-m`, implemented in `experiments.sweeps`. Hydra loads sweepers from `hydra_plugins` only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class ExperimentsSweeperConf:
-    """params: key -> values to vary, as recipes of conf/experiment carry them."""
+    """Config of the sweeper. `params` maps keys to swept values, and is set by recipes in conf/experiment."""
 
     _target_: str = "hydra_plugins.experiments_sweeper.ExperimentsSweeper"
     params: dict[str, Any] | None = None
@@ -21,7 +21,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="experiments", node=Exp
 
 
 class ExperimentsSweeper(Sweeper):
-    """Plans every job before the first one starts, queues them, and asks the launcher for workers."""
+    """Sweeper that plans all jobs before the first one starts, queues them, and launches workers."""
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:
         self._params = params or {}
@@ -33,7 +33,7 @@ class ExperimentsSweeper(Sweeper):
         task_function: TaskFunction,  # noqa: ARG002
         config: DictConfig,
     ) -> None:
-        # Workers call the training by themselves, as they need more of its result than Hydra hands on.
+        # Workers call the training directly instead of `task_function`, because they need its complete result.
         self._context, self._config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -105,7 +105,7 @@ def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path, docto
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
         assert word in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"{cache} holds 5 packs and 5 manifests (")
+    assert done.stdout.splitlines()[-1].startswith(f"{cache} contains 5 packs and 5 manifests (")
     assert manifest_states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
     assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
 
@@ -129,7 +129,7 @@ def test_the_summary_says_what_to_add(cache: Path, doctor: Doctor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "expected"), [("table", "holds 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
+    ("layout", "expected"), [("table", "contains 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
 )
 def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str, doctor: Doctor) -> None:
     done = doctor(tmp_path / "absent", f"format={layout}")

@@ -94,7 +94,7 @@ def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path
     (tmp_path / "m.db").unlink()
     done = doctor("sync", "format=csv")
     assert done.returncode == 1
-    assert done.stderr == "error: 1 of 1 could not be repaired: the rows that say 'failed' tell why.\n"
+    assert done.stderr == "error: 1 of 1 could not be repaired: see the rows with 'failed' for the reason.\n"
     assert undelivered(folder) == 3
 
 

@@ -129,7 +129,7 @@ def test_a_journal_is_not_sent_after_the_run_went_on_elsewhere(
     for name, value in (("host", "elsewhere"), ("output_dir", "/there")):
         client.set_tag(run.info.run_id, name, value)
     (found,) = undelivered_journals([folder], client.tracking_uri)
-    assert treat(found, fix=True).done == "not sent: the run went on in /there on elsewhere"
+    assert treat(found, fix=True).done == "not sent: the run was resumed in /there on elsewhere"
     assert client.get_run(run.info.run_id).data.metrics == {}
 
 
@@ -141,7 +141,7 @@ def test_the_journal_of_an_unknown_run_says_where_it_was_looked_for(
     (tmp_path / "m.db").rename(tmp_path / "moved.db")
     (found,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/other.db")
     assert treat(found, fix=True).done == (
-        f"failed: run {run.info.run_id} was not found: its store is not there Set logging.tracking_uri."
+        f"failed: run {run.info.run_id} was not found: its store does not exist. Set logging.tracking_uri."
     )
     (again,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/moved.db")
     assert treat(again, fix=True).done == f"delivered 3; run {run.info.run_id} is KILLED"
@@ -161,5 +161,5 @@ def test_folders_of_runs_that_the_store_does_not_have_are_listed_only(
         f"its run {deleted.info.run_id} is deleted in MLflow",
         f"its run {'f' * 32} is no longer in the store",
     ]
-    assert [treat(each, fix=True).done for each in found] == ["yours to remove"] * 2
+    assert [treat(each, fix=True).done for each in found] == ["delete it if not needed"] * 2
     assert folders[2].is_dir()

@@ -50,9 +50,9 @@ def test_an_old_store_is_shown_first_and_upgraded_after_a_copy(old_store: Path) 
     before = old_store.read_bytes()
     (found,) = old_schema(f"sqlite:///{old_store}")
     assert found.state.startswith(f"its schema {OLD} is older than that of MLflow ")
-    assert treat(found, fix=False).done == "fix=true upgrades it, after a copy"
+    assert treat(found, fix=False).done == "fix=true copies it, then upgrades it"
     assert old_store.read_bytes() == before
-    assert treat(found, fix=True).done == f"upgraded; as before in öld m.db.{OLD}.backup"
+    assert treat(found, fix=True).done == f"upgraded; the previous file is öld m.db.{OLD}.backup"
     assert revision(old_store) == newest_revision()
     assert revision(old_store.with_name(f"öld m.db.{OLD}.backup")) == OLD
     assert MlflowClient(f"sqlite:///{old_store}").get_run("a" * 32).info.status == "RUNNING"
@@ -74,7 +74,7 @@ def test_a_failed_upgrade_leaves_the_file_as_it_was(old_store: Path) -> None:
     (found,) = old_schema(f"sqlite:///{old_store}")
     done = treat(found, fix=True)
     assert done.failed
-    assert "is as before: " in done.done
+    assert "could not be upgraded and is unchanged: " in done.done
     assert revision(old_store) == OLD
 
 

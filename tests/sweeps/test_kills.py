@@ -147,12 +147,12 @@ def test_what_hangs_in_native_code_ends_the_sweep_and_is_not_tried_for_ever(
     words = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=300"]
     assert trainings.train(tmp_path, *TINY, *words, "sweep.max_retries=0") == 1
     assert (
-        "A job that hangs outside of Python ends this process 60 s after sweep.job_timeout=300: timeout.txt in its "
-        "folder says where. Go on by sweep.resume=last then."
+        "A job that hangs in native code ends this process 60 s after sweep.job_timeout=300 and writes its stack trace "
+        "to timeout.txt in its folder. Resume the sweep with sweep.resume=last then."
     ) in output(tmp_path)
     assert trainings.train(tmp_path, *ON) == 1, output(tmp_path)
     traces = tmp_path / "swept" / "1" / "timeout.txt"
-    reason = f"it took longer than sweep.job_timeout and hung outside of Python: {traces} says where"
+    reason = f"it took longer than sweep.job_timeout and hung in native code: see the stack trace in {traces}"
     assert [(row["state"], row["error"]) for row in rows(tmp_path)] == [
         ("COMPLETE", ""),
         ("FAIL", reason),
@@ -177,14 +177,14 @@ def test_workers_go_on_without_what_began_them(trainings: Trainings, tmp_path: P
         said = sweep.stderr
     assert refused.returncode == 1
     assert re.fullmatch(
-        rf"error: processes (\d+), (\d+) of the sweep in {tmp_path}/swept still work, though what began them is gone: "
-        r"expected that they had ended. They go on until no job waits: try again then, or stop them \(kill \1 \2\) "
-        r"and go on at once.",
+        rf"error: worker processes (\d+), (\d+) of the sweep in {tmp_path}/swept still run, although their sweep "
+        r"process has ended: expected none. They end when no job waits: try again then, or stop them \(kill \1 \2\) "
+        r"and resume at once.",
         refused.stderr.strip().splitlines()[-1],
     )
     assert meanwhile == {"": ["RUNNING"], "0": ["RUNNING"], "1": ["RUNNING"]}
     assert said.endswith(
-        f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n"
+        f"The sweep process has ended: write the summary with sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n"
     )
     summed = trainings.run(tmp_path, *ON)
     assert summed.returncode == 0, summed.stderr
@@ -261,12 +261,12 @@ def test_a_damaged_queue_is_refused_and_a_new_sweep_takes_what_was_finished(
     study.write_bytes(b"".join([*lines[:3], lines[3][:5] + b"\n", *lines[4:]]))
     assert trainings.train(tmp_path, *ON) == 1
     assert output(tmp_path).splitlines()[-1] == (
-        f"error: the queue {study} is damaged: expected an event in line 4, received something else. Start the same "
+        f"error: the queue {study} is corrupt: expected an event in line 4, received something else. Start the same "
         "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: a grid takes "
         "the jobs that finished from the store, random and tpe draw again."
     )
     listed = trainings.run(tmp_path, "folders=[swept]", door="doctor")
-    assert "line 4 of study.journal is damaged" in " ".join(listed.stdout.split())
+    assert "line 4 of study.journal is corrupt" in " ".join(listed.stdout.split())
     assert statuses(tmp_path) == {"": ["RUNNING"], "0": ["FINISHED"], "1": ["RUNNING"]}
     again = [word.replace("hydra.sweep.dir=swept", "hydra.sweep.dir=again/swept") for word in words]
     assert trainings.train(tmp_path, *again, "sweep.reuse=true") == 0, output(tmp_path)

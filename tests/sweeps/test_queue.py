@@ -51,7 +51,7 @@ def test_a_damaged_line_is_named(study: Path, line: bytes) -> None:
     with pytest.raises(ExperimentError) as error:
         require_whole(study.parent)
     assert str(error.value) == (
-        f"the queue {study} is damaged: expected an event in line {last - 1}, received something else. "
+        f"the queue {study} is corrupt: expected an event in line {last - 1}, received something else. "
         "Start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
         "a grid takes the jobs that finished from the store, random and tpe draw again."
     )
@@ -63,7 +63,7 @@ def test_doctor_lists_a_damaged_queue(study: Path) -> None:
     study.write_bytes(b"{\n" + study.read_bytes())
     (finding,) = damaged_queues([str(study.parent)])
     assert (finding.what, finding.name) == ("sweep", str(study.parent))
-    assert finding.state == "line 1 of study.journal is damaged"
+    assert finding.state == "line 1 of study.journal is corrupt"
     assert "sweep.reuse=true" in finding.remedy
     assert finding.repair is None
     with run_lock(study.parent):

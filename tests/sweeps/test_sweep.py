@@ -131,7 +131,7 @@ def test_a_failed_job_spoils_no_other_and_is_tried_again(
 ) -> None:
     ended = sweep("optimizer.learning_rate=1e30,1e-3")
     assert ended == (
-        f"error: 1 job failed: see the logs below {folder(tmp_path)}, and try it again by sweep.resume=last."
+        f"error: 1 job failed: see the logs below {folder(tmp_path)}, and retry it with sweep.resume=last."
     )
     parent, (failed, done) = runs(tmp_path)
     assert (parent.info.status, failed.info.status, done.info.status) == ("FAILED", "FAILED", "FINISHED")
@@ -243,17 +243,17 @@ def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
 
 def test_what_is_planned_cannot_be_changed(swept: Sweep) -> None:
     assert swept("sweep.resume=last", "epochs=9") == (
-        "error: epochs=9 comes too late: the jobs of a sweep are planned when it begins. Expected beside sweep.resume "
-        "what was typed then, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
-        "max_failures, job_timeout of sweep. Leave it out, or begin a new sweep."
+        "error: epochs=9 comes too late: the jobs of a sweep are planned when it starts. Expected with sweep.resume "
+        "the original overrides, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
+        "max_failures, job_timeout of sweep. Leave it out, or start a new sweep."
     )
 
 
 def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
     there = f"hydra.sweep.dir={folder(tmp_path).relative_to(tmp_path)}"
     assert swept("seed=0,1,2", there) == (
-        f"error: {folder(tmp_path)} holds a sweep already: expected a new folder. "
-        "Go on with it by sweep.resume=last, or set hydra.sweep.dir to another one."
+        f"error: {folder(tmp_path)} already contains a sweep: expected a new folder. "
+        "Resume it with sweep.resume=last, or set hydra.sweep.dir to another one."
     )
     assert swept("sweep.resume=last", there) is None
 
@@ -278,7 +278,7 @@ def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
         (
             ["sweep.sampler={_target_: optuna.samplers.CmaEsSampler}", "optimizer.learning_rate=interval(0.1,0.2)"],
             "sweep.sampler={'_target_': 'optuna.samplers.CmaEsSampler'} cannot be used: No module named "
-            "'cmaes'. Change it, or install what it needs.",
+            "'cmaes'. Change it, or install its dependencies.",
         ),
     ],
 )
@@ -316,7 +316,7 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
         ),
         (
             ["seed=1,2", "sweep.repeats=2"],
-            "sweep.repeats=2 chooses the seeds of each cell: expected one value of seed, the first. "
+            "sweep.repeats=2 sets the seeds of each combination: expected a single seed, the first. "
             "Leave out the others, or sweep.repeats.",
         ),
         (
@@ -326,8 +326,8 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
         ),
         (
             ["seed=1,2", "resume=last"],
-            "resume=last goes on with one run, and a sweep has many: expected sweep.resume beside -m. "
-            "Leave it out, and set sweep.resume=last to go on with a sweep.",
+            "resume=last resumes a single run, but -m starts a sweep: expected sweep.resume with -m. "
+            "Leave it out, and set sweep.resume=last to resume a sweep.",
         ),
         (
             ["seed=1,2", "data.image_size=[9,9]"],
@@ -348,6 +348,6 @@ def test_mistakes_are_one_line(command: Sweep, tmp_path: Path, words: list[str],
 
 def test_what_is_no_sweep_cannot_go_on(sweep: Sweep) -> None:
     assert sweep("sweep.resume=last") == (
-        "error: sweep.resume=last is no sweep: expected last or one of: none, as there is no sweep. "
+        "error: sweep.resume=last does not name a sweep: expected last or one of: none found. "
         "Name one of these, the path of its folder, or leave sweep.resume out."
     )

@@ -1,1 +1,1 @@
-"""What `doctor` finds and repairs, a module for each concern; each function that finds something changes nothing."""
+"""Findings of `doctor` and their repairs, one module per concern. Only repairs change anything."""

@@ -1,4 +1,4 @@
-"""One thing that is not as it should be, and what can be done about it."""
+"""Findings and their treatment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from experiments.errors import ExperimentError
 
 @dataclass(frozen=True)
 class Finding:
-    """what: run, journal, left over, output folder, store or cache; name: which one; state: what is wrong with it.
+    """A problem that `doctor` reports.
 
-    remedy: what `repair` does; repair: does it and says what was done. Neither where a person has to decide.
+    `what` is the kind: run, journal, left over, output folder, store, cache or sweep. `name` identifies the object and
+    `state` describes its problem. `repair` fixes it and returns the result as text; it is None if the user has
+    to act. `remedy` describes the repair or the action.
     """
 
     what: str
@@ -23,7 +25,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Treated:
-    """A finding after its repair, or before it. done: what was done or would be; failed: whether that did not work."""
+    """A finding after its repair or instead of it. `done` describes the result or the remedy."""
 
     finding: Finding
     done: str

@@ -1,4 +1,4 @@
-"""Packs and manifests of the cache: their table, and the removal of those that nobody uses."""
+"""Table of the packs and manifests in the cache, and removal of those not needed."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ def unwanted_in_cache(cache_dir: str) -> Iterator[Finding]:
 
 
 def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_than_days: float) -> None:
-    """Prints all that the cache holds. layout: table, csv or json.
+    """Prints all cache entries. `layout` is table, csv or json.
 
-    prune: marks what is left over, damaged or unused for `older_than_days`; fix: removes it.
+    `prune` marks entries that are left over, corrupt or unused for `older_than_days`; with `fix` they are removed.
     """
     found = [*entries(cache_dir), *manifests(cache_dir)]
     fates = [_fate(entry, older_than_days, fix=fix) if prune else "keep" for entry in found]
@@ -32,9 +32,9 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
     if layout != "table":
         return
     marked = [entry for entry, fate in zip(found, fates, strict=True) if fate in ("would remove", "removed")]
-    total = f"{Path(cache_dir).expanduser()} holds {_size(found)}"
+    total = f"{Path(cache_dir).expanduser()} contains {_size(found)}"
     if not prune:
-        print(f"{total}. prune=true shows what can go.")
+        print(f"{total}. prune=true shows what can be removed.")
     elif fix:
         print(f"{total} before; {_size(marked)} removed.")
     else:
@@ -42,7 +42,7 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
 
 
 def _fate(entry: Entry, older_than_days: float, *, fix: bool) -> str:
-    """What becomes of a pack or manifest: keep, would remove, removed or in use."""
+    """Outcome for a pack or manifest: keep, would remove, removed or in use."""
     if entry.state == "being made" or (entry.state not in UNWANTED and entry.idle_days < older_than_days):
         return "keep"
     if not fix:

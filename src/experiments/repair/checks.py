@@ -1,4 +1,4 @@
-"""All findings, one concern after the other, and their rows."""
+"""Runs all checks, repairs their findings and prints them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -23,10 +23,10 @@ def check_runs(
     fix: bool,
     sync: bool,
 ) -> None:
-    """Prints what dead runs left at and below `roots`, and `others`. Raises ExperimentError after a failed repair.
+    """Prints the remains of dead runs at and below `roots`, and `others`. Raises ExperimentError if a repair fails.
 
-    layout: table, csv or json; for programs the cache is there too, as they get no table of it.
-    fix: repairs it; sync: only sends undelivered journals, without `fix` too.
+    `layout` is table, csv or json. csv and json include the cache, which has its own table otherwise. `fix` repairs the
+    findings. `sync` only sends undelivered journals, even without `fix`.
     """
     folders = output_folders(roots)
     if sync:
@@ -44,11 +44,16 @@ def check_runs(
         print(_summary(treated, f"{len(folders)} {noun} below {', '.join(roots)}"))
     failed = sum(each.failed for each in treated)
     if failed:
-        raise ExperimentError(f"{failed} of {len(treated)} could not be repaired: the rows that say 'failed' tell why.")
+        raise ExperimentError(
+            f"{failed} of {len(treated)} could not be repaired: see the rows with 'failed' for the reason."
+        )
 
 
 def _findings(folders: Sequence[Path], tracking_uri: str | None) -> Iterator[Finding]:
-    """Each is repaired before the next is looked for: a delivered journal may end its run."""
+    """Yields findings one by one, so that each is repaired before the next check.
+
+    The order matters: a delivered journal may end its run, which is then no dead run any more.
+    """
     stored = tracking_uri is not None and has_store(tracking_uri)
     if stored:
         from experiments.repair.schema import old_schema
@@ -78,7 +83,7 @@ def _summary(treated: Sequence[Treated], looked: str) -> str:
         return f"Nothing to repair: {looked}."
     repaired = sum(each.repaired for each in treated)
     waiting = sum(each.finding.repair is not None and not each.repaired and not each.failed for each in treated)
-    told = f"{len(treated)} found ({looked})"
+    found = f"{len(treated)} found ({looked})"
     if waiting:
-        return f"{told}. Nothing was changed: add fix=true to repair {waiting}."
-    return f"{told}; {repaired} repaired."
+        return f"{found}. Nothing was changed: add fix=true to repair {waiting}."
+    return f"{found}; {repaired} repaired."

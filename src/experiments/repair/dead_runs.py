@@ -1,4 +1,4 @@
-"""Runs that the store takes for running, though nobody works on them, and folders of runs that it does not have."""
+"""Dead runs that are still RUNNING in the store, and output folders whose run is not in the store."""
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,17 +22,17 @@ from experiments.tracking.mlflow_store import find_runs
 from experiments.tracking.redaction import mask
 
 IDENTITY = {"host", "pid", "heartbeat", "output_dir"}
-"""Tags of a run of this package; others that share the store are left alone."""
+"""Tags of all runs of this package. Other runs in the store are ignored."""
 
 
 def dead_runs(client: MlflowClient, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Finding]:
-    """tags: which the runs have too."""
+    """Yields the RUNNING runs with these tags whose process has ended."""
     for run in find_runs(client, tags=tags, status="= 'RUNNING'"):
         if set(run.data.tags) >= IDENTITY and not is_alive(run):
             yield Finding(
                 "run",
                 str(run.info.run_id),
-                f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone (last sign "
+                f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone (last heartbeat "
                 f"{local_time(float(run.data.tags['heartbeat']))})",
                 "makes it KILLED",
                 partial(_end, client, run),
@@ -40,7 +40,10 @@ def dead_runs(client: MlflowClient, tags: Mapping[str, str] = MappingProxyType({
 
 
 def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[Finding]:
-    """Of this store alone: what another one has cannot be seen from here. Listed only: they may be all that is left."""
+    """Yields folders whose run was tracked in this store and is no longer there.
+
+    They are not removed, because they may contain the only copy of a run.
+    """
     for folder in folders:
         started = first_event(folder)
         if started is None or started["tracking_uri"] != mask(client.tracking_uri) or is_in_use(folder):
@@ -48,12 +51,15 @@ def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[
         state = _absence(client, started["run_id"])
         if state:
             yield Finding(
-                "output folder", str(folder), f"its run {started['run_id']} {state} ({size(folder)})", "yours to remove"
+                "output folder",
+                str(folder),
+                f"its run {started['run_id']} {state} ({size(folder)})",
+                "delete it if not needed",
             )
 
 
 def _end(client: MlflowClient, run: Run) -> str:
-    """Looks again, and first delivers what the process left: that may tell how the run ended."""
+    """Ends the run if it is still dead. Delivers its journal first, as that may contain the real end of the run."""
     run_id, folder = str(run.info.run_id), Path(run.data.tags["output_dir"])
     here = folder.is_dir() and run.data.tags["host"] == socket.gethostname()
     if here and journal_file(folder).exists() and undelivered(folder):
@@ -68,13 +74,13 @@ def _end(client: MlflowClient, run: Run) -> str:
 
 
 def _absence(client: MlflowClient, run_id: str) -> str:
-    """Why the run is not to be seen in the store; empty where it is."""
+    """Reason why the run is missing in the store; empty if it is there."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise TrackingError(
-                f"{mask(client.tracking_uri)} does not tell of run {run_id}: {error.message}"
+                f"run {run_id} could not be read from {mask(client.tracking_uri)}: {error.message}"
             ) from error
         return "is no longer in the store"
     return "is deleted in MLflow" if run.info.lifecycle_stage == "deleted" else ""

@@ -1,4 +1,4 @@
-"""Events that a run could not deliver, sent from its output folder later."""
+"""Delivery of events that a run could not send, from the journal in its output folder."""
 
 import getpass
 import socket
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> Iterator[Finding]:
-    """tracking_uri: where a run is looked for first; then in the store that its journal names."""
+    """Yields undelivered journals. Runs are searched in `tracking_uri` first, then in the store the journal names."""
     for folder in folders:
         if not journal_file(folder).exists():
             continue
@@ -41,14 +41,14 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
 
 
 def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
-    """Sends what waits and ends the run, whose process is gone. Raises TrackingError where it stays."""
+    """Sends the waiting events of a dead run and ends it. Raises TrackingError if that is not possible."""
     with run_lock(folder):
         started = first_event(folder)
         if started is None:
-            raise TrackingError(f"the journal in '{folder}' does not begin with a run. Remove it by hand.")
+            raise TrackingError(f"the journal in '{folder}' does not begin with the start of a run. Remove it by hand.")
         client, run = _store_of(started["run_id"], (tracking_uri, started["tracking_uri"]))
         if not _is_current(folder, run):
-            return f"not sent: the run went on in {run.data.tags['output_dir']} on {run.data.tags['host']}"
+            return f"not sent: the run was resumed in {run.data.tags['output_dir']} on {run.data.tags['host']}"
         return _send(folder, client, run.info.run_id)
 
 
@@ -62,12 +62,12 @@ def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
     except Unavailable as error:
         raise TrackingError(f"{undelivered(folder)} of {left} events still wait: {error}") from error
     status = client.get_run(run_id).info.status
-    # The journal of a killed process has no end.
+    # The journal of a killed process has no end event.
     return f"delivered {left}; run {run_id} is {close(client, run_id) if status == 'RUNNING' else status}"
 
 
 def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClient, Run]":
-    """A recorded address has lost its password, and a server may have moved: the first store that has the run."""
+    """Returns the first store with the run. The recorded address has no password, and its server may have moved."""
     from experiments.tracking.mlflow_store import existing_run, existing_store
 
     problems = []
@@ -79,12 +79,12 @@ def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClie
             except TrackingError as error:
                 problems.append(str(error))
     raise TrackingError(
-        f"run {run_id} was not found: {' '.join(problems) or 'its store is not there'} Set logging.tracking_uri."
+        f"run {run_id} was not found: {' '.join(problems) or 'its store does not exist.'} Set logging.tracking_uri."
     )
 
 
 def _is_current(folder: Path, run: "Run") -> bool:
-    """Whether the run is still where this journal left it. Where another folder went on, the steps are there twice."""
+    """Returns False if another folder has resumed the run and repeated steps of this journal."""
     places = [_place(event["values"]) for event in events(folder, "tags") if "output_dir" in event["values"]]
     return not places or "output_dir" not in run.data.tags or _place(run.data.tags) in places
 
@@ -94,7 +94,7 @@ def _place(tags: dict[str, str]) -> tuple[str, str]:
 
 
 def close(client: "MlflowClient", run_id: str) -> str:
-    """Ends a run whose process is gone, at its last sign of life; says what it is now."""
+    """Ends a dead run at the time of its last heartbeat, and returns its new status."""
     run = client.get_run(run_id)
     ended = max(int(float(run.data.tags.get("heartbeat", 0)) * 1000), run.info.start_time)
     finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {local_time(time.time())}"

@@ -1,4 +1,4 @@
-"""Output folders of runs, and what killed processes left in them."""
+"""Output folders of runs, and unfinished files that killed processes left in them."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from experiments.tracking.journal import journal_file
 from experiments.tracking.liveness import LOCK, is_in_use, run_lock
 
 OWN = frozenset({CHECKPOINTS, "tensorboard", "config", "figures", "model", ".hydra", ".uploads"})
-"""Folders that a run makes in its own, where no other run is."""
+"""Folders within a run folder that contain no other runs."""
 
 
 def output_folders(roots: Iterable[str]) -> list[Path]:
-    """Those of runs, at and below `roots`."""
+    """Folders of runs at and below `roots`, sorted."""
     found = []
     for root in roots:
         for path, folders, files in os.walk(Path(root).expanduser().absolute()):
@@ -29,7 +29,7 @@ def output_folders(roots: Iterable[str]) -> list[Path]:
 
 
 def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
-    """Half-written checkpoints and uploads of folders in which no process works."""
+    """Yields unfinished checkpoints and uploads in folders that no process uses."""
     for folder in folders:
         found = _leftovers(folder)
         if found and not is_in_use(folder):
@@ -45,7 +45,7 @@ def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
 
 
 def _remove(folder: Path) -> str:
-    """Looks again under the lock: a run may have gone on since."""
+    """Removes the leftovers. They are searched again under the lock, because the run may have been resumed."""
     with run_lock(folder):
         found = _leftovers(folder)
         for path in found:
@@ -55,7 +55,7 @@ def _remove(folder: Path) -> str:
 
 def _leftovers(folder: Path) -> list[Path]:
     checkpoints = folder / CHECKPOINTS
-    # A folder without a seal is that of an older version, whose checkpoints have none.
+    # A folder without committed checkpoints is from an older version, which did not commit any.
     unfinished = uncommitted(checkpoints) if any(True for _ in committed(checkpoints)) else []
     temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
     temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]

@@ -1,4 +1,4 @@
-"""A database of runs that an older MLflow has made."""
+"""Databases with the schema of another MLflow version, and their upgrade."""
 
 import sqlite3
 import subprocess
@@ -19,7 +19,10 @@ from experiments.tracking.uris import SQLITE, database_path
 
 
 def old_schema(tracking_uri: str) -> Iterator[Finding]:
-    """Looked at before MLflow opens the file: some old ones it would change at once, without a copy."""
+    """Yields a database with another schema.
+
+    Reads the file without MLflow, which upgrades some old files as soon as it opens them, without a copy.
+    """
     path = database_path(tracking_uri)
     found = _revision(path) if tracking_uri.startswith(SQLITE) and path.is_file() else None
     if found is None or found == newest_revision():
@@ -31,13 +34,13 @@ def old_schema(tracking_uri: str) -> Iterator[Finding]:
         "store",
         str(path),
         f"its schema {found} is older than that of MLflow {mlflow.__version__}",
-        "upgrades it, after a copy",
+        "copies it, then upgrades it",
         partial(upgrade, path, found),
     )
 
 
 def upgrade(path: Path, found: str) -> str:
-    """By MLflow's own command. Raises TrackingError where it fails, with the file as it was before."""
+    """Upgrades the database with `mlflow db upgrade`. If that fails, restores the file and raises TrackingError."""
     copy = path.with_name(f"{path.name}.{found}.backup")
     with creation_lock(path):
         _refuse_live(path)
@@ -46,13 +49,15 @@ def upgrade(path: Path, found: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             _copy(copy, path)
-            reason = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-            raise TrackingError(f"'{path}' is as before: {reason}. See `mlflow db upgrade --help`.")
-    return f"upgraded; as before in {copy.name}"
+            reason = (done.stderr.strip() or "no error message").splitlines()[-1]
+            raise TrackingError(
+                f"'{path}' could not be upgraded and is unchanged: {reason}. See `mlflow db upgrade --help`."
+            )
+    return f"upgraded; the previous file is {copy.name}"
 
 
 def newest_revision() -> str:
-    """The schema that the installed MLflow wants."""
+    """Schema revision of the installed MLflow."""
     return str(_scripts().get_current_head())
 
 
@@ -61,7 +66,7 @@ def _scripts() -> ScriptDirectory:
 
 
 def _revision(path: Path) -> str | None:
-    """None where MLflow has not made the file."""
+    """Schema revision of a database; None if it was not created by MLflow."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
         try:
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -80,6 +85,6 @@ def _refuse_live(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Whole, also while others read or write."""
+    """Copies a database consistently, even while other processes read or write it."""
     with closing(sqlite3.connect(source)) as origin, closing(sqlite3.connect(target)) as copy:
         origin.backup(copy)

@@ -1,1 +1,1 @@
-"""Many runs as one thing: planned, queued in a study, worked off by processes, and summed up."""
+"""Sweeps of many runs: their plan, queue, workers and summary."""

@@ -1,7 +1,7 @@
-"""Models that jobs of one process share, so that a step is traced and compiled once; and what no job needs any more.
+"""Models shared by the jobs of a process, so that a training step is traced and compiled only once.
 
-A job whose config differs from an earlier one's in nothing but what variables hold builds its model as ever, and hands
-the values over to the earlier one's: the bits are those of a run of its own.
+If the config of a job differs from that of an earlier one only in the values of variables, the job builds its model as
+usual and assigns the values to the earlier model. Its results are bit for bit identical to those of a separate run.
 """
 
 import gc
@@ -24,8 +24,9 @@ from experiments.runs import assembly
 from experiments.runs.assembly import Assemble, Built, TrainingTarget
 
 KEPT = 8
+"""Maximum number of shared models."""
 LARGEST = 2**30
-"""Bytes of the variables of all that are kept."""
+"""Maximum size of the variables of all shared models, in bytes."""
 SEED, LEARNING_RATE = "seed", "optimizer.learning_rate"
 OURS = ("experiments.", "keras.")
 OUTSIDE_OF_A_STEP = ("sweep", "logging")
@@ -33,7 +34,7 @@ CUSTOM = "CustomGradient-"
 
 
 class _Models(NamedTuple):
-    """head: what trains, a part of `full_model` or the same."""
+    """Models of a job. `head` is the trained part of `full_model`, or the same object."""
 
     head: keras.Model
     full_model: keras.Model
@@ -44,12 +45,15 @@ class _Models(NamedTuple):
 
 
 _shared: dict[Hashable, _Models] = {}
-"""The one used last comes last."""
+"""Models by `_key`, the most recently used last."""
 
 
 @contextmanager
 def sharing_models() -> Iterator[Assemble]:
-    """What builds one job, whose model is kept when it ends well: a failure may leave one in the middle of a step."""
+    """Yields a function that builds one job. Its models are shared with later jobs unless it fails.
+
+    A failure may leave a model in the middle of a step.
+    """
     used: dict[Hashable, _Models] = {}
 
     def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
@@ -63,7 +67,7 @@ def sharing_models() -> Iterator[Assemble]:
     try:
         yield assemble
         _share(used)
-    except StoppedRun:  # at the end of an epoch
+    except StoppedRun:  # raised at the end of an epoch only
         _share(used)
         raise
     finally:
@@ -71,28 +75,32 @@ def sharing_models() -> Iterator[Assemble]:
 
 
 def _is_shareable(cfg: DictConfig) -> bool:
-    """A part of a person's own may hold in a step what its variables do not; a strategy's variables are its own."""
+    """Returns False for custom components, whose steps may depend on state other than variables.
+
+    Models under a distribution strategy are not shared either, because their variables belong to the strategy.
+    """
     inside = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in OUTSIDE_OF_A_STEP])
     return cfg.runtime.strategy == "none" and all(target.startswith(OURS) for target in fingerprint.targets(inside))
 
 
 def _key(cfg: DictConfig, built: Built) -> Hashable:
-    """Equal for models whose steps are the same but for what their variables hold."""
+    """Key that is equal for models whose steps differ only in the values of variables."""
     spec, found = built.splits.train.spec, fingerprint.values(cfg)
     del found[SEED]
     if isinstance(assembly.schedule(cfg, built.splits, cfg.epochs), float):
         del found[LEARNING_RATE]
-    else:  # an object, whose numbers are in the step
+    else:  # a schedule object, whose numbers are compiled into the step
         found["total_steps"] = str(cfg.epochs * built.splits.train.steps_per_epoch)
     models = _Models(built.target.model, built.model)
     shapes = tuple((tuple(variable.shape), variable.dtype) for variable in models.variables)
     inputs = spec.input_shape, spec.input_dtype, spec.num_classes
-    # Whether features of the frozen part are the same in any batch, and so are kept, may depend on the seed.
+    # The seed may decide whether the outputs of frozen layers can be cached, and so whether there is a
+    # separate head.
     return tuple(sorted(found.items())), inputs, shapes, models.head is models.full_model
 
 
 def _with_values_of(fresh: _Models, shared: _Models) -> _Models:
-    """The shared models, with the values of the fresh ones; a frozen network may be a part of both."""
+    """Assigns the values of the fresh models to the shared ones. Both may contain the same frozen network."""
     for mine, theirs in zip(shared.variables, fresh.variables, strict=True):
         if mine is not theirs:
             assign([mine], values([theirs]))
@@ -111,9 +119,10 @@ def _num_bytes() -> int:
 
 
 def release_graph_functions() -> None:
-    """Every `optimizer.apply` leaves functions in TensorFlow's registry of gradients, and with them the whole model.
+    """Removes the functions that each `optimizer.apply` adds to TensorFlow's gradient registry.
 
-    There is no public way to take them out. The next run clears Keras's session.
+    They keep the whole model in memory, and TensorFlow has no public function to remove them. The next run clears
+    Keras's session.
     """
     registry = ops.gradient_registry
     for name in [name for name in registry.list() if name.startswith(CUSTOM)]:
@@ -122,5 +131,5 @@ def release_graph_functions() -> None:
 
 @cache
 def freeze_imports() -> None:
-    """Once, before the first job: the collections between jobs need not look at what was imported."""
+    """Excludes the imported objects from garbage collection between jobs. Only the first call has an effect."""
     gc.freeze()

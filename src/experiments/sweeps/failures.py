@@ -1,4 +1,4 @@
-"""Jobs that take longer than they may, that failed or whose process was killed: how they end and run again."""
+"""Time limits of jobs, and retries of jobs that failed or whose process was killed."""
 
 import faulthandler
 import logging
@@ -14,9 +14,9 @@ from experiments.errors import ExperimentError
 from experiments.sweeps.queue import Queue, cell_of
 
 TRACES = "timeout.txt"
-"""Where a job was when its time was over; in its folder."""
+"""File in the job's folder with the stack trace at the timeout."""
 GRACE_SECONDS = 60
-"""For a job to hear that its time is over, and to close its run. What hangs outside of Python does not hear."""
+"""Time for a job to close its run after the timeout. If it hangs in native code, its process ends afterwards."""
 logger = logging.getLogger(__name__)
 
 
@@ -26,12 +26,12 @@ class JobTimeoutError(ExperimentError):
 
 @contextmanager
 def time_limit(seconds: float | None, folder: Path) -> Iterator[None]:
-    """Raises JobTimeoutError in a block that takes longer. Where nobody hears that, the process ends after the grace.
+    """Raises JobTimeoutError in a block that takes longer than `seconds`. None means no limit.
 
-    folder: of the job.
+    If native code prevents the exception, the process exits GRACE_SECONDS later. `folder` is the folder of the job.
     """
     traces = folder / TRACES
-    traces.unlink(missing_ok=True)  # of an earlier attempt
+    traces.unlink(missing_ok=True)  # from an earlier attempt
     if seconds is None:
         yield
         return
@@ -41,7 +41,8 @@ def time_limit(seconds: float | None, folder: Path) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, stop)
     with traces.open("w") as file:
-        # Both work where Python's own code does not get on any more. Reading the frames of threads that run may crash.
+        # faulthandler is written in C, so it works even if native code hangs. `chain` also triggers `stop`.
+        # all_threads=False, because reading the frames of running threads can crash.
         faulthandler.register(signal.SIGALRM, file, all_threads=False, chain=True)
         faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=2)
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -57,9 +58,11 @@ def time_limit(seconds: float | None, folder: Path) -> Iterator[None]:
 
 
 def failure_reason(folder: Path) -> str:
-    """Of a job whose process ended before it. folder: of the job."""
+    """Reason why a process ended during a job. `folder` is the folder of the job."""
     if timed_out(folder):
-        return f"it took longer than sweep.job_timeout and hung outside of Python: {folder / TRACES} says where"
+        return (
+            f"it took longer than sweep.job_timeout and hung in native code: see the stack trace in {folder / TRACES}"
+        )
     return "its process was killed"
 
 
@@ -69,39 +72,39 @@ def timed_out(folder: Path) -> bool:
 
 
 class Retries:
-    """Of one start of a sweep. folder: of the sweep; max_retries: how often a job is tried again."""
+    """Retries of jobs, at most `max_retries` for each. `folder` is the folder of the sweep."""
 
     def __init__(self, queue: Queue, folder: Path, max_retries: int) -> None:
         self._queue, self._folder, self._max_retries = queue, folder, max_retries
         self._quarantined: dict[int, int] = {}  # number -> attempt
 
     def take_up(self) -> None:
-        """Queues again what an earlier start has left: what was stopped, and what failed, unless too often."""
+        """Queues the interrupted and failed jobs of an earlier start again, unless they have used up their retries."""
         for number, trial in self._queue.jobs().items():
             attempt = trial.user_attrs["attempt"]
             if _is_running(trial):
                 self._queue.killed(trial)
-                self._queue_again(number, attempt + timed_out(self._of(number)))
+                self._queue_again(number, attempt + timed_out(self._folder_of(number)))
             elif trial.state == TrialState.FAIL:
                 self._queue_again(number, attempt + 1)
 
     def quarantine(self) -> bool:
-        """Ends the jobs whose worker was killed, perhaps by them; False where there is none.
+        """Fails the jobs of killed workers and keeps them for a retry. Returns False if there are none.
 
-        One that ran alone has done it, and has used up an attempt. Of several nobody knows which one did.
-        One that hung has failed.
+        A job that was the only one is charged an attempt. Of several jobs none is charged, because any of them may
+        have caused the kill. A job that timed out is not retried.
         """
         killed = {number: trial for number, trial in self._queue.jobs().items() if _is_running(trial)}
         for number, trial in killed.items():
             self._queue.killed(trial)
-            if timed_out(self._of(number)):
-                logger.warning("#%d failed: %s.", number, failure_reason(self._of(number)))
+            if timed_out(self._folder_of(number)):
+                logger.warning("#%d failed: %s.", number, failure_reason(self._folder_of(number)))
             else:
                 self._quarantined[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
         return bool(killed)
 
     def queue_one_quarantined(self) -> bool:
-        """To be run alone; False where none is left."""
+        """Queues one of the kept jobs, so that it runs by itself. Returns False if none is left."""
         while self._quarantined:
             if self._queue_again(*self._quarantined.popitem()):
                 return True
@@ -114,8 +117,7 @@ class Retries:
         self._queue.enqueue(cell_of(trial), number, trial.user_attrs["repeat"], attempt)
         return True
 
-    def _of(self, number: int) -> Path:
-        """The folder of a job."""
+    def _folder_of(self, number: int) -> Path:
         return self._folder / str(number)
 
 

@@ -1,4 +1,4 @@
-"""The training of one job of a sweep, as Hydra's `run_job` calls it."""
+"""Training of one job of a sweep, called by Hydra's `run_job`."""
 
 import logging
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """plan: of the sweep; parent: the id of the sweep's run, None if nothing is tracked."""
+    """Task function of one job. `parent` is the id of the parent run, or None without tracking."""
 
     job: "Job"
     plan: Plan
@@ -31,7 +31,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> list[float]:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            load()  # before the job's time, as half an import would spoil the jobs that follow
+            load()  # not within the time limit: an interrupted import would break later jobs
             with time_limit(self.plan.settings.job_timeout, output_dir):
                 result = self._train(cfg, output_dir)
         except StoppedRun:
@@ -46,7 +46,7 @@ class Task:
         return self._values(result)
 
     def _values(self, result: "Result") -> list[float]:
-        """Of the objectives, at the best epoch by the monitor."""
+        """Values of the objectives at the best epoch of the monitored metric."""
         for name in self.plan.objectives:
             if name not in result.at_best:
                 raise ConfigError(f"sweep.objectives.{name} is not a metric of this run. {near(name, result.at_best)}")
@@ -64,7 +64,7 @@ class Task:
         if reused is None and self.plan.settings.reuse:
             reused = previous_runs.equal_to(cfg)
         if reused is not None:
-            logger.info("taken from run %s, which is the same", reused.info.run_id)
+            logger.info("results taken from identical run %s", reused.info.run_id)
             return previous_runs.result(reused, cfg, output_dir)
         if self.parent is not None:
             tags["mlflow.parentRunId"] = self.parent
@@ -74,7 +74,7 @@ class Task:
 
 
 def load() -> None:
-    """TensorFlow and all that a job needs, in the first one of a process."""
+    """Imports TensorFlow and the training code. Only the first call in a process does any work."""
     from experiments.cli.startup import suppress_startup_logs, without_gc
 
     with suppress_startup_logs(), without_gc():

@@ -1,4 +1,4 @@
-"""The run of the sweep itself: MLflow's page folds the jobs' runs under it."""
+"""The parent run of a sweep. The MLflow UI groups the runs of the jobs under it."""
 
 import logging
 from pathlib import Path
@@ -25,13 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 class Parent:
-    """Entering creates the store, before any worker opens it, and the run, or goes on with that of a stopped sweep."""
+    """Context manager that creates the parent run, or reopens that of a stopped sweep, and ends it.
+
+    It also creates the store, before any worker opens it.
+    """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._logging, self._plan, self._folder = plan.logging, plan, folder
         self._client: MlflowClient | None = None
         self.run_id: str | None = None
-        self._heartbeat = Heartbeat(self._say_alive)
+        self._heartbeat = Heartbeat(self._send_heartbeat)
 
     def __enter__(self) -> Self:
         if self._logging.tracking_uri is not None:
@@ -40,19 +43,19 @@ class Parent:
             earlier = path.read_text().strip() if path.exists() else None
             self.run_id = earlier or self._created(self._client)
             self._client.update_run(self.run_id, status="RUNNING")
-            self._say_alive()
+            self._send_heartbeat()
             self._heartbeat.start()
         return self
 
-    def _say_alive(self) -> None:
-        """By which `doctor` finds a sweep that was killed."""
+    def _send_heartbeat(self) -> None:
+        """Updates the tags by which `doctor` detects a killed sweep."""
         if self._client is None or self.run_id is None:
             return
         try:
             for name, value in signs_of_life(self._folder).items():
                 self._client.set_tag(self.run_id, name, value)
         except (MlflowException, OSError) as failure:
-            logger.info("The store has not taken a sign of life: %s", failure)
+            logger.info("The heartbeat could not be sent to the store: %s", failure)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -64,13 +67,13 @@ class Parent:
 
     @property
     def page(self) -> str | None:
-        """What to type and open to see it; None where nothing is tracked."""
+        """Instructions to open the run in the MLflow UI; None without tracking."""
         if self._client is None or self.run_id is None:
             return None
         return where_to_look(self._logging.tracking_uri, page_of(self._client.get_run(self.run_id)))
 
     def close_killed(self) -> dict[int, str]:
-        """Ends the runs of jobs whose process was killed; number of a job -> its run's id."""
+        """Ends the runs of killed jobs. Returns a mapping of all job numbers to run ids."""
         if self._client is None:
             return {}
         try:
@@ -78,11 +81,11 @@ class Parent:
                 logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
             return {number: str(run.info.run_id) for number, run in for_sweep(self._plan).items()}
         except (MlflowException, ExperimentError, OSError) as failure:
-            logger.warning("The store does not tell of the jobs' runs: %s", failure)
+            logger.warning("The runs of the jobs could not be read from the store: %s", failure)
             return {}
 
     def log(self, folder: Path, values: dict[str, float], texts: dict[str, str]) -> None:
-        """The summary: files, metrics and tags."""
+        """Logs the summary: its files, metrics and tags."""
         if self._client is None or self.run_id is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Opens a sweep's run while its workers load TensorFlow; they take no job before it is there."""
+"""Opens the parent run while the workers import TensorFlow. They take no job before it is open."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,40 +16,41 @@ if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
 
 OPENED = "opened.json"
-"""Locked by the sweep's process until it has written there; empty where it could not."""
+"""File locked by the sweep process until it has written the id of the parent run. Empty if opening it failed."""
 PATIENCE_SECONDS = 5.0
 
 
 class Opened(NamedTuple):
-    """What workers are told. parent: the id of the sweep's run, None where nothing is tracked."""
+    """Message to the workers. `parent` is the id of the parent run, or None without tracking."""
 
     parent: str | None
 
 
 @contextmanager
 def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
-    """Yields what waits for the run, and raises TrackingError where there is none: no job was taken then.
+    """Creates the parent run in a background thread, and ends it after the block.
 
-    Leaving ends the run, with the error there is; a store that hangs keeps nobody for long.
-    at_once: before anything else, where this process is a worker too: two threads load packages no sooner than one.
+    Yields a function that waits for the run and raises TrackingError if it could not be created; no job was taken then.
+    The end waits at most PATIENCE_SECONDS for a store that hangs. With `at_once` the run is created before the block,
+    for a process that is also a worker: importing packages in two threads is not faster.
     """
     parent: Future[Parent] = Future()
-    told = (folder / OPENED).open("w")
-    lock(told)
+    file = (folder / OPENED).open("w")
+    lock(file)
 
     def open_run() -> None:
         try:
-            with told, without_gc("mlflow"):
+            with file, without_gc("mlflow"):
                 from experiments.sweeps.parent_run import Parent
 
                 opened = run.enter_context(Parent(plan, folder))
-                json.dump(Opened(opened.run_id)._asdict(), told)
+                json.dump(Opened(opened.run_id)._asdict(), file)
         except Exception as error:
             parent.set_exception(error)
             return
         parent.set_result(opened)
         if not at_once:
-            with without_gc("matplotlib"):  # while jobs run, so that nobody waits for it at the end
+            with without_gc("matplotlib"):  # imported while jobs run, to save time at the end
                 import experiments.sweeps.summary  # noqa: F401
 
     with ExitStack() as run:
@@ -64,21 +65,21 @@ def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[C
 
 
 def close(folder: Path) -> None:
-    """From now on workers take no job."""
+    """Prevents workers from taking further jobs."""
     (folder / OPENED).unlink(missing_ok=True)
 
 
 def is_open(folder: Path) -> bool:
-    """Also where the sweep's process was killed: its workers go on."""
+    """Returns True until `close` is called, also after the sweep process was killed: its workers continue."""
     return (folder / OPENED).exists()
 
 
 def wait_until_opened(folder: Path) -> Opened | None:
-    """For workers; None where the sweep could not be opened, is closed, or its process is gone."""
+    """Waits for the parent run. Returns None if it could not be opened or the sweep is closed or was killed before."""
     try:
-        with (folder / OPENED).open() as told:
-            lock(told, shared=True)
-            content = told.read()
+        with (folder / OPENED).open() as file:
+            lock(file, shared=True)
+            content = file.read()
     except FileNotFoundError:
         return None
     return Opened(**json.loads(content)) if content else None

@@ -1,4 +1,4 @@
-"""The plan of a sweep: what varies, and every config as it was composed when the sweep began."""
+"""The plan of a sweep: the swept values, and all configs as composed when the sweep starts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,17 +23,16 @@ from experiments.records.fingerprint import code_digest
 from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 
 SWEEP, JOB = "sweep", "sweep.job"
-"""Tags of a job's run, by which it is found again."""
+"""Tags of a job's run: the id of its sweep and the number of the job."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """typed: all words; fixed: those that all jobs share.
+    """Immutable plan of a sweep. Its configs are composed at the start, so that editing `conf/` changes no job.
 
-    composing: keys that choose what is composed; bases: configs by such words.
-
-    Editing `conf/` changes no job: values are put into configs that were composed when the sweep began.
-    code: the digest of what they name, which may change all the same; objectives: metric -> "min" or "max".
+    `typed` contains all overrides, `fixed` those that all jobs share. `composing` contains the swept keys that Hydra
+    has to compose; `bases` maps each combination of their overrides to its config. `code` is the digest of the code
+    that the configs refer to, which can change during a sweep. `objectives` maps each metric to "min" or "max".
     """
 
     typed: tuple[str, ...]
@@ -47,18 +46,18 @@ class Plan:
     code: str
     bases: Mapping[tuple[str, ...], DictConfig] = field(repr=False)
     id: str = field(default_factory=lambda: uuid4().hex[:12])
-    """No other sweep has it, wherever its folder is: its queue and its runs are found by it."""
+    """Unique id of the sweep, independent of its folder: the name of its study and a tag of its runs."""
 
     def cells(self) -> list[Cell]:
-        """Of a grid; a sampler makes its own."""
+        """Combinations of the grid that are not excluded. Samplers draw their own."""
         return [cell for cell in grid(self.space) if not self.excludes(cell)]
 
     def jobs(self) -> list[tuple[Cell, int]]:
-        """(cell, repeat) of every job of a grid, in order."""
+        """Pairs (cell, repeat) of all jobs of a grid, in order."""
         return [(cell, repeat) for cell in self.cells() for repeat in range(self.settings.repeats)]
 
     def lines(self) -> list[str]:
-        """The plan for people: what is shared, and what varies."""
+        """Readable lines of the plan: the shared overrides, then the jobs of a grid or the dimensions of a sampler."""
         shared = f"all jobs: {' '.join(self.fixed)}"
         if self.settings.sampler == "grid":
             return [shared, *(f"#{number} {' '.join(self.overrides(*job))}" for number, job in enumerate(self.jobs()))]
@@ -68,17 +67,17 @@ class Plan:
         return is_excluded(self.settings.exclude, cell_overrides(self.space, cell))
 
     def overrides(self, cell: Cell, repeat: int = 0) -> list[str]:
-        """What would be typed to run the job alone, without what all jobs share."""
+        """Overrides of one job, without those that all jobs share."""
         seeds = [f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else []
         return [*cell_overrides(self.space, cell), *seeds]
 
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
-        """Of one job, with its `hydra` node."""
+        """Config of one job, with its `hydra` node."""
         typed = self.overrides(cell, repeat)
-        cfg = self.bases[tuple(word for word in typed if _key(word) in self.composing)].copy()
-        for word in typed:
-            if _key(word) not in self.composing:
-                _put(cfg, word)
+        cfg = self.bases[tuple(override for override in typed if _key(override) in self.composing)].copy()
+        for override in typed:
+            if _key(override) not in self.composing:
+                _put(cfg, override)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.overrides.task = [*self.fixed, *typed]
         if self.settings.workers > 1:
@@ -91,9 +90,9 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig, loader: ConfigLoader) -> Plan:
-    """Composes and checks every job that can be known now, so that a typo in the last one is found at once.
+    """Composes and checks all jobs known in advance, so that a typo in the last one is reported before the first runs.
 
-    arguments: as typed; where a key is there twice the last counts. Raises ConfigError that names the job.
+    If a key occurs twice in `arguments`, the last value counts. Raises ConfigError that names the job.
     """
     parsed = {each.key_or_group: each for each in OverridesParser.create(loader).parse_overrides(list(arguments))}
     typed = list(parsed.values())
@@ -102,7 +101,8 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     space = tuple(dimensions(typed, settings.zip))
     _check_names(space, settings)
     shared = tuple(fixed(typed))
-    keys = {_key(word) for dimension in space for choice in dimension.choices for word in choice}
+    keys = {_key(override) for dimension in space for choice in dimension.choices for override in choice}
+    # Config groups and added or deleted keys need Hydra; other values are set in a copy of a composed config.
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
     bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
     objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
@@ -126,15 +126,18 @@ def _refuse_resume(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.key_or_group == "resume" and override.value() is not None:
             raise ConfigError(
-                f"{override.input_line} goes on with one run, and a sweep has many: expected sweep.resume beside -m. "
-                "Leave it out, and set sweep.resume=last to go on with a sweep."
+                f"{override.input_line} resumes a single run, but -m starts a sweep: expected sweep.resume with -m. "
+                "Leave it out, and set sweep.resume=last to resume a sweep."
             )
 
 
 def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
-    """Raises ConfigError for rules that could never hold, and for seeds that two would choose."""
+    """Raises ConfigError if sweep.exclude names a key that is not swept, or if sweep.repeats and seed conflict."""
     keys = {
-        _key(word).lstrip("+") for part in space for choice in part.choices or ((f"{part.name}=",),) for word in choice
+        _key(override).lstrip("+")
+        for part in space
+        for choice in part.choices or ((f"{part.name}=",),)
+        for override in choice
     }
     for rule in settings.exclude:
         for key in set(map(str, rule)) - keys:
@@ -144,13 +147,13 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
             )
     if settings.repeats > 1 and "seed" in keys:
         raise ConfigError(
-            f"sweep.repeats={settings.repeats} chooses the seeds of each cell: expected one value of seed, the first. "
+            f"sweep.repeats={settings.repeats} sets the seeds of each combination: expected a single seed, the first. "
             "Leave out the others, or sweep.repeats."
         )
 
 
 def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
-    """metric -> min or max; empty where none are named."""
+    """Maps each metric to min or max; empty if none is configured."""
     settings = settings or {}
     wrong = {metric: way for metric, way in settings.items() if way not in ("min", "max")}
     if wrong:
@@ -164,18 +167,18 @@ def _code(bases: Mapping[tuple[str, ...], DictConfig]) -> str:
 
 
 def code_has_changed(plan: Plan) -> bool:
-    """Since the sweep was planned: jobs that are left would not be like those that are done."""
+    """Returns True if the code differs from that of the finished jobs."""
     return plan.code != _code(plan.bases)
 
 
 def _composing_overrides(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
-    """Those that choose what is composed, in every combination."""
+    """Yields every combination of the overrides that Hydra has to compose."""
     parts = [
-        [tuple(word for word in choice if _key(word) in composing) for choice in dimension.choices] or [()]
+        [tuple(override for override in choice if _key(override) in composing) for choice in dimension.choices] or [()]
         for dimension in space
     ]
     for combination in product(*(dict.fromkeys(part) for part in parts)):
-        yield tuple(word for part in combination for word in part)
+        yield tuple(override for part in combination for override in part)
 
 
 def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) -> DictConfig:
@@ -188,17 +191,17 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) ->
 
 
 def _share(cfg: DictConfig, workers: int) -> None:
-    """The processors of this machine and the terminal, with jobs that run beside this one."""
+    """Divides the CPU cores among parallel jobs, and hides the progress of jobs that share a terminal."""
     cfg.progress = "none"
     if cfg.runtime.threads is None:
         cfg.runtime.threads = max(1, all_cores() // workers)
 
 
-def _put(cfg: DictConfig, word: str) -> None:
+def _put(cfg: DictConfig, override: str) -> None:
     try:
-        OmegaConf.update(cfg, _key(word), _parser().parse_override(word).value(), merge=True)
+        OmegaConf.update(cfg, _key(override), _parser().parse_override(override).value(), merge=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(explain_value(error, word, CONF, "config")) from error
+        raise ConfigError(explain_value(error, override, CONF, "config")) from error
 
 
 def _check(plan: Plan) -> None:
@@ -210,15 +213,15 @@ def _check(plan: Plan) -> None:
         raise ConfigError("sweep.exclude leaves no job: expected one at least. Loosen its rules.")
     for typed, cfg in configs:
         try:
-            with as_in_its_job(cfg) as own:
-                check(own)
+            with as_in_its_job(cfg) as job_cfg:
+                check(job_cfg)
         except ConfigError as error:
             raise ConfigError(f"the job {' '.join(typed)} cannot run: {error}") from error
 
 
 @contextmanager
 def as_in_its_job(cfg: DictConfig) -> Iterator[DictConfig]:
-    """What the job's own code is given: values that name those of Hydra have them within."""
+    """Yields the config that the job receives: without `hydra`, but with resolvable `${hydra:...}` interpolations."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:
@@ -234,8 +237,8 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
     return found
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0]
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 @cache

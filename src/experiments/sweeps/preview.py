@@ -1,4 +1,4 @@
-"""The preview of a sweep: its jobs, what became of each, and the time that the rest takes."""
+"""The preview of a sweep: its jobs, their states, and the estimated time left."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
-    """Prints a line for each job. done: number -> what became of it, empty before the first start."""
+    """Prints a line for each job. `done` maps job numbers to trials; it is empty before the first start."""
     console = Console()
     if plan.settings.sampler != "grid":
         names = ", ".join(dimension.name for dimension in plan.space)
         console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
         return
     equal = _equal(plan, done)
-    table = Table("job", "words", "state")
+    table = Table("job", "overrides", "state")
     jobs = plan.jobs()
     for number, (cell, repeat) in enumerate(jobs):
         state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
@@ -38,7 +38,7 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
 
 
 def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:
-    """Number -> a finished run, of the jobs that are left and would be taken from one."""
+    """Maps the numbers of unfinished jobs to equal finished runs whose results they will take."""
     if not plan.settings.reuse:
         return {}
     from experiments.sweeps.previous_runs import equal_to_each
@@ -56,7 +56,7 @@ def _state(trial: FrozenTrial | None) -> str:
 
 
 def _time_left(plan: Plan, done: Mapping[int, FrozenTrial], equal: Mapping[int, "Run"], left: int) -> str:
-    """From the finished ones."""
+    """Estimate from the durations of finished jobs; empty if there are none."""
     seconds = [
         trial.duration.total_seconds()
         for trial in done.values()

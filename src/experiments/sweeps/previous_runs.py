@@ -1,4 +1,4 @@
-"""What was already done for a job, in this sweep or elsewhere in the experiment."""
+"""Earlier runs whose results a job can take, from the same sweep or elsewhere in the experiment."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from experiments.runs.results import Result
 
 UNREAD = ("config", "data", "replicas")
-"""Parts that `equal_to_each` does not compare for all jobs at once: it looks at no data and no devices."""
+"""Parts of the fingerprint that `equal_to_each` does not query. It compares configs itself; data and devices not."""
 
 
 def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:
-    """The run that an earlier attempt has begun."""
+    """Newest run of an earlier attempt, found by its tags, or None."""
     return next(iter(_newest(cfg.logging, tags, newest=1)), None)
 
 
 def for_sweep(plan: Plan) -> dict[int, Run]:
-    """Number of a job -> its newest run."""
+    """Maps each job number to the newest run of the job."""
     oldest_first = reversed(_newest(plan.logging, {SWEEP: plan.id}))
     return {int(run.data.tags[JOB]): run for run in oldest_first if JOB in run.data.tags}
 
 
 def equal_to(cfg: DictConfig) -> Run | None:
-    """A finished run of the experiment that cannot but be equal: config, data, code, versions and machine are."""
+    """Returns the newest finished run with the same config, data, code, versions and machine, or None."""
     from experiments.runs import runtime
 
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
@@ -45,9 +45,9 @@ def equal_to(cfg: DictConfig) -> Run | None:
 
 
 def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
-    """Number -> the run that `equal_to` gives for its config, if data and devices are still the same.
+    """Maps job numbers to the runs that `equal_to` returns if data and devices are unchanged.
 
-    Neither is looked at: that would take as long as the beginning of a run. configs: with their `hydra` nodes.
+    Neither is checked, because that takes as long as starting a run. `configs` have their `hydra` nodes.
     """
     found: dict[int, Run] = {}
     known: dict[tuple[str, ...], dict[tuple[str, str], Run]] = {}
@@ -65,13 +65,13 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
 
 
 def _finished(logging: DictConfig, tags: Mapping[str, str]) -> dict[tuple[str, str], Run]:
-    """What tells one from another among runs with the same tags, beside the data -> the newest."""
+    """Maps (config digest, data.path) to the newest finished run with these tags."""
     oldest_first = reversed(_newest(logging, tags, status="= 'FINISHED'"))
     return {(recorded(run.data.tags)["config"], run.data.params.get("data.path", "")): run for run in oldest_first}
 
 
 def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":
-    """What the finished run has returned."""
+    """Result of a finished run, read from the store."""
     from experiments.runs.results import Result
 
     client = existing_store(cfg.logging.tracking_uri)
@@ -81,7 +81,7 @@ def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":
 
 
 def _newest(logging: DictConfig, tags: Mapping[str, str], *, status: str = "", newest: int | None = None) -> list[Run]:
-    """The newest first."""
+    """Runs of the experiment with these tags, newest first; empty without a store."""
     if logging.tracking_uri is None or not has_store(logging.tracking_uri):
         return []
     client = existing_store(logging.tracking_uri)

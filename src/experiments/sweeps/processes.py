@@ -1,6 +1,6 @@
-"""The processes of a sweep: who works for it, and how a signal to it reaches its workers.
+"""Worker processes of a sweep: detects them and forwards signals of the sweep process to them.
 
-Each finishes its step then, and closes its run as a single run does.
+A signaled worker completes its step and closes its run, as a single run does.
 """
 
 import signal
@@ -19,19 +19,19 @@ from experiments.sweeps.parent_start import close
 
 PATIENCE_SECONDS = 15.0
 NOTICE_SECONDS = 1.0
-"""In which a signal to the whole process group has reached all of it: a run takes a second one for an order to end."""
+"""Delay before a signal is forwarded. A signal to the process group has reached all workers by then; sending them a
+second one would end their runs at once."""
 STOP = signal.SIGURG
-"""From a sweep to its workers. Processes without a handler, such as those that load packages, ignore it by default."""
+"""Signal from the sweep process to its workers. Without a handler, as during imports, it is ignored by default."""
 WORKERS = "workers.lock"
 
 
 @contextmanager
 def passed_on(folder: Path) -> Iterator[None]:
-    """Within, a signal ends this process when its workers have ended their jobs, or after PATIENCE_SECONDS.
+    """Forwards signals to the workers of the sweep in `folder` during the block.
 
-    They take no other ones, nor any if they were loading their packages.
-
-    folder: of the sweep. A second signal ends this process at once.
+    Workers end their current job and take no other one. This process exits after that, but no later than after
+    PATIENCE_SECONDS. A second signal ends it at once.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -42,7 +42,7 @@ def passed_on(folder: Path) -> Iterator[None]:
         if workers:
             time.sleep(NOTICE_SECONDS)
             for worker in workers:
-                with suppress(psutil.NoSuchProcess):  # has ended meanwhile
+                with suppress(psutil.NoSuchProcess):  # already ended
                     worker.send_signal(STOP)
             ends = time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < ends and any_at_work(folder):
@@ -59,7 +59,7 @@ def passed_on(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def at_work(folder: Path) -> Iterator[None]:
-    """Within, this process is one of the workers, and ends its job when the sweep's process says so."""
+    """Registers this process as a worker during the block; STOP ends its current job."""
     before = signal.signal(STOP, _stop_job)
     try:
         with locked(folder / WORKERS, shared=True):
@@ -69,7 +69,7 @@ def at_work(folder: Path) -> Iterator[None]:
 
 
 def _stop_job(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Asks the run to stop, unless there is none or a signal of its own has asked it: then SIGTERM has no handler."""
+    """Stops the current run. SIGTERM has no handler if there is no run, or if it is already stopping."""
     if callable(signal.getsignal(signal.SIGTERM)):
         signal.raise_signal(signal.SIGTERM)
 
@@ -79,18 +79,18 @@ def any_at_work(folder: Path) -> bool:
 
 
 def refuse_workers(folder: Path) -> None:
-    """Raises ExperimentError where those of an earlier start still work: their own process was killed alone."""
+    """Raises ExperimentError if workers of an earlier start still run because only the sweep process was killed."""
     if any_at_work(folder):
-        numbers = [str(process.pid) for process in psutil.process_iter() if _holds(process, folder / WORKERS)]
+        numbers = [str(process.pid) for process in psutil.process_iter() if _has_open(process, folder / WORKERS)]
         names, stop = (f" {', '.join(numbers)}", f" (kill {' '.join(numbers)})") if numbers else ("", "")
         raise ExperimentError(
-            f"processes{names} of the sweep in {folder} still work, though what began them is gone: expected that they "
-            f"had ended. They go on until no job waits: try again then, or stop them{stop} and go on at once."
+            f"worker processes{names} of the sweep in {folder} still run, although their sweep process has ended: "
+            f"expected none. They end when no job waits: try again then, or stop them{stop} and resume at once."
         )
 
 
-def _holds(process: psutil.Process, lock: Path) -> bool:
-    """False for those of other people, whose files nobody else can see."""
+def _has_open(process: psutil.Process, lock: Path) -> bool:
+    """Returns False also for processes of other users, whose open files are not visible."""
     try:
         return str(lock.resolve()) in {file.path for file in process.open_files()}
     except psutil.Error:

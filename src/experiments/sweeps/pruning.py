@@ -1,4 +1,4 @@
-"""Tells the study how a job is doing, and stops what the study gives up."""
+"""Reports the progress of a job to the study, and stops jobs that the study prunes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class ReportToStudy(keras.callbacks.Callback):
-    """Reports `metric` after every epoch. Raises StoppedRun where the study's pruner says so, while that spares epochs.
+    """Reports `metric` after each epoch. Raises StoppedRun if the pruner asks for it, except after the last epoch.
 
-    A job that goes on after a kill is another trial for the study, which is told of the earlier epochs too.
+    A resumed job is a new trial, so it reports its earlier epochs again.
     """
 
     def __init__(self, trial: "Trial", metric: str, epochs: int) -> None:
@@ -45,7 +45,7 @@ class ReportToStudy(keras.callbacks.Callback):
 
 
 def watching(cfg: DictConfig, job: "Job") -> dict[str, keras.callbacks.Callback]:
-    """What watches a job of a sweep; with several objectives nothing is pruned."""
+    """Callbacks that report a job to the study. Empty with several objectives, as Optuna cannot prune these."""
     if len(job.trial.study.directions) > 1:
         return {}
     return {"(pruning)": ReportToStudy(job.trial, cfg.monitor.metric, cfg.epochs)}

@@ -1,4 +1,4 @@
-"""The queue of a sweep: an optuna study that processes and machines share."""
+"""The queue of a sweep: an Optuna study that processes and machines share."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ REMEDY = (
     "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
     "a grid takes the jobs that finished from the store, random and tpe draw again"
 )
-"""Of a damaged file."""
+"""Remedy for a corrupt queue file."""
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -34,7 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Job:
-    """One trial of the study. number: of the job, the same in each of its attempts; repeat: of its cell."""
+    """An attempt of a job: one trial of the study. All attempts share `number`; `repeat` is the index of the seed."""
 
     trial: Trial
     number: int
@@ -44,13 +44,13 @@ class Job:
 
 
 def check_sampler(plan: Plan) -> None:
-    """Raises ConfigError where the sampler cannot do its work, or the pruner is none."""
+    """Raises ConfigError if the sampler or the pruner cannot be used."""
     pruner(plan.settings.pruner)
     try_out(plan.settings.sampler, distributions(plan), [DIRECTIONS[way] for way in plan.objectives.values()])
 
 
 class Queue:
-    """Jobs of one sweep; every process opens its own."""
+    """Jobs of one sweep. Each process opens its own instance."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self._folder, self._plan = folder, plan
@@ -66,13 +66,13 @@ class Queue:
         )
 
     def fill(self) -> None:
-        """Queues all jobs of a grid; a sampler's are drawn when they are taken."""
+        """Queues all jobs of a grid. Samplers draw a job when it is taken."""
         if self._plan.settings.sampler == "grid":
             for number, (cell, repeat) in enumerate(self._plan.jobs()):
                 self.enqueue(cell, number, repeat, attempt=0)
 
     def take(self) -> Job | None:
-        """The next job; None when nothing is left. One process at a time asks."""
+        """Returns the next job, or None if none is left. A lock admits one process at a time."""
         with locked(self._folder / LOCK):
             if self.waiting():
                 return self._asked()
@@ -85,18 +85,18 @@ class Queue:
         return len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
 
     def left(self) -> int:
-        """How many jobs `take` gives at most: those that wait, and those that a sampler may still draw."""
+        """Maximum number of jobs that `take` still returns: waiting ones and those that a sampler may draw."""
         settings = self._plan.settings
         drawn = 0 if settings.sampler == "grid" else max(0, settings.n_trials * settings.repeats - len(self.jobs()))
         return self.waiting() + drawn
 
     def discard(self) -> None:
-        """With all that was ever in it."""
+        """Deletes the study and its file."""
         optuna.delete_study(study_name=self._plan.id, storage=self._storage)
         (self._folder / STUDY).unlink(missing_ok=True)
 
     def jobs(self) -> dict[int, FrozenTrial]:
-        """Number -> its last attempt."""
+        """Maps each job number to its last attempt."""
         trials = self.study.get_trials(deepcopy=False)
         return {trial.user_attrs["job"]: trial for trial in trials if "job" in trial.user_attrs}
 
@@ -111,11 +111,11 @@ class Queue:
         self.study.tell(job.trial, state=TrialState.FAIL)
 
     def killed(self, trial: FrozenTrial) -> None:
-        """Ends an attempt whose process is gone."""
+        """Fails an attempt whose process has ended."""
         self.study.tell(trial.number, state=TrialState.FAIL)
 
     def enqueue(self, cell: Cell, number: int, repeat: int, attempt: int) -> None:
-        """To be taken after all that wait."""
+        """Queues an attempt behind the waiting ones."""
         attributes = {"job": number, "repeat": repeat, "attempt": attempt}
         self.study.enqueue_trial(dict(cell), user_attrs=attributes)
 
@@ -137,23 +137,23 @@ class Queue:
 
 
 def storage(address: str | None, folder: Path) -> BaseStorage:
-    """address: of a database, or None for the file in the sweep's folder."""
+    """Storage of the study: the database at `address`, or the file in the sweep's folder if it is None."""
     if address is None:
         return JournalStorage(JournalFileBackend(str(folder / STUDY)))
     return RDBStorage(address)
 
 
 def cell_of(trial: FrozenTrial) -> Cell:
-    """Its params, and before it has them those it was queued with: its process may end before optuna gives them."""
+    """Parameters of a trial, also if its process ended before Optuna copied the queued ones to `params`."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def damaged_line(folder: Path) -> int | None:
-    """The first one, from 1, that is no event; not the last one where it was cut short, as readers leave that out."""
+    """Number of the first corrupt line, from 1, or None. Ignores an incomplete last line, as Optuna does."""
     path = folder / STUDY
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith(b"\n")]
-    return next((number for number, line in enumerate(whole, 1) if not _is_event(line)), None)
+    complete = [line for line in lines if line.endswith(b"\n")]
+    return next((number for number, line in enumerate(complete, 1) if not _is_event(line)), None)
 
 
 def _is_event(line: bytes) -> bool:
@@ -164,18 +164,18 @@ def _is_event(line: bytes) -> bool:
 
 
 def require_whole(folder: Path) -> None:
-    """Raises ExperimentError where the file is damaged."""
+    """Raises ExperimentError if the queue file is corrupt."""
     line = damaged_line(folder)
     if line is not None:
         raise ExperimentError(
-            f"the queue {folder / STUDY} is damaged: expected an event in line {line}, received something else. "
+            f"the queue {folder / STUDY} is corrupt: expected an event in line {line}, received something else. "
             f"{REMEDY[0].upper()}{REMEDY[1:]}."
         )
 
 
 def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
-    """Those of sweeps at and below `roots` that no process works on."""
+    """Yields the corrupt queues of sweeps at and below `roots` that are not in use."""
     for folder in [folder for root in roots for folder in sweeps(Path(root).expanduser().absolute())]:
         line = damaged_line(folder)
         if line is not None and not is_in_use(folder):
-            yield Finding("sweep", str(folder), f"line {line} of {STUDY} is damaged", REMEDY)
+            yield Finding("sweep", str(folder), f"line {line} of {STUDY} is corrupt", REMEDY)

@@ -1,4 +1,4 @@
-"""What draws the cells of a sweep and what gives hopeless jobs up: optuna's, by a short name or by `_target_`."""
+"""Samplers and pruners of Optuna, selected by a short name or by `_target_`."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, cast
@@ -17,7 +17,7 @@ from experiments.sweeps.plan import Plan
 from experiments.sweeps.search_space import Cell, Dimension
 
 SAMPLERS = {
-    "grid": "optuna.samplers.RandomSampler",
+    "grid": "optuna.samplers.RandomSampler",  # draws nothing: the jobs of a grid are queued with their values
     "random": "optuna.samplers.RandomSampler",
     "tpe": "optuna.samplers.TPESampler",
 }
@@ -28,9 +28,9 @@ PRUNERS = {
     "asha": "optuna.pruners.SuccessiveHalvingPruner",
 }
 STARTUP = 12
-"""More trials than samplers draw at random before they begin to compute."""
+"""Number of trials in a test of a sampler: more than samplers draw at random before they fit a model."""
 TRIES = 1000
-"""Draws after which a sampler that meets excluded cells only is given up."""
+"""Maximum number of draws for one job, as excluded and repeated combinations are drawn again."""
 
 
 def sampler(node: str | DictConfig) -> BaseSampler:
@@ -44,7 +44,7 @@ def pruner(node: str | DictConfig) -> BasePruner:
 
 
 def try_out(node: str | DictConfig, distributions: Mapping[str, BaseDistribution], directions: list[Any]) -> None:
-    """Raises ConfigError where a sampler lacks a package, or cannot draw from such a space, which optuna says late."""
+    """Raises ConfigError if the sampler lacks a package or does not support the space, which Optuna reports late."""
     study = optuna.create_study(sampler=sampler(node), directions=directions)
     try:
         for number in range(STARTUP):
@@ -69,11 +69,11 @@ def _chosen(node: str | DictConfig, known: dict[str, str], key: str) -> Any:
 
 def _unusable(node: str | DictConfig, key: str, error: Exception) -> ConfigError:
     first = str(error).strip().partition("\n")[0].removesuffix(".")
-    return ConfigError(f"{key}={node} cannot be used: {first}. Change it, or install what it needs.")
+    return ConfigError(f"{key}={node} cannot be used: {first}. Change it, or install its dependencies.")
 
 
 def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
-    """A cell that none of `jobs` has; None where all have been drawn. Raises ConfigError where it finds none."""
+    """Draws a combination that is not in `jobs`. Returns None if all are drawn; raises ConfigError if it finds none."""
     drawn = {_key(trial.params): trial for trial in jobs}
     endless = any(part.interval for part in plan.space)
     if not endless and len(drawn) >= len(plan.cells()):
@@ -90,7 +90,7 @@ def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
 
 
 def _count_again(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
-    """The result of an equal job: the sampler learns that it has been there."""
+    """Gives a repeated draw the result of the earlier job, so that the sampler takes it into account."""
     for step, value in earlier.intermediate_values.items():
         trial.report(value, step)
     done = earlier.state in (TrialState.COMPLETE, TrialState.PRUNED)

@@ -1,4 +1,4 @@
-"""What a sweep varies, in Hydra's own words for it."""
+"""The search space of a sweep, defined by sweep overrides of Hydra."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from experiments.errors import ConfigError
 
 Choice = tuple[str, ...]
-"""Words of the command line that belong together: one, or one for each key of a zip."""
+"""Overrides that are chosen together: one, or one for each key of a zip."""
 Label = str | int | float
-"""A choice as a person tells it from the others: its value, or its values."""
+"""Value of a choice, or the values of a zip as text. Distinguishes the choices of a dimension."""
 Cell = dict[str, Label]
-"""Name of a dimension -> what is chosen of it, a choice's label or a number from an interval."""
+"""One combination: maps the name of each dimension to the label of a choice, or to a number from its interval."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that varies. choices: for discrete ones; interval: the others' bounds."""
+    """A swept key, or the keys of one zip. It has either discrete `choices` or the bounds of an `interval`."""
 
     name: str
     choices: tuple[Choice, ...] = ()
@@ -26,21 +26,21 @@ class Dimension:
 
     @property
     def labels(self) -> list[Label]:
-        """Numbers where they are, so that figures have a scale."""
-        return [_label(", ".join(word.partition("=")[2] for word in choice)) for choice in self.choices]
+        """Labels of the choices, as numbers if possible, so that figures have a numeric axis."""
+        return [_label(", ".join(text.partition("=")[2] for text in choice)) for choice in self.choices]
 
     @property
     def integer(self) -> bool:
-        """`int(interval(1, 9))`."""
+        """True for `int(interval(1, 9))`."""
         return self.interval is not None and isinstance(self.interval.start, int)
 
     @property
     def log(self) -> bool:
-        """`tag(log, interval(1e-5, 1e-1))`."""
+        """True for `tag(log, interval(1e-5, 1e-1))`."""
         return self.interval is not None and "log" in self.interval.tags
 
     def overrides(self, chosen: Label) -> Choice:
-        """What would be typed for `chosen`."""
+        """Overrides for the label or number `chosen`."""
         if self.interval is not None:
             return (f"{self.name}={chosen}",)
         return self.choices[self.labels.index(chosen)]
@@ -56,9 +56,9 @@ def _label(text: str) -> Label:
 
 
 def dimensions(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -> list[Dimension]:
-    """Of the overrides that vary; keys of one zip are one dimension.
+    """Dimensions of the sweep overrides; the keys of one zip are one dimension.
 
-    Raises ConfigError for a zip of keys that do not vary, or in different numbers, and for a value that is there twice.
+    Raises ConfigError for duplicate values, and for a zip of keys that are not swept or differ in length.
     """
     single = [_dimension(override) for override in overrides if override.is_sweep_override()]
     for keys in zipped:
@@ -80,7 +80,7 @@ def _refuse_twice(dimension: Dimension) -> None:
 
 
 def fixed(overrides: Sequence[Override]) -> list[str]:
-    """What is the same for all jobs, as it was typed; what the sweep itself reads apart."""
+    """Overrides that all jobs share, unchanged, without those of the `sweep` group."""
     return [
         str(override.input_line)
         for override in overrides
@@ -119,7 +119,7 @@ def _zip(single: list[Dimension], keys: list[str]) -> list[Dimension]:
 
 
 def grid(space: Sequence[Dimension]) -> Iterator[Cell]:
-    """Every cell, the last dimension fastest. Raises ConfigError where a dimension has no end of values."""
+    """Yields all combinations; the last dimension varies fastest. Raises ConfigError if a dimension is an interval."""
     endless = [dimension.name for dimension in space if dimension.interval is not None]
     if endless:
         raise ConfigError(
@@ -131,18 +131,18 @@ def grid(space: Sequence[Dimension]) -> Iterator[Cell]:
 
 
 def cell_overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> list[str]:
-    """What would be typed to run the cell alone."""
-    return [word for dimension in space for word in dimension.overrides(cell[dimension.name])]
+    """Overrides of the combination."""
+    return [override for dimension in space for override in dimension.overrides(cell[dimension.name])]
 
 
 def is_excluded(rules: Sequence[Mapping[str, object]], job: Sequence[str]) -> bool:
-    """Whether a job has all values of one rule, as {model: cnn, optimizer.learning_rate: 0.1}. job: its overrides."""
-    values = dict(word.lstrip("+").split("=", 1) for word in job if "=" in word)
+    """Returns True if the overrides of `job` match all values of one rule, such as {model: cnn, seed: 1}."""
+    values = dict(override.lstrip("+").split("=", 1) for override in job if "=" in override)
     return any(rule and all(_same(values.get(str(key)), str(value)) for key, value in rule.items()) for rule in rules)
 
 
 def _same(value: str | None, other: str) -> bool:
-    """1e-3 is 0.001."""
+    """Compares numbers by value, so that 1e-3 equals 0.001, and other values as text."""
     try:
         return value is not None and float(value) == float(other)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a sweep has found: a table, the best job, statistics over repeats, figures, and what failed."""
+"""The summary of a sweep: tables, best job, statistics over repeats, figures and failures."""
 
 import csv
 import logging
@@ -23,18 +23,18 @@ from experiments.sweeps.queue import Queue, cell_of
 
 matplotlib.use("Agg")
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it advises on labels that are numbers
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # at INFO it comments on numeric labels
 
 logger = logging.getLogger(__name__)
 FOLDER = "summary"
 CONFIDENCE = 0.95
 LAST_LINES = 20
 HIDDEN = ("epochs", "repeat", "run_id", "error")
-"""Columns of the file that a terminal has no room for."""
+"""Columns of the CSV file that are not shown at the terminal, to save space."""
 
 
 class Best(NamedTuple):
-    """The best job by the first objective. overrides: what would be typed for it alone."""
+    """The best job by the first objective. `overrides` excludes those that all jobs share."""
 
     number: int
     overrides: str
@@ -43,7 +43,7 @@ class Best(NamedTuple):
 
 
 def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
-    """Writes and shows the summary; returns the number of failed jobs."""
+    """Writes and prints the summary. Returns the number of failed jobs."""
     jobs = dict(sorted(queue.jobs().items()))
     names = list(plan.objectives)
     runs = parent.close_killed()
@@ -69,7 +69,7 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
 
 
 def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, page: str | None) -> None:
-    """What failed, what was best, and where to read more."""
+    """Prints the failures, the best job, the summary folder and the address of the parent run."""
     for row in failed:
         print(f"#{row['job']} failed: {row['error']}")
     if best is not None:
@@ -79,12 +79,12 @@ def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, pa
         print("MLflow   " + page.replace("\n", "\n         "), flush=True)
 
 
-def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, own: str) -> dict[str, Any]:
-    """own: the id of the job's run, which is not the one of its result where it was taken from an equal run."""
+def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, run_id: str) -> dict[str, Any]:
+    """Table row of a job. `run_id` is the id of its run; a result taken from an equal run has the id of that one."""
     values = dict(zip(names, trial.values or [math.nan] * len(names), strict=True))
     seconds = trial.duration.total_seconds() if trial.duration else math.nan
     kept = {key: trial.user_attrs.get(key, "") for key in ("repeat", "run_id", "error")}
-    kept["run_id"] = kept["run_id"] or own
+    kept["run_id"] = kept["run_id"] or run_id
     if trial.state == TrialState.FAIL and not kept["error"]:
         kept["error"] = failure_reason(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
@@ -99,8 +99,8 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _write_failures(path: Path, failed: list[dict[str, Any]], folder: Path) -> None:
-    """What went wrong in each, and the last lines of its log."""
-    path.unlink(missing_ok=True)  # of an earlier start
+    """Writes the error and the last log lines of each failed job."""
+    path.unlink(missing_ok=True)  # from an earlier start
     for row in failed:
         log = folder / str(row["job"]) / "train.log"
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
@@ -109,7 +109,7 @@ def _write_failures(path: Path, failed: list[dict[str, Any]], folder: Path) -> N
 
 
 def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]:
-    """Mean, standard deviation and t-interval of each cell's repeats; incomplete where not all are finished."""
+    """Yields mean, standard deviation and t-interval of each combination, and whether all its repeats are finished."""
     grouped: dict[tuple[Any, ...], list[FrozenTrial]] = {}
     for trial in jobs.values():
         grouped.setdefault(tuple(cell_of(trial).items()), []).append(trial)
@@ -147,20 +147,20 @@ def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
 
 
 def _text(value: Any, is_objective: bool) -> Any:
-    """What was found with four decimals, other numbers as they would be typed."""
+    """Shortens numbers except objectives, which `write` prints with four decimals; NaN becomes an empty text."""
     if isinstance(value, float) and math.isnan(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) and not is_objective else value
 
 
 def _short(name: str, names: list[str]) -> str:
-    """The last part of a key, where no other one ends like it."""
+    """Last part of a key, or the full key if another one has the same last part."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 
 
 def draw_figures(study: Study, output: Path, objective: str) -> None:
-    """Of the first objective; without those that so few jobs, or such equal ones, have no figure of."""
+    """Draws figures of the first objective, except those that too few or equal results do not allow."""
     drawn: dict[str, Callable[..., Any]] = {
         "history": visualization.matplotlib.plot_optimization_history,
         "parallel_coordinates": visualization.matplotlib.plot_parallel_coordinate,
@@ -170,7 +170,7 @@ def draw_figures(study: Study, output: Path, objective: str) -> None:
     for name, draw in drawn.items():
         try:
             with warnings.catch_warnings():
-                # Of few jobs, or of equal values: the figure shows as much.
+                # Optuna warns about few jobs or equal values, which the figure shows as well.
                 warnings.simplefilter("ignore")
                 draw(study, target=lambda trial: trial.values[0], target_name=objective)
         except (ValueError, RuntimeError) as reason:

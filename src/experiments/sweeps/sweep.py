@@ -1,4 +1,4 @@
-"""One sweep, read once from top to bottom."""
+"""Control flow of a sweep: plans, queues, runs and summarizes its jobs."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> None:
-    """Plans, queues and runs the jobs, then sums them up. Raises ExperimentError at the end where jobs failed.
+    """Plans, queues and runs the jobs, then summarizes them. Raises ExperimentError at the end if jobs failed.
 
-    config: composed without what varies.
+    `config` is composed without the swept overrides.
     """
     _check_launcher(config)
     folder, plan = _planned(arguments, config, context)
@@ -50,7 +50,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
         with start_parent_run(plan, folder, at_once=here) as parent:
             if here:
                 _opened(parent, queue, folder, is_new=config.sweep.resume is None)
-                _say_what_a_hanging_job_does(plan)
+                _announce_exit_on_hang(plan)
             with passed_on(folder):
                 _work(Worker(folder, context), queue, retries, config)
             opened = _opened(parent, queue, folder, is_new=config.sweep.resume is None)
@@ -70,7 +70,7 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
     plan = resumed_plan(folder, arguments)
     require_whole(folder)
     if code_has_changed(plan):
-        logger.warning("The code has changed since this sweep began: the jobs that are left run with the new one.")
+        logger.warning("The code has changed since this sweep began: the remaining jobs run with the new code.")
     return folder, plan
 
 
@@ -87,9 +87,9 @@ def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
 
 
 def _opened(parent: Callable[[], "Parent"], queue: Queue, folder: Path, *, is_new: bool) -> "Parent":
-    """When workers have ended. Raises TrackingError where the store could not be opened, so that no job was taken.
+    """Waits for the parent run. Raises TrackingError if the store could not be opened; no job was taken then.
 
-    A new sweep leaves nothing then that sweep.resume=last would take for one that was stopped.
+    In this case the plan and the queue of a new sweep are removed, so that sweep.resume=last does not find them.
     """
     try:
         return parent()
@@ -100,12 +100,12 @@ def _opened(parent: Callable[[], "Parent"], queue: Queue, folder: Path, *, is_ne
         raise
 
 
-def _say_what_a_hanging_job_does(plan: Plan) -> None:
-    """When its time is over, nothing of this process's own Python runs any more to say it."""
+def _announce_exit_on_hang(plan: Plan) -> None:
+    """Logs in advance how this process ends if a job hangs in native code, when Python can no longer log it."""
     if plan.settings.job_timeout is not None:
         logger.info(
-            "A job that hangs outside of Python ends this process %d s after sweep.job_timeout=%g: %s in its folder "
-            "says where. Go on by sweep.resume=last then.",
+            "A job that hangs in native code ends this process %d s after sweep.job_timeout=%g and writes its stack "
+            "trace to %s in its folder. Resume the sweep with sweep.resume=last then.",
             GRACE_SECONDS,
             plan.settings.job_timeout,
             TRACES,
@@ -113,17 +113,20 @@ def _say_what_a_hanging_job_does(plan: Plan) -> None:
 
 
 def _require_all_taken(queue: Queue, plan: Plan, folder: Path) -> None:
-    """Raises ExperimentError where jobs wait that workers should have taken."""
+    """Raises ExperimentError if jobs wait that the workers should have taken."""
     waiting = queue.waiting()
     if waiting and not too_many_failures(queue, plan):
         raise ExperimentError(
-            f"{waiting} of the jobs were taken by no worker: expected that workers see the locks of '{folder}', as a "
-            "file system that all machines share shows them. Set hydra.sweep.dir to such a place."
+            f"no worker took {waiting} of the jobs: expected a sweep folder whose locks all workers see, received "
+            f"'{folder}'. Set hydra.sweep.dir to a folder on a file system that all machines share."
         )
 
 
 def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) -> None:
-    """Lets workers empty the queue. Where one was killed, its jobs run again at the end, alone: the others go on."""
+    """Runs workers until the queue is empty.
+
+    After a worker is killed, new workers run the waiting jobs. The interrupted jobs are retried at the end, one by one.
+    """
     count = min(config.sweep.workers, queue.left())
     while count:
         try:
@@ -133,7 +136,7 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
         except Exception as error:
             if not retries.quarantine():
                 raise
-            logger.warning("A worker was killed (%s): the sweep goes on.", str(error).partition(".")[0])
+            logger.warning("A worker was killed (%s): the sweep continues.", str(error).partition(".")[0])
         else:
             if not retries.queue_one_quarantined():
                 return
@@ -141,29 +144,29 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
 
 
 def _launch(worker: Worker, config: DictConfig, count: int) -> None:
-    """Asks the launcher for processes; each takes jobs until none is left."""
+    """Launches `count` worker processes, each of which takes jobs until none is left."""
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(worker.folder)
-        # The launcher would tell of its workers as of jobs.
+        # At INFO the launcher announces its workers as if they were the jobs of the sweep.
         config.hydra.hydra_logging.root.level = "WARNING"
         if "n_jobs" in config.hydra.launcher:
-            # With one, joblib would run it in this process, which has to outlive its workers.
+            # With n_jobs=1 joblib runs the worker in this process, which must survive a killed worker.
             config.hydra.launcher.n_jobs = max(2, count)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=worker.context, task_function=worker, config=config
     )
-    # The launcher composes each worker's config anew.
-    own = f"hydra.sweep.dir={QuotedString(str(worker.folder), Quote.single).with_quotes()}"
-    jobs = [[own, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
+    # Launchers compose the config of each worker again, from these overrides.
+    folder = f"hydra.sweep.dir={QuotedString(str(worker.folder), Quote.single).with_quotes()}"
+    jobs = [[folder, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
     for returned in launcher.launch(jobs, initial_job_idx=0):
-        _ = returned.return_value  # raises what ended the worker itself
+        _ = returned.return_value  # raises the error that ended the worker, if any
 
 
 def _require_success(failures: int, folder: Path) -> None:
-    """Raises ExperimentError where jobs failed, which ends the sweep's own run as FAILED."""
+    """Raises ExperimentError if jobs failed, which ends the parent run as FAILED."""
     if failures:
         jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
-        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and try {them} again by sweep.resume=last.")
+        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and retry {them} with sweep.resume=last.")
 
 
 def _in_this_process(config: DictConfig) -> bool:

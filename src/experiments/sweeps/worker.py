@@ -1,4 +1,4 @@
-"""One process of a sweep: takes a job from the queue, runs it, and takes the next, until nothing waits."""
+"""A worker process of a sweep: takes and runs jobs from the queue until none is left."""
 
 import logging
 import os
@@ -28,20 +28,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """What the launcher runs in each process. folder: of the sweep."""
+    """Task function that the launcher runs in each worker process. `folder` is the folder of the sweep."""
 
     folder: Path
     context: HydraContext
 
     def __call__(self, cfg: DictConfig) -> int:
         """Returns the number of jobs it ran."""
-        del cfg  # of the worker itself: each job has its own
-        # The log of a job on a full disk: the job's own error says so.
+        del cfg  # config of the worker; each job has its own
+        # If the disk is full, each log record would print a traceback; the job's own error reports it.
         logging.raiseExceptions = False
         with at_work(self.folder):
             count = self._work()
         if not is_in_use(self.folder) and not any_at_work(self.folder):
-            _say(f"What began this sweep is gone: sum it up by sweep.resume=last hydra.sweep.dir={self.folder}")
+            _print(
+                f"The sweep process has ended: write the summary with sweep.resume=last hydra.sweep.dir={self.folder}"
+            )
         return count
 
     def _work(self) -> int:
@@ -51,7 +53,7 @@ class Worker:
         _take_gpu(HydraConfig.get().job.num)
         queue = Queue(self.folder, plan)
         if queue.left():
-            load()  # while the sweep is opened
+            load()  # in parallel with the creation of the parent run
         opened = wait_until_opened(self.folder)
         count = 0
         while opened is not None and is_open(self.folder) and not too_many_failures(queue, plan):
@@ -65,7 +67,7 @@ class Worker:
     def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job, plan)
         label = f"#{job.number} {' '.join(plan.overrides(job.cell, job.repeat))}"
-        _say(label)
+        _print(label)
         began = time.monotonic()
         done: JobReturn = run_job(
             hydra_context=self.context,
@@ -75,35 +77,36 @@ class Worker:
             job_subdir_key="hydra.sweep.subdir",
         )
         seconds = time.monotonic() - began
+        # The public `return_value` raises the error.
         error = done._return_value if isinstance(done._return_value, Exception) else None
         if error is None:
             queue.finished(job, done.return_value)
-            _say(f"{label}: {', '.join(f'{value:.4f}' for value in done.return_value)} ({seconds:.0f} s)")
+            _print(f"{label}: {', '.join(f'{value:.4f}' for value in done.return_value)} ({seconds:.0f} s)")
         elif isinstance(error, StoppedRun):
             queue.pruned(job)
-            _say(f"{label}: {error} ({seconds:.0f} s)")
+            _print(f"{label}: {error} ({seconds:.0f} s)")
         else:
             reason = one_line(error) or type(error).__name__
             queue.failed(job, reason)
-            _say(f"{label} failed: {reason}")
+            _print(f"{label} failed: {reason}")
 
     def _config(self, job: "Job", plan: "Plan") -> DictConfig:
         cfg = plan.config(job.cell, job.repeat)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(self.folder), str(job.number)
             cfg.hydra.job.id = cfg.hydra.job.num = job.number
-        # The graph of one job stands for all: recording it takes longer than a tiny job.
+        # Only the first job records its graph, because recording takes longer than a tiny job.
         cfg.tensorboard.graph = cfg.tensorboard.graph and job.number == 0
         return cfg
 
 
-def _say(line: str) -> None:
-    """To the terminal alone: the log file that is open belongs to one job."""
+def _print(line: str) -> None:
+    """Prints to the terminal only, because the open log file belongs to a single job."""
     print(line, file=sys.stderr, flush=True)
 
 
 def _take_gpu(worker: int) -> None:
-    """Each worker its own where there are several, unless the person has chosen; before TensorFlow looks."""
+    """Assigns one of several GPUs to the worker unless CUDA_VISIBLE_DEVICES is set. Call before TensorFlow starts."""
     gpus = sorted(path.name for path in Path("/proc/driver/nvidia/gpus").glob("*"))
     if len(gpus) > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(worker % len(gpus))
