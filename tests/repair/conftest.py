@@ -1,4 +1,4 @@
-"""A store with runs, and output folders as runs leave them."""
+"""Fixtures for a store with runs, and for output folders of dead runs."""
 
 import socket
 import subprocess
@@ -20,7 +20,7 @@ LeaveJournal = Callable[..., Path]
 
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path) -> MlflowClient:
-    """An empty store of its own."""
+    """Client of an empty store."""
     path = tmp_path / "m.db"
     path.write_bytes(empty_store.read_bytes())
     return open_store(f"sqlite:///{path}")
@@ -28,7 +28,7 @@ def client(tmp_path: Path, empty_store: Path) -> MlflowClient:
 
 @pytest.fixture(scope="session")
 def dead_pid() -> int:
-    """The number of a process that was."""
+    """Number of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
@@ -36,7 +36,7 @@ def dead_pid() -> int:
 
 @pytest.fixture
 def running(client: MlflowClient, dead_pid: int) -> MakeRun:
-    """A run that the store takes for RUNNING: (output_dir, **tags)."""
+    """Creates a run that is RUNNING in the store: (output_dir, **tags)."""
 
     def make(output_dir: Path, **changes: Any) -> Run:
         known = {"host": socket.gethostname(), "pid": dead_pid, "heartbeat": int(time.time()), "output_dir": output_dir}
@@ -48,7 +48,7 @@ def running(client: MlflowClient, dead_pid: int) -> MakeRun:
 
 @pytest.fixture
 def leave(client: MlflowClient) -> LeaveJournal:
-    """Writes the journal of a process that could deliver nothing: (run, *events of (name, fields))."""
+    """Writes the journal of a process that delivered nothing: (run, *events of (name, fields))."""
 
     def write(run: Run, *events: tuple[str, dict[str, Any]]) -> Path:
         folder = Path(run.data.tags["output_dir"])

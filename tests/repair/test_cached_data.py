@@ -1,4 +1,4 @@
-"""What the cache holds is shown; nothing is removed unless asked, and nothing that is being made."""
+"""Listing and pruning of the cache."""
 
 import json
 import os
@@ -26,15 +26,15 @@ DAY = 86_400
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def contents(name: str) -> PackSpec:
+def pack_spec(name: str) -> PackSpec:
     return PackSpec(
         {"name": name}, (4,), "uint8", np.zeros(3, np.int64), {"source": f"/photos/{name}", "split": "train"}
     )
 
 
 def pack(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
-    folder = cache / "packs" / contents(name).key
-    begun = packing(folder, contents(name))
+    folder = cache / "packs" / pack_spec(name).key
+    begun = packing(folder, pack_spec(name))
     assert begun is not None
     begun.write(np.arange(3), np.zeros((3, 4), np.uint8))
     begun.close()
@@ -44,7 +44,7 @@ def pack(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
 
 
 def manifest(cache: Path, name: str, *, idle_days: float = 0.0) -> Path:
-    """Of a folder with one image, as a data set of image files keeps it."""
+    """Manifest of a folder with one image, written by a scan of the folder."""
     photos = cache.parent / name
     photos.mkdir(exist_ok=True)
     Image.new("RGB", (2, 2)).save(photos / "one.png")
@@ -63,19 +63,19 @@ def aged(file: Path, *, idle_days: float) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An old pack, a new one, a damaged one, what a killed run left, and one being made; manifests alike."""
+    """A cache with packs and manifests that are old, new, corrupt, left over by a killed run, or being made."""
     monkeypatch.setattr(scan_cache, "_SETTLED", -(10**9))  # files just written count as old
     root = tmp_path / "Zwischen ü"
     pack(root, "old", idle_days=40)
     pack(root, "new")
     (pack(root, "damaged") / "meta.json").write_text("{")
-    (root / "packs" / f"{contents('killed').key}.123.tmp").mkdir()
+    (root / "packs" / f"{pack_spec('killed').key}.123.tmp").mkdir()
     manifest(root, "old", idle_days=40)
     manifest(root, "new")
     manifest(root, "damaged").write_text("{")
     aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
     unfinished_file(root / "manifests/making.json").touch()
-    making: PackWriter | None = packing(root / "packs" / contents("making").key, contents("making"))
+    making: PackWriter | None = packing(root / "packs" / pack_spec("making").key, pack_spec("making"))
     assert making is not None
     yield root
     making.close()
@@ -83,8 +83,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def doctor(trainings: Trainings) -> Doctor:
-    """The command on a cache, from the folder that the cache is in."""
-    return lambda cache, *words: trainings.run(cache.parent, f"cache_dir='{cache}'", *words, door="doctor", store=False)
+    """Runs the command for a cache, from the folder that contains it."""
+    return lambda cache, *overrides: trainings.run(
+        cache.parent, f"cache_dir='{cache}'", *overrides, door="doctor", store=False
+    )
 
 
 def states(cache: Path) -> list[str]:
@@ -100,17 +102,17 @@ def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {f"{row['kind']} {row['state']} {Path(row['source']).name}".strip(): row["prune"] for row in rows}
 
 
-def test_the_overview_names_what_is_there_and_changes_nothing(cache: Path, doctor: Doctor) -> None:
+def test_listing_shows_all_entries_and_changes_nothing(cache: Path, doctor: Doctor) -> None:
     done = doctor(cache)
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
-        assert word in done.stdout
+    for text in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
+        assert text in done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"{cache} contains 5 packs and 5 manifests (")
     assert manifest_states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
     assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
 
 
-def test_pruning_is_shown_first_and_done_when_asked(cache: Path, doctor: Doctor) -> None:
+def test_prune_lists_entries_and_removes_them_with_fix(cache: Path, doctor: Doctor) -> None:
     every = ("pack", "manifest")
     expected = [f"{kind} {state}" for kind in every for state in ("damaged", "left over", "whole old")]
     kept = {f"{kind} {state}": "keep" for kind in every for state in ("being made", "whole new")}
@@ -122,7 +124,7 @@ def test_pruning_is_shown_first_and_done_when_asked(cache: Path, doctor: Doctor)
     assert states(cache) == manifest_states(cache) == ["being made", "whole"]
 
 
-def test_the_summary_says_what_to_add(cache: Path, doctor: Doctor) -> None:
+def test_prune_summary_names_fix_option(cache: Path, doctor: Doctor) -> None:
     last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
     assert "; 4 packs and 4 manifests (" in last
     assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
@@ -131,13 +133,13 @@ def test_the_summary_says_what_to_add(cache: Path, doctor: Doctor) -> None:
 @pytest.mark.parametrize(
     ("layout", "expected"), [("table", "contains 0 packs and 0 manifests (0.0 MB)"), ("json", "[]"), ("csv", "")]
 )
-def test_an_empty_cache_is_no_error(tmp_path: Path, layout: str, expected: str, doctor: Doctor) -> None:
+def test_empty_cache_is_listed_without_error(tmp_path: Path, layout: str, expected: str, doctor: Doctor) -> None:
     done = doctor(tmp_path / "absent", f"format={layout}")
     assert done.returncode == 0
     assert expected in done.stdout
 
 
-def test_a_value_out_of_range_is_one_line(tmp_path: Path, doctor: Doctor) -> None:
+def test_out_of_range_value_is_reported_in_one_line(tmp_path: Path, doctor: Doctor) -> None:
     done = doctor(tmp_path, "older_than_days=-1")
     assert done.returncode == 1
     assert done.stderr.startswith(
@@ -145,7 +147,7 @@ def test_a_value_out_of_range_is_one_line(tmp_path: Path, doctor: Doctor) -> Non
     )
 
 
-def test_what_a_process_works_on_is_spared(tmp_path: Path) -> None:
+def test_entry_in_use_is_not_pruned(tmp_path: Path) -> None:
     folder = pack(tmp_path, "busy")
     with locked(lock_file(folder), wait=False, remove=True) as held:
         assert held

@@ -26,7 +26,7 @@ END = ("end", {"status": "KILLED"})
 
 @pytest.fixture
 def folder(client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path) -> Path:
-    """The output folder of a dead run, whose end is not delivered and whose checkpoint is half-written."""
+    """Output folder of a dead run with undelivered events and an unfinished checkpoint."""
     folder = leave(running(tmp_path / "outputs" / "a day's" / "run"), END)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "best.json.tmp").touch()
@@ -39,10 +39,10 @@ def address(cwd: Path) -> str:
 
 @pytest.fixture
 def doctor(trainings: Trainings, tmp_path: Path) -> Doctor:
-    return lambda *words: trainings.run(tmp_path, address(tmp_path), *words, door="doctor", store=False)
+    return lambda *overrides: trainings.run(tmp_path, address(tmp_path), *overrides, door="doctor", store=False)
 
 
-def test_everything_is_shown_and_nothing_is_changed(
+def test_all_findings_are_listed_and_nothing_is_changed(
     client: MlflowClient, folder: Path, tmp_path: Path, doctor: Doctor
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
@@ -63,7 +63,7 @@ def test_everything_is_shown_and_nothing_is_changed(
     assert client.search_runs(["1"])[0].info.status == "RUNNING"
 
 
-def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
+def test_fix_repairs_all_findings(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
     done = doctor("fix=true")
     assert (done.returncode, done.stderr) == (0, "")
     assert "is KILLED" in done.stdout
@@ -72,12 +72,10 @@ def test_everything_is_repaired_when_asked(client: MlflowClient, folder: Path, d
     assert client.search_runs(["1"])[0].info.status == "KILLED"
 
 
-def test_the_command_that_a_run_names_delivers_from_anywhere(
-    client: MlflowClient, folder: Path, tmp_path: Path
-) -> None:
-    """Blanks and quotes in the path too; the store is the one that the journal names.
+def test_sync_command_of_run_delivers_from_any_folder(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
+    """The path contains blanks and quotes, and the store is the one that the journal names.
 
-    From nothing, as what a person sees first counts all that is imported on the way.
+    A new process is started, because stderr has to be empty including the output of all imports.
     """
     (tmp_path / "elsewhere").mkdir()
     command = sync_command(folder).replace("python", shutil.which(sys.executable) or "", 1)
@@ -90,7 +88,7 @@ def test_the_command_that_a_run_names_delivers_from_anywhere(
     assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
 
 
-def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path: Path, doctor: Doctor) -> None:
+def test_failed_repair_is_reported_in_one_line_with_status_1(folder: Path, tmp_path: Path, doctor: Doctor) -> None:
     (tmp_path / "m.db").unlink()
     done = doctor("sync", "format=csv")
     assert done.returncode == 1
@@ -98,7 +96,7 @@ def test_what_cannot_be_repaired_is_one_line_and_status_1(folder: Path, tmp_path
     assert undelivered(folder) == 3
 
 
-def test_a_live_run_is_never_touched(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
+def test_live_run_is_not_changed(client: MlflowClient, folder: Path, doctor: Doctor) -> None:
     with run_lock(folder):
         done = doctor("fix=true")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: found, told from live ones, ended honestly."""
+"""Detection of dead runs among live ones, and their end."""
 
 import os
 import time
@@ -27,9 +27,7 @@ def status(client: MlflowClient, run: Run) -> str:
     return str(client.get_run(run.info.run_id).info.status)
 
 
-def test_a_dead_run_is_shown_first_and_becomes_killed_when_asked(
-    client: MlflowClient, running: MakeRun, tmp_path: Path
-) -> None:
+def test_dead_run_is_listed_and_becomes_killed_with_fix(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
     seen = time.time() + 3600
     run = running(tmp_path / "gone", heartbeat=seen)
     (found,) = dead_runs(client)
@@ -43,29 +41,31 @@ def test_a_dead_run_is_shown_first_and_becomes_killed_when_asked(
     assert list(dead_runs(client)) == []
 
 
-def test_the_lock_decides_on_this_machine(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
-    """Whatever the number of the process, which another one may have by now."""
+def test_lock_decides_for_runs_on_this_machine(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+    """The process number does not count, because another process may have reused it."""
     run = running(tmp_path / "out", pid=os.getpid(), heartbeat=0)
     with run_lock(tmp_path / "out"):
         assert list(dead_runs(client)) == []
     assert names(dead_runs(client)) == [run.info.run_id]
 
 
-def test_the_process_decides_where_the_folder_is_gone(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+def test_process_decides_if_folder_is_missing(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
     running(tmp_path / "gone", pid=os.getpid())
     reused = running(tmp_path / "gone too", pid=os.getpid(), heartbeat=1000)
     assert names(dead_runs(client)) == [reused.info.run_id]
 
 
 @pytest.mark.parametrize(("silent", "dead"), [(240, False), (360, True)])
-def test_the_heartbeat_decides_for_another_machine(
+def test_heartbeat_decides_for_runs_on_other_machines(
     client: MlflowClient, running: MakeRun, tmp_path: Path, silent: int, dead: bool
 ) -> None:
     running(tmp_path / "out", host="elsewhere", pid=1, heartbeat=time.time() - silent)
     assert bool(list(dead_runs(client))) == dead
 
 
-def test_a_run_that_comes_alive_meanwhile_is_spared(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
+def test_run_that_becomes_alive_before_repair_is_not_ended(
+    client: MlflowClient, running: MakeRun, tmp_path: Path
+) -> None:
     run = running(tmp_path / "out", host="elsewhere", heartbeat=0)
     (found,) = dead_runs(client)
     client.set_tag(run.info.run_id, "heartbeat", f"{time.time():.0f}")
@@ -73,9 +73,7 @@ def test_a_run_that_comes_alive_meanwhile_is_spared(client: MlflowClient, runnin
     assert status(client, run) == "RUNNING"
 
 
-def test_a_run_that_another_process_took_up_meanwhile_is_spared(
-    client: MlflowClient, running: MakeRun, tmp_path: Path
-) -> None:
+def test_run_resumed_before_repair_is_not_ended(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
     run = running(tmp_path / "out")
     (tmp_path / "out").mkdir()
     (found,) = dead_runs(client)
@@ -84,12 +82,12 @@ def test_a_run_that_another_process_took_up_meanwhile_is_spared(
     assert status(client, run) == "RUNNING"
 
 
-def test_runs_of_other_software_are_left_alone(client: MlflowClient) -> None:
+def test_runs_of_other_software_are_ignored(client: MlflowClient) -> None:
     client.create_run(client.create_experiment("others"), tags={"host": "elsewhere"})
     assert list(dead_runs(client)) == []
 
 
-def test_what_the_journal_tells_of_the_end_comes_first(
+def test_end_event_in_journal_decides_status(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     run = running(tmp_path / "out")
@@ -100,7 +98,7 @@ def test_what_the_journal_tells_of_the_end_comes_first(
     assert "found_dead_by" not in client.get_run(run.info.run_id).data.tags
 
 
-def test_a_journal_without_an_end_ends_killed(
+def test_journal_without_end_event_ends_run_as_killed(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     run = running(tmp_path / "out")
@@ -111,7 +109,7 @@ def test_a_journal_without_an_end_ends_killed(
     assert list(undelivered_journals([folder], client.tracking_uri)) == []
 
 
-def test_the_journal_of_a_live_run_is_its_own(
+def test_journal_of_live_run_is_not_delivered(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     folder = leave(running(tmp_path / "out"), METRIC)
@@ -120,10 +118,10 @@ def test_the_journal_of_a_live_run_is_its_own(
         assert treat(found, fix=True).done == "its own process delivers them"
 
 
-def test_a_journal_is_not_sent_after_the_run_went_on_elsewhere(
+def test_journal_is_not_sent_if_run_was_resumed_elsewhere(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
-    """Its steps were done again there: they would be in the history twice."""
+    """The other folder has repeated its steps, so they would be in the history twice."""
     run = running(tmp_path / "out")
     folder = leave(run, METRIC, ("end", {"status": "KILLED"}))
     for name, value in (("host", "elsewhere"), ("output_dir", "/there")):
@@ -133,7 +131,7 @@ def test_a_journal_is_not_sent_after_the_run_went_on_elsewhere(
     assert client.get_run(run.info.run_id).data.metrics == {}
 
 
-def test_the_journal_of_an_unknown_run_says_where_it_was_looked_for(
+def test_journal_without_store_is_delivered_once_store_is_given(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     run = running(tmp_path / "out")
@@ -147,7 +145,7 @@ def test_the_journal_of_an_unknown_run_says_where_it_was_looked_for(
     assert treat(again, fix=True).done == f"delivered 3; run {run.info.run_id} is KILLED"
 
 
-def test_folders_of_runs_that_the_store_does_not_have_are_listed_only(
+def test_folders_of_runs_missing_in_store_are_only_listed(
     client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path
 ) -> None:
     kept, deleted, lost = (running(tmp_path / name) for name in ("kept", "deleted", "lost"))

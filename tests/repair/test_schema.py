@@ -1,4 +1,4 @@
-"""Databases of other versions of MLflow."""
+"""Databases of other MLflow versions."""
 
 import sqlite3
 from contextlib import closing
@@ -16,12 +16,12 @@ from experiments.repair.schema import newest_revision, old_schema
 from experiments.tracking.liveness import run_lock
 
 OLD = "3500859a5d39"
-"""Add Model Aliases table: MLflow 2.3."""
+"""Schema revision of MLflow 2.3, which added the table of model aliases."""
 
 
 @pytest.fixture
 def old_store(tmp_path: Path) -> Path:
-    """As MLflow 2.3 made it, with one run in it that no process works on."""
+    """Database of MLflow 2.3 with one dead run."""
     path = tmp_path / "öld m.db"
     engine = sqlalchemy.create_engine(f"sqlite:///{path}")
     InitialBase.metadata.create_all(engine)
@@ -46,7 +46,7 @@ def revision(path: Path) -> str:
         return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
-def test_an_old_store_is_shown_first_and_upgraded_after_a_copy(old_store: Path) -> None:
+def test_old_store_is_listed_and_upgraded_with_fix_after_copy(old_store: Path) -> None:
     before = old_store.read_bytes()
     (found,) = old_schema(f"sqlite:///{old_store}")
     assert found.state.startswith(f"its schema {OLD} is older than that of MLflow ")
@@ -59,7 +59,7 @@ def test_an_old_store_is_shown_first_and_upgraded_after_a_copy(old_store: Path) 
     assert list(old_schema(f"sqlite:///{old_store}")) == []
 
 
-def test_a_store_that_a_live_run_writes_to_is_not_upgraded(old_store: Path, tmp_path: Path) -> None:
+def test_store_of_live_run_is_not_upgraded(old_store: Path, tmp_path: Path) -> None:
     (found,) = old_schema(f"sqlite:///{old_store}")
     with run_lock(tmp_path / "out"):
         done = treat(found, fix=True).done
@@ -67,7 +67,7 @@ def test_a_store_that_a_live_run_writes_to_is_not_upgraded(old_store: Path, tmp_
     assert revision(old_store) == OLD
 
 
-def test_a_failed_upgrade_leaves_the_file_as_it_was(old_store: Path) -> None:
+def test_failed_upgrade_restores_file(old_store: Path) -> None:
     with closing(sqlite3.connect(old_store)) as database, database:
         database.execute("CREATE TABLE webhooks (in_the_way INTEGER)")
         database.execute("CREATE TABLE trace_info (in_the_way INTEGER)")
@@ -78,7 +78,7 @@ def test_a_failed_upgrade_leaves_the_file_as_it_was(old_store: Path) -> None:
     assert revision(old_store) == OLD
 
 
-def test_a_store_of_a_newer_mlflow_is_named_only(tmp_path: Path) -> None:
+def test_store_of_newer_mlflow_is_only_listed(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "m.db")) as database, database:
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
         database.execute("INSERT INTO alembic_version VALUES ('fffffffffffe')")
@@ -88,10 +88,10 @@ def test_a_store_of_a_newer_mlflow_is_named_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look at"])
-def test_what_is_no_store_is_not_looked_into(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.db").write_bytes(content)
     assert list(old_schema(f"sqlite:///{tmp_path}/m.db")) == []
 
 
-def test_a_store_of_this_mlflow_is_fine(client: MlflowClient) -> None:
+def test_store_of_current_mlflow_has_no_finding(client: MlflowClient) -> None:
     assert list(old_schema(client.tracking_uri)) == []

@@ -1,4 +1,4 @@
-"""Jobs of one process that share a compiled model: the same bits as a run of its own, and never one that differs."""
+"""Jobs that share a compiled model: bit for bit identical to separate runs, and no sharing if steps differ."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,7 +33,7 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_shared_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_models, "_shared", {})
 
 
@@ -41,35 +41,35 @@ Job = Callable[..., Trained]
 ModelOf = Callable[..., keras.Model]
 
 
-def config(composed: Compose, *words: str) -> DictConfig:
-    return composed("logging=none", "model.dropout=0.2", "epochs=2", *words)
+def config(composed: Compose, *overrides: str) -> DictConfig:
+    return composed("logging=none", "model.dropout=0.2", "epochs=2", *overrides)
 
 
 @pytest.fixture
 def job(composed: Compose) -> Job:
     def job(
-        *words: str,
+        *overrides: str,
         assemble: Assemble = assembly.assemble,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoints: Path | None = None,
     ) -> Trained:
-        """checkpoints: the folder to go on from."""
-        cfg = config(composed, *words)
+        """`checkpoints` is the folder to resume from."""
+        cfg = config(composed, *overrides)
         built = assemble(cfg, None, SILENT)
-        part = built.target.model
-        start = Position() if checkpoints is None else keeper(checkpoints, built).restore()
+        head = built.target.model
+        start = Position() if checkpoints is None else checkpoints_in(checkpoints, built).restore()
         build(cfg.loop)(*built.target, epochs=cfg.epochs, start=start, callbacks=callbacks)
-        return Trained(part, values(everything(part, built.model)))
+        return Trained(head, values(everything(head, built.model)))
 
     return job
 
 
-def keeper(folder: Path, built: Built) -> Checkpoints:
+def checkpoints_in(folder: Path, built: Built) -> Checkpoints:
     return Checkpoints(folder, DEFAULTS, model=built.target.model, full_model=built.model)
 
 
 class Stop(keras.callbacks.Callback):
-    """As a pruner, at the end of the first epoch."""
+    """Stops a job at the end of the first epoch, as a pruner does."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         raise StoppedRun("pruned")
@@ -77,20 +77,20 @@ class Stop(keras.callbacks.Callback):
 
 @pytest.fixture
 def in_sweep(job: Job) -> Job:
-    def in_sweep(*words: str, **options: Any) -> Trained:
+    def in_sweep(*overrides: str, **options: Any) -> Trained:
         with sharing_models() as assemble:
-            return job(*words, assemble=assemble, **options)
+            return job(*overrides, assemble=assemble, **options)
 
     return in_sweep
 
 
 @pytest.fixture
 def model_of(composed: Compose) -> ModelOf:
-    """What a job of a sweep would train, and how it ends."""
+    """Returns the model of a job of a sweep. The job ends with the error `ends`, if there is one."""
 
-    def model_of(*words: str, ends: Exception | None = None) -> keras.Model:
+    def model_of(*overrides: str, ends: Exception | None = None) -> keras.Model:
         with suppress(RuntimeError, StoppedRun), sharing_models() as assemble:
-            model = assemble(config(composed, *words), None, SILENT).model
+            model = assemble(config(composed, *overrides), None, SILENT).model
             if ends is not None:
                 raise ends
         return model
@@ -99,28 +99,28 @@ def model_of(composed: Compose) -> ModelOf:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         [*CNN, "loop=fit", "callbacks=reduce_on_plateau"],
         [*CNN, "loop=tape", "optimizer.use_ema=true", "optimizer.gradient_accumulation_steps=2", "augment=flip"],
         [*DIGITS, "model=mlp", "loop=tape", "runtime.precision=mixed_float16", "loop.steps_per_execution=2"],
     ],
 )
-def test_a_shared_model_changes_no_bit(job: Job, in_sweep: Job, words: list[str]) -> None:
-    changed = [*words, "seed=5", "optimizer.learning_rate=0.02", "epochs=3"]
-    first = in_sweep(*words)
+def test_shared_model_is_bit_exact(job: Job, in_sweep: Job, overrides: list[str]) -> None:
+    changed = [*overrides, "seed=5", "optimizer.learning_rate=0.02", "epochs=3"]
+    first = in_sweep(*overrides)
     with pytest.raises(StoppedRun):
-        in_sweep(*words, "seed=2", callbacks=[Stop()])
+        in_sweep(*overrides, "seed=2", callbacks=[Stop()])
     again = in_sweep(*changed)
     assert again.model is first.model
     assert_equal(again.values, job(*changed).values)
 
 
-def test_a_run_goes_on_in_a_shared_model(job: Job, in_sweep: Job, composed: Compose, tmp_path: Path) -> None:
+def test_resumed_run_in_shared_model_is_bit_exact(job: Job, in_sweep: Job, composed: Compose, tmp_path: Path) -> None:
     first = in_sweep(*CNN)
     cfg = config(composed, *CNN, "seed=5")
     begun = assembly.assemble(cfg, None, SILENT)
-    build(cfg.loop)(*begun.target, epochs=1, start=Position(), callbacks=[keeper(tmp_path, begun)])
+    build(cfg.loop)(*begun.target, epochs=1, start=Position(), callbacks=[checkpoints_in(tmp_path, begun)])
     again = in_sweep(*CNN, "seed=5", checkpoints=tmp_path)
     assert again.model is first.model
     assert_equal(again.values, job(*CNN, "seed=5").values)
@@ -128,7 +128,7 @@ def test_a_run_goes_on_in_a_shared_model(job: Job, in_sweep: Job, composed: Comp
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> list[str]:
-    """Words: a head on frozen layers that the seed draws."""
+    """Overrides for a head on frozen layers whose weights depend on the seed."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (20, 32, 32, 3)).astype("uint8"), np.arange(20) % 3
     np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_validation=images[:9], y_validation=labels[:9])
@@ -140,7 +140,7 @@ def frozen(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_shared_head_changes_no_bit(job: Job, in_sweep: Job, frozen: list[str]) -> None:
+def test_shared_head_is_bit_exact(job: Job, in_sweep: Job, frozen: list[str]) -> None:
     first = in_sweep(*frozen)
     again = in_sweep(*frozen, "seed=5")
     assert again.model is first.model
@@ -148,10 +148,10 @@ def test_a_shared_head_changes_no_bit(job: Job, in_sweep: Job, frozen: list[str]
 
 
 @pytest.mark.slow
-def test_a_head_and_a_whole_model_are_not_confused(
+def test_head_and_full_model_are_not_shared(
     model_of: ModelOf, frozen: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether features may be kept is measured on weights, which a seed may have drawn."""
+    """Seeds may decide whether features can be cached, because this is measured with weights drawn from the seed."""
 
     def refused(model: keras.Model, dtype: str) -> None:
         raise ModelError("those of this one differ")
@@ -161,7 +161,7 @@ def test_a_head_and_a_whole_model_are_not_confused(
     assert model_of(*frozen, "seed=5") is not first
 
 
-def test_steps_that_differ_are_not_shared(model_of: ModelOf) -> None:
+def test_different_steps_are_not_shared(model_of: ModelOf) -> None:
     first = model_of(*CNN, "schedule=cosine")
     for changed in (
         "model.dropout=0.3",
@@ -176,24 +176,24 @@ def test_steps_that_differ_are_not_shared(model_of: ModelOf) -> None:
     assert model_of(*CNN, "schedule=cosine", "seed=7") is first
 
 
-def test_what_draws_the_jobs_is_in_no_step(model_of: ModelOf) -> None:
+def test_sampler_does_not_prevent_sharing(model_of: ModelOf) -> None:
     sampled = [*CNN, "sweep.sampler={_target_: optuna.samplers.TPESampler}"]
     first = model_of(*sampled)
     assert model_of(*sampled, "optimizer.learning_rate=0.5") is first
 
 
-def test_parts_of_ones_own_are_not_shared(model_of: ModelOf) -> None:
-    own = [*CNN, "model._target_=tests.small_training.own_cnn"]
-    assert model_of(*own) is not model_of(*own)
+def test_custom_components_are_not_shared(model_of: ModelOf) -> None:
+    custom = [*CNN, "model._target_=tests.small_training.own_cnn"]
+    assert model_of(*custom) is not model_of(*custom)
 
 
 @pytest.mark.parametrize(("ends", "shares"), [(RuntimeError("halfway"), False), (StoppedRun("pruned"), True)])
-def test_a_model_whose_job_failed_is_not_shared(model_of: ModelOf, ends: Exception, shares: bool) -> None:
+def test_model_is_shared_after_pruning_but_not_after_failure(model_of: ModelOf, ends: Exception, shares: bool) -> None:
     first = model_of(*CNN, ends=ends)
     assert (model_of(*CNN) is first) == shares
 
 
-def test_few_are_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_model_is_dropped(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_models, "KEPT", 2)
     first, second, third = (model_of(*CNN, f"model.dropout={rate}") for rate in (0.1, 0.2, 0.3))
     again = [model_of(*CNN, f"model.dropout={rate}") for rate in (0.3, 0.2, 0.1)]
@@ -201,6 +201,6 @@ def test_few_are_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> Non
     assert again[2] is not first
 
 
-def test_what_is_large_is_not_kept(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_not_shared(model_of: ModelOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_models, "LARGEST", 1000)
     assert model_of(*CNN) is not model_of(*CNN)

@@ -1,4 +1,4 @@
-"""A job that does not hear that its time is over, as native code does not let Python hear it."""
+"""Time limits of jobs that hang in native code, where Python cannot run its signal handler."""
 
 import collections
 import ctypes
@@ -12,19 +12,19 @@ from tests.trainings import Trainings
 from experiments.sweeps import failures
 
 
-def keep_the_interpreter() -> None:
+def hang_with_gil() -> None:
     collections.deque(itertools.repeat(0), maxlen=0)
 
 
-def wait_without_it() -> None:
+def hang_without_gil() -> None:
     mutex = ctypes.create_string_buffer(64)
     for _ in range(2):
         ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 HANGS: dict[str, Callable[[], None]] = {
-    "keeps the interpreter": keep_the_interpreter,
-    "waits without it": wait_without_it,
+    "with GIL": hang_with_gil,
+    "without GIL": hang_without_gil,
 }
 
 
@@ -35,7 +35,7 @@ def job(hang: str, folder: str) -> None:
 
 
 @pytest.mark.parametrize("hang", HANGS)
-def test_its_process_ends_and_says_where(trainings: Trainings, tmp_path: Path, hang: str) -> None:
+def test_hanging_job_ends_its_process_and_writes_stack_trace(trainings: Trainings, tmp_path: Path, hang: str) -> None:
     with trainings.calling(job, hang, str(tmp_path)) as process:
         assert process.wait() == 1
         assert "Timeout" in process.stderr

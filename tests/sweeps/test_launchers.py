@@ -1,4 +1,4 @@
-"""The same sweep through each launcher of several processes, stopped by a failing job and gone on with."""
+"""The same sweep with each multi-process launcher: one job fails, and the sweep is resumed."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("ray", reason="make test-launchers has an environment for them")
+pytest.importorskip("ray", reason="installed by make test-launchers only")
 TINY = [
     *("-m", "data=digits", "data.limit=100", "model=mlp", "epochs=1", "progress=none", "hydra.sweep.dir=swept"),
     *("logging.log_model=false", "logging.log_figures=false", "tensorboard.graph=false"),
@@ -35,18 +35,20 @@ class FailOnce(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "ray", "submitit_local"])
-def test_a_sweep_that_failed_goes_on(launcher: str, tmp_path: Path) -> None:
+def test_failed_sweep_resumes(launcher: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    # Workers start in folders of their own.
-    words = [f"+callbacks.once.mark={tmp_path}/a,{tmp_path}/b" if "mark" in word else word for word in TINY]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    own["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    # Workers start in different folders, so the paths are absolute.
+    overrides = [
+        f"+callbacks.once.mark={tmp_path}/a,{tmp_path}/b" if "mark" in override else override for override in TINY
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
 
     def train(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "experiments.train", *more, f"hydra/launcher={launcher}"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=own)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
 
-    first = train(*words, "sweep.workers=2")
+    first = train(*overrides, "sweep.workers=2")
     assert first.returncode == 1, first.stderr
     assert states(tmp_path) == ["COMPLETE", "FAIL"]
     second = train("-m", "sweep.resume=last", "hydra.sweep.dir=swept", "sweep.workers=1")

@@ -1,4 +1,4 @@
-"""Workers load TensorFlow while the sweep's run is opened, and take no job before."""
+"""Workers import TensorFlow while the parent run is opened, and take no job before it is open."""
 
 import fcntl
 import os
@@ -22,23 +22,23 @@ TWO = ("seed=1,2", "sweep.workers=2", "hydra/launcher=joblib", "hydra.sweep.dir=
 
 
 @pytest.mark.parametrize("parent", ["1234", None])
-def test_workers_wait_for_the_sweep_s_run(tmp_path: Path, parent: str | None) -> None:
-    told = (tmp_path / OPENED).open("w")
-    fcntl.flock(told, fcntl.LOCK_EX)
+def test_workers_wait_for_parent_run(tmp_path: Path, parent: str | None) -> None:
+    file = (tmp_path / OPENED).open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
 
-    def tell() -> None:
-        with told:
-            told.write('{"parent": "1234"}' if parent else '{"parent": null}')
+    def write() -> None:
+        with file:
+            file.write('{"parent": "1234"}' if parent else '{"parent": null}')
 
-    Timer(0.2, tell).start()
+    Timer(0.2, write).start()
     assert wait_until_opened(tmp_path) == Opened(parent)
 
 
-def test_workers_do_not_wait_for_a_sweep_whose_process_is_gone(tmp_path: Path) -> None:
+def test_workers_do_not_wait_for_killed_sweep_process(tmp_path: Path) -> None:
     script = f"""
 import fcntl, os
-told = open({str(tmp_path / OPENED)!r}, "w")
-fcntl.flock(told, fcntl.LOCK_EX)
+file = open({str(tmp_path / OPENED)!r}, "w")
+fcntl.flock(file, fcntl.LOCK_EX)
 print("locked", flush=True)
 import time
 time.sleep(0.2)
@@ -56,23 +56,21 @@ os.kill(os.getpid(), 9)
     [pytest.param([], marks=pytest.mark.long), ["sweep.workers=2", "hydra/launcher=joblib"]],
     ids=["basic", "joblib"],
 )
-def test_a_store_that_cannot_be_opened_ends_the_sweep_before_any_job(
-    trainings: Trainings, tmp_path: Path, launcher: list[str]
-) -> None:
+def test_unusable_store_ends_sweep_before_first_job(trainings: Trainings, tmp_path: Path, launcher: list[str]) -> None:
     (tmp_path / "runs.db").write_text("no database, " * 1000)
-    words = (*TINY, "seed=1,2", "hydra.sweep.dir=swept", *launcher, "logging.tracking_uri=sqlite:///runs.db")
-    ended = trainings.run(tmp_path, *words)
+    overrides = (*TINY, "seed=1,2", "hydra.sweep.dir=swept", *launcher, "logging.tracking_uri=sqlite:///runs.db")
+    ended = trainings.run(tmp_path, *overrides)
     assert ended.returncode == 1
     assert "error: logging.tracking_uri='sqlite:///" in ended.stderr
     assert "cannot be used as a tracking store" in ended.stderr
     assert "Traceback" not in ended.stderr
     left = {path.name for path in (tmp_path / "swept").iterdir()}
-    # Nothing that sweep.resume=last would take for a sweep.
+    # Without plan and queue, sweep.resume=last does not find this folder.
     assert not left & {PLAN, STUDY, "0", "1", "summary"}
 
 
 @pytest.mark.slow
-def test_going_on_while_the_store_is_away_loses_nothing(trainings: Trainings, tmp_path: Path) -> None:
+def test_resuming_with_unusable_store_keeps_sweep_resumable(trainings: Trainings, tmp_path: Path) -> None:
     assert trainings.run(tmp_path, *TINY, "seed=1", "hydra.sweep.dir=swept").returncode == 0
     store = (tmp_path / "mlflow.db").rename(tmp_path / "kept.db")
     (tmp_path / "mlflow.db").write_text("no database, " * 1000)
@@ -86,7 +84,7 @@ def test_going_on_while_the_store_is_away_loses_nothing(trainings: Trainings, tm
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_is_told_before_anything_is_written(trainings: Trainings, tmp_path: Path) -> None:
+def test_unreachable_server_is_reported_before_anything_is_written(trainings: Trainings, tmp_path: Path) -> None:
     ended = trainings.run(tmp_path, *TINY, *TWO, "logging.tracking_uri=http://127.0.0.1:9", store=False)
     assert ended.returncode == 1
     assert ended.stderr.strip() == (
@@ -96,7 +94,7 @@ def test_a_server_that_is_away_is_told_before_anything_is_written(trainings: Tra
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_worker_takes_a_job_of_a_closed_sweep(tmp_path: Path) -> None:
+def test_workers_take_no_job_of_closed_sweep(tmp_path: Path) -> None:
     (tmp_path / OPENED).write_text('{"parent": null}')
     assert is_open(tmp_path)
     close(tmp_path)
@@ -105,7 +103,7 @@ def test_no_worker_takes_a_job_of_a_closed_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_while_workers_load(trainings: Trainings, tmp_path: Path) -> None:
+def test_signal_during_worker_imports_ends_sweep_before_first_job(trainings: Trainings, tmp_path: Path) -> None:
     with trainings.started(tmp_path, *TINY, *TWO, store=False) as sweep:
         while not list(tmp_path.glob("swept/workers/*")) and sweep.goes_on():
             time.sleep(0.02)
@@ -117,8 +115,8 @@ def test_a_signal_while_workers_load(trainings: Trainings, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_in_processes_of_its_own(tmp_path: Path) -> None:
-    """Where MLflow and TensorFlow load at the same time, into a store that is made meanwhile."""
+def test_sweep_process_creates_store_while_workers_import(tmp_path: Path) -> None:
+    """New processes import MLflow and TensorFlow at the same time; the fork server has already imported both."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     command = [sys.executable, "-m", "experiments.train", *TINY, *TWO]
     sweep = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
@@ -129,10 +127,10 @@ def test_in_processes_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_s_folder_is_all_that_its_starts_leave(trainings: Trainings, tmp_path: Path) -> None:
+def test_sweep_and_resume_write_only_to_sweep_folder(trainings: Trainings, tmp_path: Path) -> None:
     folder = tmp_path / "it's swept"
-    own = f"hydra.sweep.dir='{tmp_path}/it\\'s swept'"
-    assert trainings.run(tmp_path, *TINY, "seed=1", "logging=none", own).returncode == 0
+    sweep_dir = f"hydra.sweep.dir='{tmp_path}/it\\'s swept'"
+    assert trainings.run(tmp_path, *TINY, "seed=1", "logging=none", sweep_dir).returncode == 0
     before = {path.name for path in folder.iterdir()}
     assert {"0", "workers", "summary"} <= before
     resumed = trainings.run(tmp_path, "-m", f"sweep.resume='{tmp_path}/it\\'s swept'")

@@ -1,4 +1,4 @@
-"""The queue's file after a crash."""
+"""The queue of a sweep: its file after a crash, draws of samplers, and interrupted jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / STUDY
 
 
-def test_a_whole_file(study: Path) -> None:
+def test_complete_file_is_unchanged(study: Path) -> None:
     require_whole(study.parent)
     before = study.read_bytes()
     drop_torn_line(study)
     assert study.read_bytes() == before
 
 
-def test_a_line_that_was_cut_short_is_left_out(study: Path) -> None:
+def test_torn_last_line_is_dropped(study: Path) -> None:
     before = study.read_bytes()
     study.write_bytes(before + b'{"op_code": 4, "wor')
     require_whole(study.parent)
@@ -44,7 +44,7 @@ def test_a_line_that_was_cut_short_is_left_out(study: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [b"{", b"\x00\x00", b"3", b""])
-def test_a_damaged_line_is_named(study: Path, line: bytes) -> None:
+def test_corrupt_line_is_named(study: Path, line: bytes) -> None:
     study.write_bytes(study.read_bytes() + line + b"\n" + b'{"op_code": 0}\n')
     last = len(study.read_bytes().splitlines())
     assert damaged_line(study.parent) == last - 1
@@ -57,7 +57,7 @@ def test_a_damaged_line_is_named(study: Path, line: bytes) -> None:
     )
 
 
-def test_doctor_lists_a_damaged_queue(study: Path) -> None:
+def test_doctor_lists_corrupt_queue(study: Path) -> None:
     (study.parent / PLAN).touch()
     assert list(damaged_queues([str(study.parent)])) == []
     study.write_bytes(b"{\n" + study.read_bytes())
@@ -70,7 +70,7 @@ def test_doctor_lists_a_damaged_queue(study: Path) -> None:
         assert list(damaged_queues([str(study.parent)])) == []
 
 
-def test_no_file_yet(tmp_path: Path) -> None:
+def test_missing_file_is_accepted(tmp_path: Path) -> None:
     drop_torn_line(tmp_path / STUDY)
     require_whole(tmp_path)
     assert not (tmp_path / STUDY).exists()
@@ -84,8 +84,8 @@ def queue_of(folder: Path, typed: str, objectives: int = 1, **settings: Any) -> 
     return Queue(folder, Plan((typed,), space, (), frozenset(), chosen, nothing, nothing, names, "", {}))
 
 
-def taken(queue: Queue) -> list[Any]:
-    """The seeds of all jobs, each of which finishes."""
+def run_all(queue: Queue) -> list[Any]:
+    """Takes and finishes all jobs, and returns their seeds."""
     seeds = []
     while (job := queue.take()) is not None:
         seeds.append(job.cell["seed"])
@@ -96,22 +96,22 @@ def taken(queue: Queue) -> list[Any]:
 
 
 @pytest.mark.parametrize(("sampler", "objectives"), [("tpe", 1), ("random", 1), ("random", 2)])
-def test_a_sampler_draws_no_cell_twice(tmp_path: Path, sampler: str, objectives: int) -> None:
-    """And ends where none is left, whatever was asked for."""
+def test_sampler_draws_each_combination_once(tmp_path: Path, sampler: str, objectives: int) -> None:
+    """The draws end when no combination is left, even if n_trials is larger."""
     queue = queue_of(tmp_path, "seed=0,1,2", objectives, sampler=sampler, exclude=[{"seed": 2}])
-    assert sorted(taken(queue)) == [0, 1]
+    assert sorted(run_all(queue)) == [0, 1]
 
 
-def test_a_process_killed_before_its_job_had_values_leaves_the_cell_as_it_was(tmp_path: Path) -> None:
+def test_job_killed_before_it_has_values_keeps_its_combination(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seed=1,2,3")
     queue.fill()
     queue.study.ask()  # the trial runs, and has no values yet
     Retries(queue, tmp_path, max_retries=2).take_up()
-    assert sorted(taken(queue)) == [1, 2, 3]
+    assert sorted(run_all(queue)) == [1, 2, 3]
     assert {number: cell_of(trial)["seed"] for number, trial in queue.jobs().items()} == {0: 1, 1: 2, 2: 3}
 
 
-def test_the_summary_lists_jobs_that_wait_with_their_values(tmp_path: Path) -> None:
+def test_summary_lists_waiting_jobs_with_their_values(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seed=1,2")
     queue.fill()
     for number, trial in queue.jobs().items():

@@ -1,4 +1,4 @@
-"""What varies in a sweep, from the words of the command line."""
+"""Dimensions and combinations of a sweep, defined by overrides."""
 
 from collections.abc import Sequence
 
@@ -32,12 +32,12 @@ def jobs(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[str]:
         (["a=[1,2],[3]"], ["a=[1,2]", "a=[3]"]),
     ],
 )
-def test_every_cell_once_the_last_key_fastest(typed: list[str], expected: list[str]) -> None:
+def test_grid_lists_combinations_with_last_key_fastest(typed: list[str], expected: list[str]) -> None:
     assert jobs(*typed) == expected
 
 
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=4))
-def test_a_grid_has_as_many_cells_as_the_product_of_its_choices(sizes: list[int]) -> None:
+def test_grid_size_is_product_of_numbers_of_choices(sizes: list[int]) -> None:
     typed = [f"key{number}={','.join(map(str, range(size)))}" for number, size in enumerate(sizes)]
     found = jobs(*typed)
     product = 1
@@ -47,16 +47,16 @@ def test_a_grid_has_as_many_cells_as_the_product_of_its_choices(sizes: list[int]
 
 
 @pytest.mark.parametrize("typed", ["a=1,2,1", "a=1e-3,0.001", "a=x,x", "a=1,1.0"])
-def test_no_value_is_there_twice(typed: str) -> None:
+def test_duplicate_values_are_refused(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"^a=\S+ would do the jobs of a=\S+ again: expected different values"):
         space(typed)
 
 
-def test_a_value_may_be_there_twice_in_a_zip() -> None:
+def test_duplicate_values_are_allowed_in_zip() -> None:
     assert jobs("a=1,1", "b=3,4", zipped=[["a", "b"]]) == ["a=1 b=3", "a=1 b=4"]
 
 
-def test_zipped_keys_go_together() -> None:
+def test_zipped_keys_change_together() -> None:
     assert jobs("a=1,2", "c=x,y", "b=3,4", zipped=[["a", "b"]]) == [
         "a=1 b=3 c=x",
         "a=1 b=3 c=y",
@@ -80,13 +80,13 @@ def test_zipped_keys_go_together() -> None:
         ),
     ],
 )
-def test_what_cannot_be_zipped(typed: list[str], line: str) -> None:
+def test_invalid_zip_is_refused(typed: list[str], line: str) -> None:
     with pytest.raises(ConfigError) as refused:
         jobs(*typed, zipped=[["a", "b"]])
     assert str(refused.value) == line
 
 
-def test_an_interval_has_no_grid() -> None:
+def test_interval_is_refused_in_grid() -> None:
     with pytest.raises(ConfigError) as refused:
         jobs("a=interval(0,1)")
     assert str(refused.value) == (
@@ -96,15 +96,15 @@ def test_an_interval_has_no_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "integer", "log"),
+    ("override", "integer", "log"),
     [
         ("a=interval(0,1)", False, False),
         ("a=tag(log,interval(1e-5,1e-1))", False, True),
         ("a=int(interval(1,9))", True, False),
     ],
 )
-def test_kinds_of_intervals(word: str, integer: bool, log: bool) -> None:
-    (found,) = space(word)
+def test_interval_is_integer_or_logarithmic(override: str, integer: bool, log: bool) -> None:
+    (found,) = space(override)
     assert (found.integer, found.log) == (integer, log)
     assert found.overrides(3) == ("a=3",)
 
@@ -121,12 +121,10 @@ def test_kinds_of_intervals(word: str, integer: bool, log: bool) -> None:
         ([{}], ["a=1"], False),
     ],
 )
-def test_a_rule_excludes_jobs_that_have_all_its_values(
-    rules: list[dict[str, object]], job: list[str], expected: bool
-) -> None:
+def test_rule_excludes_jobs_with_all_its_values(rules: list[dict[str, object]], job: list[str], expected: bool) -> None:
     assert is_excluded(rules, job) is expected
 
 
-def test_what_is_shared_leaves_out_what_the_sweep_reads() -> None:
+def test_fixed_overrides_exclude_sweep_keys() -> None:
     overrides = OverridesParser.create().parse_overrides(["a=1,2", "epochs=3", "sweep.workers=2", "~b"])
     assert fixed(overrides) == ["epochs=3", "~b"]

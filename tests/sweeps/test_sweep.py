@@ -1,4 +1,4 @@
-"""Sweeps as a person starts them, in this process."""
+"""Sweeps started by the train command, in this process."""
 
 import csv
 import shutil
@@ -24,20 +24,20 @@ Sweep = Callable[..., str | int | None]
 
 @pytest.fixture
 def sweep(command: Sweep, tmp_path: Path, empty_store: Path) -> Sweep:
-    """The command in a folder with a store."""
+    """Calls the command in a folder with an empty store."""
     shutil.copy(empty_store, tmp_path)
     return command
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
-    """Calls the command in an empty folder; gives what it exits with."""
+    """Calls the command in an empty folder and returns its exit status."""
     return caller(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """The folder of a finished sweep and its store, to be read or copied."""
+    """Folder with a finished sweep and its store. Tests must not change it."""
     root = tmp_path_factory.mktemp("finished")
     shutil.copy(empty_store, root)
     excluded = "sweep.exclude=[{seed: 1, optimizer.learning_rate: 0.01}]"
@@ -48,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Pat
 
 @pytest.fixture
 def swept(command: Sweep, finished: Path, tmp_path: Path) -> Sweep:
-    """The command in a folder where two seeds were swept, and another rate."""
+    """Calls the command in a copy of the folder with the finished sweep."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return command
 
@@ -57,8 +57,8 @@ def caller(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Sweep:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
-    def call(*words: str) -> str | int | None:
-        monkeypatch.setattr(sys, "argv", ["train", "-m", *TINY, *words])
+    def call(*overrides: str) -> str | int | None:
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *TINY, *overrides])
         GlobalHydra.instance().clear()
         try:
             run_command(main, "config")
@@ -84,7 +84,7 @@ def client(root: Path) -> MlflowClient:
 
 
 def runs(root: Path) -> tuple[Run, list[Run]]:
-    """The sweep's run and those of its jobs."""
+    """The parent run, and the runs of its jobs in their order."""
     found = client(root).search_runs(["1"])
     (parent,) = [run for run in found if "sweep.job" not in run.data.tags]
     jobs = [run for run in found if "sweep.job" in run.data.tags]
@@ -92,7 +92,7 @@ def runs(root: Path) -> tuple[Run, list[Run]]:
     return parent, sorted(jobs, key=lambda run: int(run.data.tags["sweep.job"]))
 
 
-def test_a_grid_is_run_summed_up_and_grouped(finished: Path) -> None:
+def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> None:
     found = rows(finished)
     assert [(row["optimizer.learning_rate"], row["seed"], row["state"]) for row in found] == [
         ("0.001", "0", "COMPLETE"),
@@ -112,7 +112,7 @@ def test_a_grid_is_run_summed_up_and_grouped(finished: Path) -> None:
     ]
 
 
-def test_a_typo_in_one_job_is_found_before_the_first_begins(command: Sweep, tmp_path: Path) -> None:
+def test_invalid_value_of_any_job_is_reported_before_first_job(command: Sweep, tmp_path: Path) -> None:
     assert command("model=mlp,cnn", "optimizer.learning_rate=0.1,-1") == (
         "error: the job model=mlp optimizer.learning_rate=-1 cannot run: optimizer.learning_rate=-1.0 is out of range: "
         "expected a number above 0. Change optimizer.learning_rate."
@@ -120,13 +120,13 @@ def test_a_typo_in_one_job_is_found_before_the_first_begins(command: Sweep, tmp_
     assert not list(tmp_path.glob("**/*.db"))
 
 
-def test_a_preview_runs_nothing(command: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_runs_nothing(command: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("seed=0,1,2", "sweep.preview=true") is None
     assert "3 jobs. Nothing was run: leave out sweep.preview." in capsys.readouterr().out
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_failed_job_spoils_no_other_and_is_tried_again(
+def test_failed_job_affects_no_other_and_is_retried(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended = sweep("optimizer.learning_rate=1e30,1e-3")
@@ -143,10 +143,10 @@ def test_a_failed_job_spoils_no_other_and_is_tried_again(
     assert len(client(tmp_path).search_runs(["1"])) == 3
 
 
-def test_keys_that_vary_together_and_repeats_with_statistics_of_their_own(sweep: Sweep, tmp_path: Path) -> None:
+def test_zipped_keys_with_repeats_have_statistics_per_combination(sweep: Sweep, tmp_path: Path) -> None:
     together = "optimizer.learning_rate,optimizer.beta_1"
-    words = ["optimizer.learning_rate=0.1,0.01", "optimizer.beta_1=0.9,0.8", f"sweep.zip=[[{together}]]"]
-    assert sweep(*words, "sweep.repeats=2") is None
+    overrides = ["optimizer.learning_rate=0.1,0.01", "optimizer.beta_1=0.9,0.8", f"sweep.zip=[[{together}]]"]
+    assert sweep(*overrides, "sweep.repeats=2") is None
     found = rows(tmp_path, "cells")
     assert [row[together] for row in found] == ["0.1, 0.9", "0.01, 0.8"]
     assert [row["complete"] for row in found] == ["yes", "yes"]
@@ -158,16 +158,16 @@ def test_keys_that_vary_together_and_repeats_with_statistics_of_their_own(sweep:
     assert [job.data.params["optimizer.beta_1"] for job in jobs] == ["0.9", "0.9", "0.8", "0.8"]
 
 
-def test_a_sampler_draws_its_cells_for_several_objectives(sweep: Sweep, tmp_path: Path) -> None:
-    words = ["optimizer.learning_rate=tag(log,interval(1e-6,1e-1))", "sweep.sampler=tpe", "sweep.n_trials=2"]
-    assert sweep(*words, "sweep.objectives={val_accuracy: max, val_loss: min}") is None
+def test_sampler_draws_combinations_for_several_objectives(sweep: Sweep, tmp_path: Path) -> None:
+    overrides = ["optimizer.learning_rate=tag(log,interval(1e-6,1e-1))", "sweep.sampler=tpe", "sweep.n_trials=2"]
+    assert sweep(*overrides, "sweep.objectives={val_accuracy: max, val_loss: min}") is None
     rates = {float(row["optimizer.learning_rate"]) for row in rows(tmp_path)}
     assert len(rates) == 2
     assert all(1e-6 <= rate <= 1e-1 for rate in rates)
     assert all(float(row["val_loss"]) > 0 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows(tmp_path))
 
 
-def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
+def test_threshold_pruner_stops_jobs_after_first_epoch(sweep: Sweep, tmp_path: Path) -> None:
     pruner = "sweep.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 2}"
     assert sweep("loop=fit,tape", pruner, "epochs=2") is None
     assert [(row["state"], row["epochs"]) for row in rows(tmp_path)] == [("PRUNED", "1")] * 2
@@ -186,15 +186,13 @@ def test_what_is_behind_is_pruned(sweep: Sweep, tmp_path: Path) -> None:
         pytest.param("hyperband", "3e-2,3e-7,2e-7,1e-7", "fit", marks=pytest.mark.long),
     ],
 )
-def test_pruners_by_name_spare_epochs_of_what_is_behind(
-    sweep: Sweep, tmp_path: Path, pruner: str, rates: str, loops: str
-) -> None:
-    words = [f"optimizer.learning_rate={rates}", f"loop={loops}", f"sweep.pruner={pruner}", "epochs=4"]
-    assert sweep(*words) is None
+def test_named_pruners_stop_worse_jobs_early(sweep: Sweep, tmp_path: Path, pruner: str, rates: str, loops: str) -> None:
+    overrides = [f"optimizer.learning_rate={rates}", f"loop={loops}", f"sweep.pruner={pruner}", "epochs=4"]
+    assert sweep(*overrides) is None
     found = rows(tmp_path)
     pruned = [row for row in found if row["state"] == "PRUNED"]
     assert found[0]["state"] == "COMPLETE"
-    assert pruned or pruner == "hyperband"  # whose jobs compete in brackets that are drawn anew for each sweep
+    assert pruned or pruner == "hyperband"  # its brackets depend on the id of the sweep, so it may prune none
     for row in pruned:
         assert float(row["optimizer.learning_rate"]) < 1e-6
         points = client(tmp_path).get_metric_history(row["run_id"], "val_accuracy")
@@ -202,7 +200,7 @@ def test_pruners_by_name_spare_epochs_of_what_is_behind(
         assert int(row["epochs"]) < 4
 
 
-def test_the_same_work_is_not_done_twice(swept: Sweep, tmp_path: Path) -> None:
+def test_reuse_takes_results_of_equal_runs(swept: Sweep, tmp_path: Path) -> None:
     first = folder(tmp_path)
     first.rename(tmp_path / "earlier")
     assert swept("seed=0,1,2", "sweep.reuse=true") is None
@@ -214,9 +212,7 @@ def test_the_same_work_is_not_done_twice(swept: Sweep, tmp_path: Path) -> None:
     assert [row["val_accuracy"] for row in found[:2]] == [row["val_accuracy"] for row in before]
 
 
-def test_a_preview_says_what_was_done_elsewhere(
-    swept: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preview_lists_equal_runs_to_reuse(swept: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = [row["run_id"] for row in rows(tmp_path) if row["optimizer.learning_rate"] == "0.001"]
     (tmp_path / "multirun").rename(tmp_path / "earlier")
     capsys.readouterr()
@@ -234,14 +230,14 @@ def test_a_preview_says_what_was_done_elsewhere(
     assert "equal" not in capsys.readouterr().out
 
 
-def test_more_workers_need_a_launcher_for_them(sweep: Sweep) -> None:
+def test_several_workers_require_multiprocess_launcher(sweep: Sweep) -> None:
     assert sweep("seed=0,1", "sweep.workers=2") == (
         "error: sweep.workers=2 needs a launcher of several processes: expected hydra/launcher=joblib, ray or "
         "submitit, received basic. Add hydra/launcher=joblib (pip install hydra-joblib-launcher)."
     )
 
 
-def test_what_is_planned_cannot_be_changed(swept: Sweep) -> None:
+def test_planned_values_cannot_change_when_resuming(swept: Sweep) -> None:
     assert swept("sweep.resume=last", "epochs=9") == (
         "error: epochs=9 comes too late: the jobs of a sweep are planned when it starts. Expected with sweep.resume "
         "the original overrides, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
@@ -249,7 +245,7 @@ def test_what_is_planned_cannot_be_changed(swept: Sweep) -> None:
     )
 
 
-def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
+def test_folder_of_existing_sweep_is_refused(swept: Sweep, tmp_path: Path) -> None:
     there = f"hydra.sweep.dir={folder(tmp_path).relative_to(tmp_path)}"
     assert swept("seed=0,1,2", there) == (
         f"error: {folder(tmp_path)} already contains a sweep: expected a new folder. "
@@ -259,7 +255,7 @@ def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("overrides", "error"),
     [
         (
             ["sweep.sampler=tp"],
@@ -282,15 +278,15 @@ def test_a_folder_holds_one_sweep(swept: Sweep, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_said_before_anything_runs(
-    command: Sweep, tmp_path: Path, words: list[str], error: str
+def test_unusable_sampler_pruner_or_objective_is_reported_before_first_job(
+    command: Sweep, tmp_path: Path, overrides: list[str], error: str
 ) -> None:
-    assert command("seed=0,1", *words) == f"error: {error}"
+    assert command("seed=0,1", *overrides) == f"error: {error}"
     assert not (tmp_path / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("overrides", "error"),
     [
         (["modle=mlp,cnn"], "'modle' is not a key of this config. Did you mean 'model'?"),
         (
@@ -341,12 +337,14 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
         (["seed=1,2", "hydra/launcher=jobli"], "hydra/launcher=jobli is not an option. Did you mean 'joblib'?"),
     ],
 )
-def test_mistakes_are_one_line(command: Sweep, tmp_path: Path, words: list[str], error: str) -> None:
-    assert command(*words) == f"error: {error}"
+def test_invalid_overrides_are_reported_in_one_line(
+    command: Sweep, tmp_path: Path, overrides: list[str], error: str
+) -> None:
+    assert command(*overrides) == f"error: {error}"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_sweep_cannot_go_on(sweep: Sweep) -> None:
+def test_resume_without_any_sweep_is_refused(sweep: Sweep) -> None:
     assert sweep("sweep.resume=last") == (
         "error: sweep.resume=last does not name a sweep: expected last or one of: none found. "
         "Name one of these, the path of its folder, or leave sweep.resume out."

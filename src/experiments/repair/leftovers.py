@@ -55,7 +55,7 @@ def _remove(folder: Path) -> str:
 
 def _leftovers(folder: Path) -> list[Path]:
     checkpoints = folder / CHECKPOINTS
-    # A folder without committed checkpoints is from an older version, which did not commit any.
+    # Without any commit the checkpoints may be complete ones of an older version, which did not commit them.
     unfinished = uncommitted(checkpoints) if any(True for _ in committed(checkpoints)) else []
     temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
     temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]
