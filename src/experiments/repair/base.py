@@ -1,4 +1,4 @@
-"""Findings and their treatment."""
+"""Findings of `doctor`, before and after their repair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

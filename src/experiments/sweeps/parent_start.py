@@ -75,7 +75,7 @@ def is_open(folder: Path) -> bool:
 
 
 def wait_until_opened(folder: Path) -> Opened | None:
-    """Waits for the parent run. Returns None if it could not be opened or the sweep is closed or was killed before."""
+    """Waits for the parent run. Returns None if opening failed, the sweep is closed, or its process was killed."""
     try:
         with (folder / OPENED).open() as file:
             lock(file, shared=True)

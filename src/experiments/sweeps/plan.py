@@ -28,7 +28,7 @@ SWEEP, JOB = "sweep", "sweep.job"
 
 @dataclass(frozen=True)
 class Plan:
-    """Immutable plan of a sweep. Its configs are composed at the start, so that editing `conf/` changes no job.
+    """Plan of a sweep. Its configs are composed at the start, so that editing `conf/` changes no job.
 
     `typed` contains all overrides, `fixed` those that all jobs share. `composing` contains the swept keys that Hydra
     has to compose; `bases` maps each combination of their overrides to its config. `code` is the digest of the code
@@ -167,7 +167,7 @@ def _code(bases: Mapping[tuple[str, ...], DictConfig]) -> str:
 
 
 def code_has_changed(plan: Plan) -> bool:
-    """Returns True if the code differs from that of the finished jobs."""
+    """Returns True if the code has changed since the sweep was planned."""
     return plan.code != _code(plan.bases)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.runs.results import Result
 
 UNREAD = ("config", "data", "replicas")
-"""Parts of the fingerprint that `equal_to_each` does not query. It compares configs itself; data and devices not."""
+"""Fingerprint parts not in the query of `equal_to_each`: it compares configs itself, and ignores data and devices."""
 
 
 def for_job(cfg: DictConfig, tags: Mapping[str, str]) -> Run | None:

@@ -144,7 +144,7 @@ def storage(address: str | None, folder: Path) -> BaseStorage:
 
 
 def cell_of(trial: FrozenTrial) -> Cell:
-    """Parameters of a trial, also if its process ended before Optuna copied the queued ones to `params`."""
+    """Combination of a trial, even if its process ended before Optuna copied the queued values to `params`."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 

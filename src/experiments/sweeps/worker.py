@@ -36,7 +36,7 @@ class Worker:
     def __call__(self, cfg: DictConfig) -> int:
         """Returns the number of jobs it ran."""
         del cfg  # config of the worker; each job has its own
-        # If the disk is full, each log record would print a traceback; the job's own error reports it.
+        # If the disk is full, each log record would print a traceback; the job's own error reports the cause.
         logging.raiseExceptions = False
         with at_work(self.folder):
             count = self._work()
