@@ -141,8 +141,8 @@ def test_table_and_csv_hold_the_same_values(door: Door, finished_run: FinishedRu
 
 def test_unknown_run(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("run_id=0123") == (
-        f"error: run_id=0123 is not in {finished_run.store}: Run with id=0123 not found. Name the id of a run there, "
-        "as MLflow's page shows it, or its store by logging.tracking_uri."
+        f"error: run_id=0123 is not in {finished_run.store}: Run with id=0123 not found. Set run_id to the id "
+        "of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
     )
 
 

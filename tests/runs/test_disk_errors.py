@@ -34,7 +34,7 @@ def test_a_disk_that_is_full(trainings: Trainings, disk: Path, tmp_path: Path) -
     assert "cannot be written: No space left on device. The last whole checkpoint is " in line
     assert f"Free some space and go on with resume={run.info.run_id}" in line
     assert "Traceback" not in said, said
-    assert "store is away" not in said, said
+    assert "store is unavailable" not in said, said
     assert run.info.status == "FAILED"
     subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
     assert trainings.train(work, *WORDS, f"resume={run.info.run_id}") == 0, output(work)

@@ -101,8 +101,8 @@ def test_an_unknown_run(runs: Runs, store: str) -> None:
     with pytest.raises(TrackingError) as error:
         runs.origin("resume=0123456789abcdef")
     assert str(error.value) == (
-        f"resume=0123456789abcdef is not in {store}: Run with id=0123456789abcdef not found. Name the id of a run "
-        "there, as MLflow's page shows it, or its store by logging.tracking_uri."
+        f"resume=0123456789abcdef is not in {store}: Run with id=0123456789abcdef not found. Set resume to the "
+        "id of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
     )
 
 

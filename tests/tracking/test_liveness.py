@@ -31,7 +31,8 @@ def test_a_folder_is_taken_once(tmp_path: Path) -> None:
         assert is_in_use(folder)
     assert not is_in_use(folder)
     assert str(error.value) == (
-        f"another process works in '{folder}': expected a run that nobody works on. Wait for its end, or stop it."
+        f"another process works in '{folder}': expected a run that no other process works on. "
+        "Wait until that process ends, or stop it."
     )
 
 

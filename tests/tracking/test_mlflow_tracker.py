@@ -241,7 +241,7 @@ def _run_ids(uri: str) -> Sequence[str]:
 def test_a_folder_of_another_run_is_refused(store: str, tmp_path: Path) -> None:
     with tracker(store, tmp_path) as first:
         pass
-    with pytest.raises(TrackingError, match=f"holds the journal of run {first.run_id}"), tracker(store, tmp_path):
+    with pytest.raises(TrackingError, match=f"contains the journal of run {first.run_id}"), tracker(store, tmp_path):
         pass
 
 

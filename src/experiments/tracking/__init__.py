@@ -1,1 +1,1 @@
-"""The record of a run: its tracker, the journal on disk, and its delivery to MLflow."""
+"""Tracking of runs: the tracker, its journal on disk, and the delivery of the journal to MLflow."""

@@ -1,4 +1,4 @@
-"""The tracking seam: where a run writes what people compare later."""
+"""Interface of trackers, which record the parameters, metrics, tags and files of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upload:
-    """The file `directory`, or everything below it, and the artifact `folder` of the run it goes to (None: the root).
+    """A file, or a folder with all its files (`directory`), to upload to the artifact `folder` (None: the root).
 
-    replace: what the folder held before, and `directory` does not, goes.
-    temporary: `directory` was made for this upload and goes when the store has taken it.
-    growing: its files are still being written, and are uploaded as they are at one moment.
+    replace: Removes the files of `folder` that `directory` does not contain.
+    temporary: The folder `directory` was created for this upload and is removed after it.
+    growing: The files are still being written; a copy of their current state is uploaded.
     """
 
     directory: Path
@@ -27,17 +27,17 @@ class Upload:
 
 
 class Tracker:
-    """Keeps nothing; each method is there to be overridden.
+    """Base class of trackers. It records nothing; subclasses override its methods.
 
-    Entering starts the run; leaving ends it FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit).
-    page: where the MLflow page shows the run, below the page's address.
+    Entering starts the run; leaving ends it as FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit).
+    `page` is the path of the run's page below the address of the MLflow UI; None if the run has no page.
     """
 
     run_id: str | None = None
     page: str | None = None
 
     def __init__(self, **settings: Any) -> None:
-        """Takes the keys of `logging` that the run does not read itself, and output_dir, run_id and identity."""
+        """Accepts the keys of `logging` that the run does not read itself, plus output_dir, run_id and identity."""
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +45,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Lets errors pass through."""
+        """Does not suppress exceptions."""
 
     def log_params(self, params: Mapping[str, str]) -> None: ...
 
@@ -56,4 +56,4 @@ class Tracker:
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 
     def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
-        """Records a data set as a logged input; `context` is "train", "validation" or "test"."""
+        """Records a data set as an input of the run; `context` is "train", "validation" or "test"."""

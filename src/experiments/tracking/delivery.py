@@ -1,4 +1,4 @@
-"""The background thread that carries the journal to the tracking store."""
+"""Background thread that sends the events of the journal to the tracking store."""
 
 import logging
 import math
@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery(Thread):
-    """Delivers every `interval` seconds; while the store is away, the pauses double up to a minute.
+    """Delivers every `interval` seconds. While the store is unavailable, the pauses double up to a minute.
 
-    Few large requests cost less of the interpreter's lock than many small ones, which the training thread needs.
+    A few large requests hold the interpreter lock, which the training thread needs, for less time than many small ones.
     """
 
     def __init__(self, folder: Path, sink: Sink, *, interval: float) -> None:
@@ -27,7 +27,7 @@ class Delivery(Thread):
         self._sink = sink
         self._interval = interval
         self._pause = interval
-        self._away_since: float | None = None
+        self._unavailable_since: float | None = None
         self._ending = Signal()
         self._stopped = Signal()
 
@@ -37,14 +37,15 @@ class Delivery(Thread):
                 ending = self._ending.is_set()
                 if self._deliver() and ending:
                     return
+                # `finish` cuts the pause short, but only once: after that, each new attempt waits for its full pause.
                 (self._stopped if ending else self._ending).wait(self._pause)
         except Exception:
             _log.exception("Delivery to the tracking store stopped; the events are kept in %s", self._folder)
 
     def finish(self, timeout: float, *, at_most: float | None = None) -> None:
-        """Delivers what is left; after `timeout` seconds without progress the rest stays in the journal.
+        """Waits until all events are delivered, then stops the thread.
 
-        at_most: seconds after which it stays there in any case.
+        After `timeout` seconds without progress, or `at_most` seconds in total, the rest stays in the journal.
         """
         self._ending.set()
         before = acknowledged(self._folder)
@@ -58,26 +59,30 @@ class Delivery(Thread):
         self._stopped.set()
 
     def _uploading(self) -> bool:
-        """A large folder is one event and may take minutes; MLflow's own timeout ends an upload that hangs."""
-        return self._away_since is None and next_event(self._folder) == "artifacts"
+        """Returns True during an upload, one event that may take minutes. MLflow's own timeout ends one that hangs."""
+        return self._unavailable_since is None and next_event(self._folder) == "artifacts"
 
     def _deliver(self) -> bool:
-        """Whether nothing is left to deliver."""
+        """Delivers until no event is left; returns False if the store is unavailable."""
         try:
             while not self._stopped.is_set() and deliver_chunk(self._folder, self._sink):
                 pass
-        except (Unavailable, OSError) as error:  # the store is away, or what it took cannot be noted on a full disk
+        except (Unavailable, OSError) as error:  # OSError: a full disk, on which no acknowledgement can be saved
             self._wait_longer(error)
             return False
-        if self._away_since is not None:
-            _log.info("The tracking store is back after %.0f s", time.monotonic() - self._away_since)
-        self._away_since = None
+        if self._unavailable_since is not None:
+            _log.info("The tracking store is available again after %.0f s", time.monotonic() - self._unavailable_since)
+        self._unavailable_since = None
         self._pause = self._interval
         return True
 
     def _wait_longer(self, error: Exception) -> None:
-        if self._away_since is None:
-            self._away_since = time.monotonic()
-            _log.warning("The tracking store is away; training goes on and events wait in %s: %s", self._folder, error)
+        if self._unavailable_since is None:
+            self._unavailable_since = time.monotonic()
+            _log.warning(
+                "The tracking store is unavailable; training continues and events are kept in %s: %s",
+                self._folder,
+                error,
+            )
         longest = LONGEST_PAUSE_AT_END if self._ending.is_set() else LONGEST_PAUSE
         self._pause = min(2 * self._pause, longest)

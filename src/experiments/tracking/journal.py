@@ -1,4 +1,4 @@
-"""A run's events on disk first: appended by the run, delivered from there in order until acknowledged."""
+"""Journal of a run: the run appends events to a file; they are delivered from it in order until acknowledged."""
 
 import json
 import logging
@@ -12,27 +12,27 @@ from typing import Any, Protocol
 from experiments.files import drop_torn_line
 
 Event = dict[str, Any]
-"""What happened (`event`), when (`time`, milliseconds since 1970), and its own fields."""
+"""Kind of event (`event`), its time in milliseconds since 1970 (`time`), and the fields of this kind."""
 BATCHED = frozenset({"metrics", "params", "tags"})
-"""Events that neighbours of the same sort may share one request with; each holds a dict `values`."""
+"""Kinds of events that are combined into one request if they follow each other; each has a dict `values`."""
 CHUNK_BYTES = 1 << 18
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 
 
-class Unavailable(Exception):  # noqa: N818 - the state of the store, met in normal work
-    """The store is away, hangs or fails: the same events are worth another try later."""
+class Unavailable(Exception):  # noqa: N818 - a state of the store that occurs in normal operation
+    """The store is unreachable, hangs or fails. Sending the same events later may succeed."""
 
 
 class Rejected(Exception):  # noqa: N818
-    """The store understood the events and refuses them: they will never be deliverable."""
+    """The store understood the events and refused them. Sending them again cannot succeed."""
 
 
 class Sink(Protocol):
     def send(self, events: Sequence[Event]) -> None:
-        """Delivers the events in order, and bears a repetition: a crash may come before the acknowledgement.
+        """Sends the events in order. Raises `Unavailable` or `Rejected`.
 
-        Raises `Unavailable` or `Rejected`.
+        Must accept events twice: after a crash before their acknowledgement, they are sent again.
         """
         ...
 
@@ -50,7 +50,7 @@ def rejected_file(folder: Path) -> Path:
 
 
 class Journal:
-    """Appends events. Each line is with the operating system when `append` returns, so that a kill loses none."""
+    """Append-only log of events. `append` passes each line to the operating system, so a killed process loses none."""
 
     def __init__(self, folder: Path) -> None:
         self._path = journal_file(folder)
@@ -61,15 +61,16 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("ab")
         drop_torn_line(self._path)
+        # Creates the offset file at its final size, so that a full disk later has room to overwrite it.
         _acknowledge(self._path.parent, acknowledged(self._path.parent))
         self.not_before(_last_time(self._path))
 
     def not_before(self, milliseconds: int) -> None:
-        """The time of the events to come, at the least: a store orders by it, and a clock may be put back."""
+        """Sets the earliest time of later events: stores order metrics by time, and the clock may be set back."""
         self._latest = max(self._latest, milliseconds)
 
     def append(self, event: str, **fields: Any) -> None:
-        """Thread-safe: a buffered writer takes a whole line at a time."""
+        """Appends an event. Thread-safe, because `BufferedWriter` locks each write."""
         if self._file is None:
             raise RuntimeError("the journal is not open")
         self.not_before(time.time_ns() // 1_000_000)
@@ -84,7 +85,7 @@ class Journal:
 
 
 def _last_time(path: Path) -> int:
-    """Of its last event; 0 where there is none."""
+    """Time of the last event in the file; 0 if there is none."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - CHUNK_BYTES))
         lines = file.read().splitlines()
@@ -92,7 +93,7 @@ def _last_time(path: Path) -> int:
 
 
 def first_event(folder: Path) -> Event | None:
-    """The `start` event of the run that owns the folder: its `run_id` and masked `tracking_uri`."""
+    """Returns the `start` event, which has the folder's `run_id` and masked `tracking_uri`; None if there is none."""
     path = journal_file(folder)
     if not path.exists():
         return None
@@ -103,7 +104,7 @@ def first_event(folder: Path) -> Event | None:
 
 
 def events(folder: Path, kind: str) -> Iterator[Event]:
-    """All complete events of one kind, such as "tags"; other lines are not parsed."""
+    """Yields the complete events of a kind, such as "tags". Other lines are not parsed."""
     with journal_file(folder).open("rb") as file:
         for line in file:
             if line.startswith(b'{"event":"%s"' % kind.encode()) and line.endswith(b"\n"):
@@ -111,7 +112,7 @@ def events(folder: Path, kind: str) -> Iterator[Event]:
 
 
 def last_steps(folder: Path) -> dict[str, int]:
-    """Metric -> the last step that the journal holds; a run that goes on repeats some steps, with the same values."""
+    """Returns the last step of each metric in the journal. A resumed run repeats some steps, with the same values."""
     steps: dict[str, int] = {}
     with journal_file(folder).open("rb") as file:
         for event in map(_event, file):
@@ -121,13 +122,13 @@ def last_steps(folder: Path) -> dict[str, int]:
 
 
 def deliver(folder: Path, sink: Sink) -> None:
-    """Sends all that waits in the folder's journal; raises `Unavailable` when the store does not take it now."""
+    """Sends all undelivered events of the journal in `folder`. Raises `Unavailable` if the store is unavailable."""
     while deliver_chunk(folder, sink):
         pass
 
 
 def deliver_chunk(folder: Path, sink: Sink) -> bool:
-    """Sends the next few thousand events; False when none waited."""
+    """Sends the next few thousand undelivered events; returns False if there were none."""
     lines = _waiting(folder)
     end = acknowledged(folder)
     for group in _requests(lines):
@@ -138,20 +139,20 @@ def deliver_chunk(folder: Path, sink: Sink) -> bool:
 
 
 def acknowledged(folder: Path) -> int:
-    """Bytes of the journal that the store has taken (or refused for good)."""
+    """Number of bytes of the journal whose events the store has accepted or rejected."""
     path = _offset_file(folder)
     return int(path.read_text() or 0) if path.exists() else 0
 
 
 def undelivered(folder: Path) -> int:
-    """Number of events that wait."""
+    """Number of events that are not delivered yet."""
     with journal_file(folder).open("rb") as file:
         file.seek(acknowledged(folder))
         return sum(1 for line in file if line.endswith(b"\n"))
 
 
 def next_event(folder: Path) -> str | None:
-    """The sort of the first event that waits; None when none does."""
+    """Kind of the first undelivered event; None if all are delivered."""
     with journal_file(folder).open("rb") as file:
         file.seek(acknowledged(folder))
         line = file.readline()
@@ -159,7 +160,7 @@ def next_event(folder: Path) -> str | None:
 
 
 def waiting_uploads(folder: Path) -> set[Path]:
-    """Files and folders that are still to be uploaded."""
+    """Files and folders that are not uploaded yet."""
     if not journal_file(folder).exists():
         return set()
     with journal_file(folder).open("rb") as file:
@@ -169,14 +170,14 @@ def waiting_uploads(folder: Path) -> set[Path]:
 
 
 def _acknowledge(folder: Path, end: int) -> None:
-    """In place, for which a full disk has room too; so few bytes are written as a whole or not at all."""
+    """Saves the acknowledged position in place, which needs no disk space. A write of 20 bytes is never partial."""
     path = _offset_file(folder)
     with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
         file.write(b"%020d" % end)
 
 
 def _waiting(folder: Path) -> list[tuple[int, Event]]:
-    """(bytes, event) of the next complete lines, about CHUNK_BYTES of them."""
+    """Pairs (length in bytes, event) of the next undelivered complete lines, about CHUNK_BYTES in total."""
     with journal_file(folder).open("rb") as file:
         file.seek(acknowledged(folder))
         content = file.read(CHUNK_BYTES) + file.readline()
@@ -201,7 +202,7 @@ def _requests(lines: Sequence[tuple[int, Event]]) -> Iterator[list[tuple[int, Ev
 
 
 def _send(folder: Path, sink: Sink, events: Sequence[Event]) -> None:
-    """Halves what is refused, so that one bad value takes nothing good with it."""
+    """Sends the events. Rejected ones are halved repeatedly, so that only the invalid values are lost."""
     try:
         sink.send(events)
     except Rejected as error:

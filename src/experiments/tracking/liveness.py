@@ -1,4 +1,4 @@
-"""Whether a process works on a run, as far as can be seen from this machine."""
+"""Detection of the process that works on a run, on this machine or another one."""
 
 import logging
 import os
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 300
-"""A run on another machine that was silent for so long is taken for dead."""
+"""Time without a heartbeat after which a run on another machine is considered dead."""
 BEAT_SECONDS = 60.0
 LOOK_SECONDS = 2.0
-"""Between two looks at the heartbeat of a process that cannot be seen from here."""
+"""Seconds between two queries for the heartbeat of a process on another machine."""
 LOCK = "run.lock"
 
 
 def signs_of_life(output_dir: Path) -> dict[str, str]:
-    """Tags by which a run says which process works on it, and where."""
+    """Tags that identify the process of a run: host, process id, heartbeat (seconds since 1970) and run folder."""
     process = {"host": socket.gethostname(), "pid": str(os.getpid()), "heartbeat": f"{time.time():.0f}"}
     return {**process, "output_dir": str(output_dir.absolute())}
 
@@ -38,14 +38,14 @@ def is_alive(run: "Run") -> bool:
 
 
 def is_elsewhere(run: "Run") -> bool:
-    """Whether its heartbeat alone tells of its process, which works, or worked, on another machine."""
+    """Returns True if the run's process is or was on another machine, so that only its heartbeat shows that it runs."""
     tags = run.data.tags
     here = "output_dir" in tags and is_in_use(Path(tags["output_dir"]))
     return not here and tags.get("host") != socket.gethostname()
 
 
 def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
-    """tags: `signs_of_life`."""
+    """Returns True if a process works on the run with this status and these tags (see `signs_of_life`)."""
     folder = Path(tags["output_dir"]) if "output_dir" in tags else None
     if folder is not None and is_in_use(folder):
         return True
@@ -53,11 +53,12 @@ def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
         return False
     if tags.get("host") != socket.gethostname():
         return time.time() - float(tags.get("heartbeat", 0)) < HEARTBEAT_SECONDS
+    # A lock file that exists but is not locked belongs to a process that has ended.
     return (folder is None or not (folder / LOCK).exists()) and _is_running(tags)
 
 
 def _is_running(tags: Mapping[str, str]) -> bool:
-    """Whether the process of these tags is there, where its folder is gone; another may have got its number since."""
+    """Returns True if the process of the tags runs; a later process with the same id started after the heartbeat."""
     import psutil
 
     try:
@@ -69,7 +70,7 @@ def _is_running(tags: Mapping[str, str]) -> bool:
 
 
 def is_at_work(client: "MlflowClient", run: "Run") -> bool:
-    """Waits for the next sign of a process that cannot be seen from here, or for the silence of a lost machine."""
+    """Returns True if a process works on the run. On another machine, waits for its next heartbeat or the timeout."""
     sign = run.data.tags.get("heartbeat")
     if is_alive(run) and is_elsewhere(run):
         logger.warning(
@@ -84,24 +85,24 @@ def is_at_work(client: "MlflowClient", run: "Run") -> bool:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keeps other processes from working on the run of this folder. Raises ExperimentError where one does."""
+    """Locks the run folder against other processes. Raises ExperimentError if another process works in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder / LOCK, wait=False) as alone:
-        if not alone:
+    with files.locked(folder / LOCK, wait=False) as acquired:
+        if not acquired:
             raise ExperimentError(
-                f"another process works in '{folder}': expected a run that nobody works on. "
-                "Wait for its end, or stop it."
+                f"another process works in '{folder}': expected a run that no other process works on. "
+                "Wait until that process ends, or stop it."
             )
         yield
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether a process, perhaps this one, works in the folder."""
+    """Returns True if a process, possibly this one, works in the folder."""
     return files.is_locked(folder / LOCK)
 
 
 class Heartbeat:
-    """Calls `beat` every `interval` seconds on a thread of its own: an upload may keep the other one for minutes."""
+    """Calls `beat` every `interval` seconds in its own thread; an upload may block the delivery thread for minutes."""
 
     def __init__(self, beat: Callable[[], None], *, interval: float = BEAT_SECONDS) -> None:
         self._beat = beat
@@ -113,7 +114,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Does not wait for a beat that hangs in a store that is away."""
+        """Stops the thread, without waiting for a call that blocks while the store is unavailable."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Journal events as calls of the MLflow client, for one explicit run."""
+"""Sink that sends journal events to one MLflow run, through the MLflow client."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
 
 logger = logging.getLogger(__name__)
 LATER = frozenset({401, 403, 408, 429})
-"""Client errors that a new password, or waiting, cures."""
+"""HTTP client errors after which the same request may succeed: with new credentials, or later."""
 
 
 class MlflowSink:
-    """Repetition is harmless: MLflow's stores keep one of two metrics that agree in step, time and value."""
+    """Sink of one run. Repetition is harmless: MLflow keeps only one of two metrics with equal step, time and value."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client = client
@@ -39,10 +39,11 @@ class MlflowSink:
                 self._send_one(events[0])
         except MlflowException as error:
             status = error.get_http_status_code()
-            kind = Rejected if _is_final(status) and self._is_understood(error) else Unavailable
+            kind = Rejected if _is_final(status) and self._is_from_mlflow(error) else Unavailable
             raise kind(f"{status} {error.message}") from error
         except HTTPError as error:
-            # Of an upload. A file that is too large for a server must not keep back all that follows.
+            # Raised by uploads. A file that is too large for the server must not block all later events.
+            # A 404 may come from a proxy whose server is down.
             status = error.response.status_code if error.response is not None else 500
             raise (Rejected if _is_final(status) and status != 404 else Unavailable)(str(error)) from error
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -50,17 +51,17 @@ class MlflowSink:
         except OSError as error:
             raise Unavailable(str(error)) from error
 
-    def _is_understood(self, error: MlflowException) -> bool:
-        """Whether MLflow has said it. A page that says 404 is of something in between, while the server is away."""
+    def _is_from_mlflow(self, error: MlflowException) -> bool:
+        """Returns True if the error comes from MLflow, not from the 404 page of a proxy whose server is down."""
         return isinstance(error, RestException) or not self._client.tracking_uri.startswith("http")
 
     def beat(self) -> None:
-        """Says that the process is there: a machine elsewhere cannot see it otherwise."""
-        with suppress(MlflowException, OSError):  # the next delivery tells of a store that is away
+        """Updates the heartbeat tag, which shows other machines that the process runs."""
+        with suppress(MlflowException, OSError):  # the next delivery reports an unavailable store
             self._client.set_tag(self._run_id, "heartbeat", f"{time.time():.0f}")
 
     def end(self, status: str) -> None:
-        """Past the journal, which cannot be written any more. Where the store is away too, `doctor` finds the run."""
+        """Ends the run without the journal, which cannot be written. If this fails too, `doctor` finds the run."""
         with suppress(MlflowException, OSError):
             self._client.set_terminated(self._run_id, status=status)
 
@@ -93,7 +94,7 @@ class MlflowSink:
                 raise Rejected(f"no such event: {other}")
 
     def _end(self, event: Event) -> None:
-        """Not before its beginning, where the clock was put back meanwhile."""
+        """Ends the run, never at a time before its start: the clock may have been set back since."""
         began = self._client.get_run(self._run_id).info.start_time
         self._client.set_terminated(self._run_id, status=event["status"], end_time=max(event["time"], began))
 
@@ -103,20 +104,20 @@ class MlflowSink:
             self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
         elif path.is_dir():
             self._upload_folder(path, folder, event)
-        elif not event.get("temporary"):  # which the delivery before a crash has taken away
+        elif not event.get("temporary"):  # removed by a delivery that crashed before its acknowledgement
             raise Rejected(f"{path} no longer exists")
 
     def _upload_folder(self, path: Path, folder: str | None, event: Event) -> None:
-        with _at_one_moment(path) if event.get("growing") else nullcontext(path) as source:
+        with _snapshot(path) if event.get("growing") else nullcontext(path) as source:
             self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
         if event.get("replace") and folder is not None:
             remove_others(self._client, self._run_id, path, folder)
         if event.get("temporary"):
             shutil.rmtree(path)
-        self._show_model(path, folder)
+        self._tag_model(path, folder)
 
-    def _show_model(self, path: Path, folder: str | None) -> None:
-        """The tag by which MLflow's page lists a model with its schema and how to load it."""
+    def _tag_model(self, path: Path, folder: str | None) -> None:
+        """Sets the tag that makes MLflow's page list the model, with its schema and the code that loads it."""
         if (path / MLMODEL_FILE_NAME).is_file():
             model = Model.load(path).get_tags_dict() | {"run_id": self._run_id, "artifact_path": folder or ""}
             self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))
@@ -127,8 +128,8 @@ def _is_final(status: int) -> bool:
 
 
 @contextmanager
-def _at_one_moment(path: Path) -> Iterator[Path]:
-    """A copy: a file that grows while it is sent over HTTP is longer than the request has announced."""
+def _snapshot(path: Path) -> Iterator[Path]:
+    """Yields a copy: a file that grows during its upload exceeds the length that the HTTP request has announced."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(shutil.copytree(path, Path(folder) / path.name))
 
@@ -146,9 +147,9 @@ def _dataset_input(event: Event) -> DatasetInput:
 
 
 def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: str) -> None:
-    """Takes away the files of the run's artifact `folder` that `directory` does not hold."""
-    held = {f"{folder}/{path.relative_to(directory).as_posix()}" for path in directory.rglob("*") if path.is_file()}
-    others = [path for path in _files(client, run_id, folder) if path not in held]
+    """Removes the files of the run's artifact `folder` that `directory` does not contain."""
+    kept = {f"{folder}/{path.relative_to(directory).as_posix()}" for path in directory.rglob("*") if path.is_file()}
+    others = [path for path in _files(client, run_id, folder) if path not in kept]
     if not others:
         return
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
@@ -156,7 +157,7 @@ def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: st
         for path in others:
             repository.delete_artifacts(path)
     except NotImplementedError:
-        logger.warning("This artifact store removes nothing: older files of %s/ stay there.", folder)
+        logger.warning("This artifact store cannot remove files: older files stay in %s/.", folder)
 
 
 def _files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:

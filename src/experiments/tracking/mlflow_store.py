@@ -1,4 +1,4 @@
-"""Reaches an MLflow tracking store: a server that answers, or a database file that exists and is migrated."""
+"""Access to MLflow tracking stores (servers and SQLite files), their experiments and their runs."""
 
 import logging
 import os
@@ -29,15 +29,19 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""Where the user has not set them. MLflow by itself tries for many minutes inside one call (the journal does the
-waiting here), and prints the server's address, password and all, when a run ends, and a bar for each download."""
+"""Defaults for variables that the user has not set. Without them, MLflow retries for many minutes within one call (here
+the journal waits instead), prints the server's address with its password when a run ends, and shows a progress bar for
+each download."""
 RUNS_PER_PAGE = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it the MLflow page opens a new experiment in its view for language models."""
+"""Tag without which the MLflow page opens a new experiment in its view for language models."""
 
 
 def open_store(tracking_uri: str) -> MlflowClient:
-    """A client whose store answers. A relative SQLite path counts from the working folder of this moment."""
+    """Returns a client of a store that answers. A missing SQLite file is created, relative to the working folder.
+
+    Raises TrackingError if the store cannot be used.
+    """
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith(SQLITE):
@@ -47,7 +51,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
 
 
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
-    """The experiment's id; safe when several processes ask at once."""
+    """Returns the experiment's id. Safe if several processes create the experiment at the same time."""
     found = client.get_experiment_by_name(name)
     if found is None:
         return _create_experiment(client, name)
@@ -66,23 +70,23 @@ def _active(experiment: Experiment, name: str) -> str:
 
 def _create_experiment(client: MlflowClient, name: str) -> str:
     uri = client.tracking_uri
-    # Beside the database file; a server decides for itself.
+    # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
     artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
     try:
         return str(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
     except MlflowException as error:
-        created_meanwhile = client.get_experiment_by_name(name)
-        if created_meanwhile is None:
+        created_elsewhere = client.get_experiment_by_name(name)
+        if created_elsewhere is None:
             raise TrackingError(
                 f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
             ) from error
-        return _active(created_meanwhile, name)
+        return _active(created_elsewhere, name)
 
 
-def _client(tracking_uri: str, *, named: str | None = None) -> MlflowClient:
-    """Its first request proves address, access and schema; a failure here leaves nothing behind.
+def _client(tracking_uri: str, *, shown_uri: str | None = None) -> MlflowClient:
+    """Returns a client. Its first request checks the address, the access and the schema.
 
-    named: the address that errors tell, where it is not the same.
+    `shown_uri` is the address in error messages, if it differs.
     """
     try:
         if not tracking_uri:
@@ -92,7 +96,7 @@ def _client(tracking_uri: str, *, named: str | None = None) -> MlflowClient:
     except Exception as error:
         message = mask(str(error)).strip()
         raise TrackingError(
-            f"logging.tracking_uri='{mask(named or tracking_uri)}' cannot be used as a tracking store: {message} "
+            f"logging.tracking_uri='{mask(shown_uri or tracking_uri)}' cannot be used as a tracking store: {message} "
             "Expected sqlite:///FILE or the http(s):// address of an MLflow server. "
             "Set logging.tracking_uri, or run with logging=none."
         ) from error
@@ -104,18 +108,19 @@ def _open_sqlite(path: Path) -> MlflowClient:
         for name in NOISY_AT_CREATION:
             logging.getLogger(name).setLevel(logging.WARNING)
         if not path.exists():
-            # Made beside its place: MLflow cannot go on with tables that a killed process has half made.
+            # Created under another name: MLflow cannot complete the tables of a process that was killed during this.
+            # Its rollback journal is removed, because SQLite would apply it to the new file.
             path.with_name(f".{path.name}.new-journal").unlink(missing_ok=True)
             with replacing(path, path.with_name(f".{path.name}.new")) as new:
-                _client(f"{SQLITE}{new}", named=f"{SQLITE}{path}")
+                _client(f"{SQLITE}{new}", shown_uri=f"{SQLITE}{path}")
         return _client(f"{SQLITE}{path}")
 
 
 @contextmanager
 def creation_lock(path: Path) -> Iterator[None]:
-    """One process at a time creates the tables: MLflow's migration fails when several do.
+    """Lets only one process at a time create the tables: MLflow's migration fails if several processes run it.
 
-    The lock is SQLite's own, on an empty file beside the database: portable, and free again when its owner dies.
+    Uses SQLite's lock on an empty file beside the database: it is portable, and released when its process dies.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
@@ -139,7 +144,7 @@ def _not_writable(path: Path, error: Exception) -> TrackingError:
 
 
 def existing_store(tracking_uri: str | None) -> MlflowClient:
-    """Training creates a database file; reading must not."""
+    """Opens a store for reading: raises TrackingError if its database file is missing, and does not create it."""
     if tracking_uri is None:
         raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
     if not has_store(tracking_uri):
@@ -151,13 +156,13 @@ def existing_store(tracking_uri: str | None) -> MlflowClient:
 
 
 def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
-    """key: of the config, which the message names."""
+    """Returns a run. Raises TrackingError, with the config key `key` in its message, if the store does not have it."""
     try:
         return client.get_run(run_id)
     except MlflowException as error:
         raise TrackingError(
-            f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Name the id of a run "
-            "there, as MLflow's page shows it, or its store by logging.tracking_uri."
+            f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Set {key} to the id "
+            "of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
         ) from error
 
 
@@ -169,10 +174,12 @@ def find_runs(
     status: str = "",
     newest: int | None = None,
 ) -> Iterator[Run]:
-    """Runs of the store, the newest first; none if there is no such experiment.
+    """Yields runs of the store, the newest first; none if the experiment does not exist.
 
-    experiment: its name, None for all; tags: None stands for any value; status: a comparison, as "!= 'FINISHED'";
-    newest: how many at the most.
+    experiment: Name of the experiment; None searches all.
+    tags: Tags that the runs must have; the value None accepts any value.
+    status: A comparison, such as "!= 'FINISHED'".
+    newest: Maximum number of runs.
     """
     if experiment is None:
         ids = [each.experiment_id for each in _pages(client.search_experiments)]
@@ -197,7 +204,7 @@ def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
 
 
 def at_best(run: Run, client: MlflowClient, metric: str, mode: str) -> dict[str, float]:
-    """The metrics of the epoch that was best by `metric`."""
+    """Metrics of the epoch with the best value of `metric`; the first of several equal ones."""
     sign = 1 if mode == "max" else -1
     best = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: (sign * point.value, -point.step))
     points = [

@@ -1,4 +1,4 @@
-"""A tracker that writes to MLflow through the journal, with an explicit run id and nothing fluent."""
+"""Tracker that writes to MLflow through the journal, with explicit run ids instead of MLflow's fluent API."""
 
 import logging
 import shlex
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 ERROR_TAG_LENGTH = 500
 KILLED_SECONDS = 5.0
-"""Whoever stops a run does not wait long before it ends it for good: containers give ten seconds, of which the last
-step, its checkpoint and the end of the process take some."""
-DIGEST_LENGTH = 36  # MLflow takes no more; the profile holds the whole one
+"""Maximum seconds of the final delivery of a stopped run. Containers are killed ten seconds after the stop signal;
+the last step, its checkpoint and the end of the process need part of that time."""
+DIGEST_LENGTH = 36  # MLflow's maximum; the profile contains the complete digest
 _log = logging.getLogger(__name__)
 
 
 class MlflowTracker(Tracker):
-    """One MLflow run. Calls append to `journal.jsonl` in `output_dir` and return; a thread delivers.
+    """Tracker of one MLflow run. Its methods append to `journal.jsonl` in `output_dir`; a thread delivers the events.
 
-    tracking_uri: sqlite:///FILE (created when absent) or the http(s):// address of an MLflow server.
-    flush_timeout: seconds without progress after which the end waits no longer; the rest stays in the journal.
-    delivery_interval: seconds between two deliveries.
-    system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPU.
-    run_id: an existing run to go on with, in its own `output_dir`; None starts a new one. What it has recorded already
-        is not recorded again.
-    identity: tags that a run has from its first moment, by which it is found again.
+    tracking_uri: sqlite:///FILE (created if missing) or the http(s):// address of an MLflow server.
+    flush_timeout: Seconds without progress after which the final delivery ends; the rest stays in the journal.
+    delivery_interval: Seconds between two deliveries.
+    system_metrics_interval: Seconds between two samples of CPU, memory, disk, network and GPU.
+    run_id: Id of a run to resume, in its own `output_dir`; None creates a run. Metrics that the run has already
+        recorded are not recorded again.
+    identity: Tags that the run has from its creation, by which it is found again.
 
-    Entering raises TrackingError when the store is not reachable or not writable, before a run exists there.
+    Entering raises TrackingError if the store is not reachable or not writable, before it creates a run.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class MlflowTracker(Tracker):
         first = first_event(self._output_dir)
         if first is not None and first["run_id"] != self.run_id:
             raise TrackingError(
-                f"the output folder '{self._output_dir}' holds the journal of run {first['run_id']}: "
-                f"expected an empty folder. Set hydra.run.dir=FOLDER, or go on with that run: resume={first['run_id']}."
+                f"the output folder '{self._output_dir}' contains the journal of run {first['run_id']}: "
+                f"expected an empty folder. Set hydra.run.dir=FOLDER, or resume that run: resume={first['run_id']}."
             )
 
     def _create_run(self, client: MlflowClient) -> Run:
         experiment_id = get_or_create_experiment(client, self._experiment_name)
         tags = {name: mask(str(value)) for name, value in {**self._tags, **self._identity}.items()}
-        self._open_journal()  # first, so that a folder that cannot be written leaves no run behind
+        self._open_journal()  # before the run is created: a folder that is not writable must leave no run in the store
         try:
             return client.create_run(experiment_id, run_name=self._run_name, tags=tags)
         except MlflowException as error:
@@ -157,22 +157,22 @@ class MlflowTracker(Tracker):
         return run
 
     def _recorded_elsewhere(self, client: MlflowClient, run: Run) -> dict[str, int]:
-        """Metric -> the last step that the store has, for a run whose journal is on another machine."""
+        """Returns the last step of each metric in the store, for a run whose journal is on another machine."""
         histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         points = {name: max(points, key=lambda point: int(point.step)) for name, points in histories.items()}
         self._journal.not_before(max((point.timestamp for point in points.values()), default=0))
         return {name: int(point.step) for name, point in points.items()}
 
     def _claim(self, client: MlflowClient, run_id: str) -> None:
-        """At once, so that no other process takes the run for dead, or begins to work on it too."""
+        """Marks the run as running at once, so that no other process considers it dead or resumes it too."""
         try:
             client.log_batch(run_id, tags=[RunTag(name, mask(value)) for name, value in self._identity.items()])
             client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             self._journal.close()
             raise TrackingError(
-                f"run {run_id} cannot be gone on with in {mask(self._tracking_uri)}: {mask(error.message)} "
-                "Expected a run that can be written. Restore it if it was deleted, or begin anew with resume=null."
+                f"run {run_id} cannot be resumed in {mask(self._tracking_uri)}: {mask(error.message)} "
+                "Expected a writable run. Restore it if it was deleted, or start a new run with resume=null."
             ) from error
 
     def _open_journal(self) -> None:
@@ -198,12 +198,12 @@ class MlflowTracker(Tracker):
             self._sampler.start()
 
     def _age(self, run: Run) -> float:
-        """Seconds, never fewer than were recorded: the clock may have been put back since."""
+        """Age of the run in seconds, at least its last recorded step: the clock may have been set back since."""
         recorded = [step for name, step in self._recorded.items() if name.startswith("system/")]
         return max(time.time() - float(run.info.start_time) / 1000, *recorded, 0.0)
 
     def _write_end(self, error: BaseException | None, status: str) -> bool:
-        """False on a full disk, told but not raised: that would hide what ended the run."""
+        """Writes the end of the run. A full disk is logged, not raised (it would hide `error`), and returns False."""
         try:
             if isinstance(error, StoppedRun):
                 self.set_tags({"stopped": str(error)})
@@ -237,16 +237,16 @@ class MlflowTracker(Tracker):
 
 
 def sync_command(folder: Path) -> str:
-    """What a person types to deliver the folder's journal, from any working folder."""
+    """Returns the command that delivers the folder's journal, from any working folder."""
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
     folders = f'folders=["{quoted}"]'
     return f"python -m experiments.doctor sync {shlex.quote(folders)}"
 
 
 def page_of(run: Run) -> str:
-    """Where the MLflow page shows it, below the page's address.
+    """Path of the run's page, below the address of the MLflow UI.
 
-    Names the kind of view, as the page opens on its one for language models otherwise.
+    It contains the workflow type, because the page otherwise opens in its view for language models.
     """
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
 
@@ -258,7 +258,7 @@ def _status(error: BaseException | None) -> str:
 
 
 def _dataset_fields(spec: "DataSpec", context: str) -> dict[str, object]:
-    """The split is part of the name: MLflow keeps one of two inputs that agree in name and digest."""
+    """Fields of a `dataset` event. The name contains the split: MLflow merges inputs with the same name and digest."""
     return {
         "name": f"{mask(Path(spec.source).name or spec.source)}/{context}",
         "digest": spec.digest[:DIGEST_LENGTH],

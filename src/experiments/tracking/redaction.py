@@ -1,4 +1,4 @@
-"""Takes passwords and tokens out of everything that is written down or sent away."""
+"""Masking of passwords and tokens in all text that is stored or sent."""
 
 import os
 import re
@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 MASK = "***"
 SHORTEST_VALUE = 6
-"""A shorter secret found in the environment is too common a word to be taken out of free text."""
+"""Minimum length of environment values that are masked in free text: shorter ones are often ordinary words."""
+# The lookbehinds exclude the special tokens of language models, such as pad_token and eos_token.
 _WORDS = (
     r"(?:password|passwd|passphrase|pwd|secret|(?<!\bpad_)(?<!\beos_)(?<!\bbos_)(?<!\bcls_)(?<!\bsep_)(?<!\bunk_)"
     r"(?<!mask_)(?<!\bstart_)(?<!\bend_)(?<!class_)(?<!special_)token|credentials?|authorization|connection[_-]?string"
@@ -23,6 +24,7 @@ _NAME_END = rf"{_WORDS}[\"']?\]?"
 _ANNOTATION = r"(?:[ \t]*:[ \t]*[\w.\[\], |]{1,40}?(?=[ \t]*=[^=]))?"
 _SEPARATOR = rf"{_ANNOTATION}[ \t]*(?:[!=]==?|:=|=>|=|:(?!:))[ \t]*"
 _SPACED_SEPARATOR = rf"{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+)"
+# `name: value` or `name = value` on a line of its own: the value may contain spaces.
 _LINE = re.compile(
     rf"(?P<start>^[+\- \t]*+(?:export[ \t]+)?[\"']?[\w.\-]*{_NAME_END}{_SPACED_SEPARATOR})(?P<value>[^\n]+)",
     re.IGNORECASE,
@@ -35,6 +37,7 @@ _ADDRESS = re.compile(
 )
 _TOKEN_ADDRESS = re.compile(r"(?P<start>https?://)(?P<value>[^\s:/@\"'*]+)(?P<end>@)")
 _HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>(?=\S*\d|\S{20})[\w\-.~+/]{6,}=*)", re.IGNORECASE)
+# Tokens of GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack and Google, and JSON Web Tokens.
 _KNOWN_FORM = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|hf_[A-Za-z]{20,}|sk-[\w\-]{20,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
@@ -56,39 +59,40 @@ _TRIGGERS = (
     "sig",
     "://",
 )
-"""A line without any of these cannot match the patterns above: looking for them first is ten times as fast."""
+"""Texts without which a line cannot match the patterns above. Looking for them first is ten times as fast."""
 _ORDINARY_VALUE = re.compile(
     rf"[\"']?(?:{re.escape(MASK)}.*|null|none|true|false|str|bytes|int|any|missing|\?\?\?|\$\{{[^}}]*\}}"
     r"|[a-z_][\w.]*(?:\([^\n]*\)|\[[^\n]*\]))?[\"']?[,;)\]}]*",
     re.IGNORECASE,
 )
+"""Values after a secret name that are no secrets: null, names of types, interpolations, and names or calls in code."""
 
 
 @lru_cache(maxsize=10_000)
 def is_secret_name(name: str) -> bool:
-    """Whether a key, option or variable of this name holds a secret: `api_key` and `HF_TOKEN`, not `max_tokens`."""
+    """Returns True if the name of a key, option or variable means a secret: `api_key`, `HF_TOKEN`, not `max_tokens`."""
     return name not in _ORDINARY_NAMES and _SECRET_NAME.search(name) is not None
 
 
 def mask(text: str) -> str:
-    """`text` with `***` for what looks like a secret; masking twice changes nothing more.
+    """Replaces the secrets in `text` by `***`. Masking twice has the same result as masking once.
 
-    Found are values after a secret name, user parts of addresses, bearer tokens, private keys, tokens of a
+    Recognizes values after a secret name, user parts of addresses, bearer tokens, private keys, tokens of a
     well-known form, and the values of environment variables with a secret name.
     """
-    text = _KEY_BLOCK.sub(MASK, _without_environment(text))
+    text = _KEY_BLOCK.sub(MASK, _mask_environment(text))
     return "\n".join(map(_masked_line, _KNOWN_FORM.sub(MASK, text).split("\n")))
 
 
 def mask_value(name: str, value: str) -> str:
-    """`value` of the key `name`: gone as a whole when the name says so."""
+    """Masks the value of the key `name`: completely if the name means a secret, else only secrets within the value."""
     if is_secret_name(name) and not _ORDINARY_VALUE.fullmatch(value):
         return MASK
     return mask(value)
 
 
 def mask_tree(value: Any, name: str = "") -> Any:
-    """A copy of nested dicts and lists in which every text is masked by its key and its content."""
+    """Copies nested dicts and lists, and masks each value by its key and its content."""
     if isinstance(value, Mapping):
         return {key: mask_tree(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -101,7 +105,7 @@ def mask_tree(value: Any, name: str = "") -> Any:
 
 
 def mask_command(arguments: Sequence[str]) -> str:
-    """A shell line of the arguments, each masked by itself, so that blanks in a value hide nothing."""
+    """Returns the arguments as a shell command. Each is masked separately, to mask values with spaces completely."""
     return shlex.join(_masked_arguments(arguments))
 
 
@@ -118,8 +122,8 @@ def _masked_arguments(arguments: Iterable[str]) -> Iterable[str]:
         option = name if name.startswith("-") and not equals else ""
 
 
-def _without_environment(text: str) -> str:
-    # Names first: libraries change the environment from their threads meanwhile.
+def _mask_environment(text: str) -> str:
+    # The names are listed first, because other threads may change the environment during the iteration.
     values = {os.environ.get(name, "") for name in list(os.environ) if is_secret_name(name)}
     values = {value for value in values if len(value) >= SHORTEST_VALUE}
     for value in sorted(values, key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""What the machine does during a run: MLflow's own collectors and names, written through the journal."""
+"""System metrics of a run, sampled by MLflow's own collectors under MLflow's names."""
 
 import logging
 import time
@@ -18,9 +18,9 @@ Record = Callable[[Mapping[str, float], int], None]
 
 
 class SystemMetrics:
-    """Samples every `interval` seconds and at the end; the step is the whole seconds that the run has been there.
+    """Samples every `interval` seconds and at the end. The step of a sample is the run's age in whole seconds.
 
-    before: seconds that it had been there when this process began, so that a resumed run goes on counting.
+    `before` is the run's age in seconds when this process started; a resumed run continues to count from it.
     """
 
     def __init__(self, record: Record, *, interval: float, before: float) -> None:
@@ -40,17 +40,17 @@ class SystemMetrics:
 
     def _run(self) -> None:
         monitors = _monitors()
-        _sample(monitors)  # the CPU's share is counted from the call before: the first says 0
+        _sample(monitors)  # CPU use is measured since the previous call, so the first value is always 0
         try:
             while not self._stopped.wait(self._interval):
                 self._record_sample(monitors)
-            self._record_sample(monitors)  # so that a run shorter than the interval has one too
+            self._record_sample(monitors)  # so that a run shorter than the interval has a sample too
         except OSError as error:
-            _log.warning("System metrics end here, as they cannot be written: %s", error)
+            _log.warning("System metrics are no longer recorded, because they cannot be written: %s", error)
 
     def _record_sample(self, monitors: list[BaseMetricsMonitor]) -> None:
         step = int(time.monotonic() - self._start)
-        if step > self._last_step:  # else an interval below a second
+        if step > self._last_step:  # false for a second sample within the same second
             self._last_step = step
             self._record(_sample(monitors), step)
 
@@ -66,6 +66,6 @@ def _sample(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:
 
 def _monitors() -> list[BaseMetricsMonitor]:
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(ImportError, RuntimeError):  # MLflow's way to say: no NVIDIA card, or no library to ask it
+    with suppress(ImportError, RuntimeError):  # raised by MLflow if there is no NVIDIA GPU, or no library to query it
         monitors.append(GPUMonitor())
     return monitors

@@ -1,4 +1,4 @@
-"""Addresses of tracking stores and their pages; loads nothing heavy."""
+"""Addresses of tracking stores and their pages. Imports no heavy library."""
 
 import shlex
 from pathlib import Path
@@ -15,23 +15,24 @@ ANSWER_SECONDS = 5
 
 
 def database_path(tracking_uri: str) -> Path:
-    """The file of a SQLite store; a relative one counts from the working folder of this moment."""
+    """File of a SQLite store; a relative path is resolved against the current working folder."""
     return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0]).absolute()
 
 
 def has_store(tracking_uri: str) -> bool:
-    """Whether there may be runs: a database is a file, a server is asked later."""
+    """Returns False if the address is a SQLite file that does not exist. Servers are contacted later."""
     return not tracking_uri.startswith(SQLITE) or database_path(tracking_uri).is_file()
 
 
 def require_answer(tracking_uri: str) -> None:
-    """Raises TrackingError where no server is there; any answer will do, also a refusal. A file is not asked.
+    """Raises TrackingError if the server does not answer; an HTTP error counts as an answer. Files are not checked.
 
-    One short request, where MLflow's own client would wait and repeat.
+    Sends one short request, because MLflow's own client waits and retries.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return
     parts = urlsplit(tracking_uri)
+    # `urlopen` does not accept a user and a password in the address.
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
         with urlopen(address, timeout=ANSWER_SECONDS):
@@ -47,9 +48,9 @@ def require_answer(tracking_uri: str) -> None:
 
 
 def where_to_look(tracking_uri: str, page: str | None) -> str:
-    """What to type and open; a server is there already, the embedded store is shown by a command first.
+    """Returns the address of a run's page; for a SQLite store, preceded by the command that starts the MLflow UI.
 
-    page: below the page's address.
+    `page` is the path below the address of the UI.
     """
     if tracking_uri.startswith("http"):
         return f"{mask(tracking_uri).rstrip('/')}/{page}"
