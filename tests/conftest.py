@@ -1,4 +1,4 @@
-"""Fixtures shared by every test."""
+"""Fixtures and pytest hooks shared by all tests."""
 
 import gc
 import os
@@ -32,24 +32,24 @@ from experiments.config import register
 from experiments.config.registry import CONF
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Scripts start what they put in the background with SIGINT ignored, which every process started here would inherit.
+# Shells start background processes with SIGINT ignored, and all processes started by tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# What test modules import lives as long as the process: looking through it again and again is a tenth of all time.
+# Imported modules are never freed. Garbage collections that visit them during the imports take a tenth of all time.
 gc.disable()
-# Hydra reads its files by PyYAML's loader in Python; the one of libyaml gives the same objects sooner.
+# Hydra uses PyYAML's Python loader. The loader of libyaml creates the same objects faster.
 yaml.SafeLoader = yaml.CSafeLoader
-# Selenium brings trio, whose plugin for hypothesis warns when it is loaded late, and warnings are errors here.
+# Selenium installs trio, whose plugin for hypothesis warns if it is loaded late, and warnings are errors here.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: what is left at the end is short, and every process has some of it."""
+    """Runs files with slow tests first, so that all test processes are busy until the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:
-    """Whole collections are ten times as rare as Python makes them."""
+    """Freezes the imported modules and makes full garbage collections ten times rarer than Python's default."""
     gc.freeze()
     gc.set_threshold(700, 10, 100)
     gc.enable()
@@ -60,7 +60,7 @@ SERVER = pytest.StashKey[socket.socket]()
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Forks the server of `trainings` while TensorFlow is loaded and not used yet."""
+    """Forks the server of `trainings` when TensorFlow is imported but not used yet."""
     if any("trainings" in item.fixturenames for item in session.items if isinstance(item, pytest.Function)):
         from tests.killing.server import fork_server
 
@@ -70,13 +70,13 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def modules_frozen() -> list[int]:
-    """How many modules were there at each time that what lives was frozen."""
+    """Number of imported modules at each call of `gc.freeze`."""
     return [len(sys.modules)]
 
 
 @pytest.fixture(autouse=True)
 def without_imports_in_collections(modules_frozen: list[int]) -> Iterator[None]:
-    """Keras collects whenever it clears its session, and would look through what the tests have imported meanwhile."""
+    """Freezes modules that a test has imported, which garbage collections by Keras would visit each time."""
     yield
     if len(sys.modules) > modules_frozen[-1] + 200:
         gc.collect()
@@ -86,7 +86,7 @@ def without_imports_in_collections(modules_frozen: list[int]) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """So that no test leaves packs in the cache of the person who runs it."""
+    """Sets a temporary cache folder, so that tests write no packs to the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["EXPERIMENTS_CACHE"] = str(folder)
     return folder
@@ -94,14 +94,14 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def store_of_its_own() -> Iterator[None]:
-    """MLflow leaves the store of a run in the environment, where the next test and its processes would find it."""
+    """Removes the store that MLflow writes to the environment, because the next test would use it."""
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real photos, MNIST and weights that EXPERIMENTS_REAL_DATA names."""
+    """Folder with real photos, MNIST and weights; the test is skipped if EXPERIMENTS_REAL_DATA is not set."""
     folder = os.environ.get("EXPERIMENTS_REAL_DATA")
     if not folder:
         pytest.skip("EXPERIMENTS_REAL_DATA does not name a folder with cats_dogs/, mnist/ and weights/")
@@ -110,26 +110,26 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
-    """What the training command composes from these words, `key=value` each.
+    """Returns a function that composes the config of the training command from overrides.
 
-    Options are composed once; values are put into a copy, as Hydra itself does it.
+    Each selection of options is composed once; values are set in a copy of it, as Hydra does.
     """
     register()
     parser = OverridesParser.create()
 
     @cache
-    def options(*words: str) -> DictConfig:
+    def options(*overrides: str) -> DictConfig:
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
-            return compose("config", overrides=list(words), return_hydra_config=True)
+            return compose("config", overrides=list(overrides), return_hydra_config=True)
 
-    def composed(*words: str) -> DictConfig:
-        chosen = [word for word in words if _chooses(word)]
+    def composed(*overrides: str) -> DictConfig:
+        chosen = [override for override in overrides if _selects_option(override)]
         cfg = deepcopy(options(*chosen))
-        values = parser.parse_overrides([word for word in words if word not in chosen])
+        values = parser.parse_overrides([override for override in overrides if override not in chosen])
         ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         with read_write(cfg.hydra):
-            cfg.hydra.overrides.task = list(words)
+            cfg.hydra.overrides.task = list(overrides)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]
@@ -138,9 +138,9 @@ def composed() -> Callable[..., DictConfig]:
     return composed
 
 
-def _chooses(word: str) -> bool:
-    """Whether it is of a group of options, or of Hydra's own."""
-    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+def _selects_option(override: str) -> bool:
+    """Returns True if the override selects an option of a config group, or belongs to Hydra's own config."""
+    key = override.lstrip("+~").partition("=")[0].partition("@")[0]
     return key.startswith("hydra") or Path(CONF, key).is_dir()
 
 
@@ -152,7 +152,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def unused_port() -> int:
-    """Nothing listens on it."""
+    """Port on which nothing listens."""
     return _free_port()
 
 
@@ -168,12 +168,12 @@ def server(
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store to copy, made once for all processes of pytest: MLflow takes seconds for its tables."""
+    """SQLite store to copy, created once for all processes of pytest, because MLflow needs seconds for its tables."""
     from experiments.tracking.mlflow_store import open_store
 
     folder = tmp_path_factory.getbasetemp()
     path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "store" / "mlflow.db"
-    open_store(f"sqlite:///{path}")  # one process at a time makes it
+    open_store(f"sqlite:///{path}")  # lets only one process at a time create the tables
     return path
 
 
@@ -181,7 +181,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainings(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, empty_store: Path
 ) -> "Iterator[Trainings]":
-    from tests.trainings import Trainings  # TensorFlow, which most tests do without
+    from tests.trainings import Trainings  # imports TensorFlow, which most tests do not need
 
     folder = tmp_path_factory.mktemp("trainings")
     shutil.copy(empty_store, folder)
@@ -196,7 +196,7 @@ Door = Callable[..., str]
 
 
 class FinishedRun(NamedTuple):
-    """store: its tracking address; photos: what it was trained on, train/ and valid/ with a folder per colour."""
+    """A finished run. `store` is its tracking address; `photos` has train/ and valid/ with one folder per colour."""
 
     run_id: str
     store: str
@@ -204,7 +204,7 @@ class FinishedRun(NamedTuple):
 
 
 def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = COLOURS, height: int = 18) -> Path:
-    """Writes `count` PNG files of each colour, a folder a colour, their shades differing a little."""
+    """Writes `count` PNG files of slightly different shades per colour, in one folder per colour."""
     for name, colour in colours.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -217,19 +217,19 @@ def paint(root: Path, count: int, colours: Mapping[str, tuple[int, int, int]] = 
 def finished_run(
     tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., DictConfig], empty_store: Path
 ) -> FinishedRun:
-    """A small run on painted images; its output folder is gone, as on the machine of a colleague."""
+    """A small run on painted images. Its run folder is removed, as if the run had trained on another machine."""
     from experiments.runs.run import run
 
     folder = tmp_path_factory.mktemp("finished")
     photos = folder / "photos"
     paint(photos / "train", 12)
-    # Of another height, as the same image in two splits is refused.
+    # The height differs, because an image that occurs in two splits is an error.
     paint(photos / "valid", 4, height=19)
     store = f"sqlite:///{shutil.copy(empty_store, folder)}"
-    words = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
-    words += ["checkpoint.every_epoch=true"]
+    overrides = ["data=image_folder", f"data.path={photos}", "data.image_size=[16,16]", "data.batch_size=8", "epochs=8"]
+    overrides += ["checkpoint.every_epoch=true"]
     cfg = composed(
-        *words, "model=mlp", "optimizer.learning_rate=0.003", "progress=none", f"logging.tracking_uri={store}"
+        *overrides, "model=mlp", "optimizer.learning_rate=0.003", "progress=none", f"logging.tracking_uri={store}"
     )
     output = folder / "output"
     output.mkdir()
@@ -241,7 +241,7 @@ def finished_run(
 
 @pytest.fixture
 def damaged_best(finished_run: FinishedRun) -> Iterator[str]:
-    """The name of a file of the run's best weights, one bit of which is turned over in the store."""
+    """Name of a file of the run's best weights, in which one bit is flipped during the test."""
     from mlflow import MlflowClient
 
     artifacts = urlsplit(MlflowClient(finished_run.store).get_run(finished_run.run_id).info.artifact_uri).path
@@ -254,11 +254,14 @@ def damaged_best(finished_run: FinishedRun) -> Iterator[str]:
 
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Door:
-    """Calls a command of the package in this process and an empty folder: (name, *words) -> its standard output."""
+    """Returns a function that runs a command of the package in this process and returns its output.
 
-    def call(name: str, *words: str) -> str:
+    The working folder is empty. The arguments are the name of the command and overrides.
+    """
+
+    def call(name: str, *overrides: str) -> str:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [name, *words, "hydra/job_logging=none", "hydra/hydra_logging=none"])
+        monkeypatch.setattr(sys, "argv", [name, *overrides, "hydra/job_logging=none", "hydra/hydra_logging=none"])
         GlobalHydra.instance().clear()
         capsys.readouterr()
         import_module(f"experiments.{name}").main()

@@ -1,4 +1,4 @@
-"""File systems in memory, made for a test: they really are full, or cannot be written."""
+"""File systems mounted for a test, which are really full or read-only."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import pytest
 
 
 def tmpfs(size: str) -> list[str]:
-    """What `mounted` takes for an empty one of this size."""
+    """Options with which `mounted` mounts an empty file system of this size in memory."""
     return ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
 
 
 def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """Until the test is over; skips it on a machine that lets nobody mount."""
+    """Mounts a file system on `folder` during a test. Skips the test if the machine does not permit mounting."""
     folder.mkdir(parents=True)
     try:
         done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
@@ -21,6 +21,6 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
     except FileNotFoundError as error:
         reason = str(error)
     if reason:
-        pytest.skip(f"this machine lets nobody mount a file system here: {reason}")
+        pytest.skip(f"mounting a file system is not permitted here: {reason}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)

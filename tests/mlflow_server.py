@@ -17,7 +17,7 @@ START_SECONDS = 120
 
 
 class MlflowServer:
-    """A real server over one SQLite file, always on the same port; each start is a process of its own."""
+    """A real server with one SQLite file. Each start creates a new process, always on the same port."""
 
     def __init__(self, folder: Path, port: int, empty_store: Path, trainings: "Trainings") -> None:
         self._folder, self._trainings = folder, trainings
@@ -57,7 +57,7 @@ class MlflowServer:
 
 
 def serve(folder: str, port: int) -> None:
-    """What `mlflow server` starts with one worker, without the seconds of its command line's imports."""
+    """Runs the server that `mlflow server` starts with one worker, without the slow imports of its command line."""
     os.chdir(folder)
     from mlflow.server import constants
 
@@ -68,7 +68,7 @@ def serve(folder: str, port: int) -> None:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: "./artifacts",
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Its queue of jobs, which no run uses, takes ten seconds of processor to start.
+        # The job queue, which no run uses, needs ten seconds of CPU time to start.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     import uvicorn

@@ -1,4 +1,4 @@
-"""Evaluates finished runs, through the real command."""
+"""The evaluate command on finished runs, from end to end."""
 
 import csv
 import io
@@ -25,10 +25,10 @@ class FinishedRun(NamedTuple):
 
 @pytest.fixture
 def evaluate(door: Door, finished_run: FinishedRun) -> Callable[..., dict[str, object]]:
-    """Evaluates with these words and returns the row that is printed."""
+    """Returns a function that evaluates with overrides and returns the printed row."""
 
-    def call(*words: str) -> dict[str, object]:
-        (row,) = json.loads(door("evaluate", f"logging.tracking_uri={finished_run.store}", "format=json", *words))
+    def call(*overrides: str) -> dict[str, object]:
+        (row,) = json.loads(door("evaluate", f"logging.tracking_uri={finished_run.store}", "format=json", *overrides))
         assert isinstance(row, dict)
         return row
 
@@ -37,17 +37,17 @@ def evaluate(door: Door, finished_run: FinishedRun) -> Callable[..., dict[str, o
 
 @pytest.fixture
 def refusal(door: Door, finished_run: FinishedRun) -> Callable[..., str]:
-    """The one line that evaluating with these words ends with."""
+    """Returns a function that evaluates with overrides and returns the error message."""
 
-    def call(*words: str) -> str:
+    def call(*overrides: str) -> str:
         with pytest.raises(SystemExit) as exit_info:
-            door("evaluate", f"logging.tracking_uri={finished_run.store}", *words)
+            door("evaluate", f"logging.tracking_uri={finished_run.store}", *overrides)
         return str(exit_info.value)
 
     return call
 
 
-def test_the_newest_run_on_its_own_validation_split(
+def test_default_is_newest_run_on_its_validation_split(
     evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
 ) -> None:
     row = evaluate()
@@ -57,10 +57,10 @@ def test_the_newest_run_on_its_own_validation_split(
     assert row["accuracy"] == 1.0
 
 
-def test_the_newest_run_is_one_that_trained(
+def test_newest_run_excludes_runs_without_training(
     evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
 ) -> None:
-    """A sweep, whose run folds those of its jobs, and other programs leave finished runs too."""
+    """Covers finished runs that are parent runs of sweeps, or that other programs have created."""
     from mlflow import MlflowClient
 
     client = MlflowClient(finished_run.store)
@@ -72,7 +72,9 @@ def test_the_newest_run_is_one_that_trained(
         client.delete_run(other.info.run_id)
 
 
-def test_best_equals_what_the_run_logged(evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun) -> None:
+def test_best_checkpoint_has_logged_accuracy(
+    evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
+) -> None:
     from mlflow import MlflowClient
 
     history = MlflowClient(finished_run.store).get_metric_history(finished_run.run_id, "val_accuracy")
@@ -81,8 +83,8 @@ def test_best_equals_what_the_run_logged(evaluate: Callable[..., dict[str, objec
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "latest"])
-def test_a_run_with_a_schedule(door: Door, scheduled: FinishedRun, checkpoint: str) -> None:
-    """Its optimizer has other variables than the one that evaluation compiles with."""
+def test_run_with_schedule_is_evaluated(door: Door, scheduled: FinishedRun, checkpoint: str) -> None:
+    """The optimizer of such a run has other variables than the one with which evaluation compiles."""
     from mlflow import MlflowClient
 
     store, run_id = f"logging.tracking_uri={scheduled.store}", scheduled.run_id
@@ -99,20 +101,20 @@ def scheduled(
 
     folder = tmp_path_factory.mktemp("scheduled")
     store = f"sqlite:///{shutil.copy(empty_store, folder)}"
-    words = ["data=digits", "data.limit=100", "model=mlp", "epochs=1", "schedule=cosine", "progress=none"]
-    cfg = composed(*words, "logging.log_model=false", "logging.log_figures=false", f"logging.tracking_uri={store}")
+    overrides = ["data=digits", "data.limit=100", "model=mlp", "epochs=1", "schedule=cosine", "progress=none"]
+    cfg = composed(*overrides, "logging.log_model=false", "logging.log_figures=false", f"logging.tracking_uri={store}")
     run_id = run(cfg, folder / "output").run_id
     assert run_id is not None
     return FinishedRun(run_id, store, folder)
 
 
-def test_latest_and_a_number_name_the_same_checkpoint(evaluate: Callable[..., dict[str, object]]) -> None:
+def test_latest_is_checkpoint_with_highest_step(evaluate: Callable[..., dict[str, object]]) -> None:
     latest, numbered = evaluate("checkpoint=latest"), evaluate("checkpoint=40")
     assert latest["loss"] == numbered["loss"]
     assert evaluate("checkpoint=30")["loss"] != numbered["loss"]
 
 
-def test_another_split_and_other_data(
+def test_other_split_and_other_data_are_evaluated(
     evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     assert evaluate("split=train")["accuracy"] == 1.0
@@ -122,13 +124,13 @@ def test_another_split_and_other_data(
             source = finished_run.photos / "valid" / ("red", "blue", "green")[number]
             for file in source.iterdir():
                 Image.open(file).resize((50, 40)).save(tmp_path / "swapped" / split / colour / file.name)
-    words = [f"data.path={tmp_path / 'swapped'}", "data.allow_leakage=true"]
-    row = evaluate("data=image_folder", *words, "split=test")
+    overrides = [f"data.path={tmp_path / 'swapped'}", "data.allow_leakage=true"]
+    row = evaluate("data=image_folder", *overrides, "split=test")
     assert row["split"] == "test"
     assert row["accuracy"] == 0.0
 
 
-def test_table_and_csv_hold_the_same_values(door: Door, finished_run: FinishedRun) -> None:
+def test_table_and_csv_have_same_values(door: Door, finished_run: FinishedRun) -> None:
     store = f"logging.tracking_uri={finished_run.store}"
     (row,) = csv.DictReader(io.StringIO(door("evaluate", store, "format=csv")))
     table = door("evaluate", store)
@@ -139,34 +141,34 @@ def test_table_and_csv_hold_the_same_values(door: Door, finished_run: FinishedRu
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_unknown_run(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+def test_unknown_run_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("run_id=0123") == (
         f"error: run_id=0123 is not in {finished_run.store}: Run with id=0123 not found. Set run_id to the id "
         "of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
     )
 
 
-def test_no_finished_run(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+def test_experiment_without_finished_run_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("logging.experiment_name=nothing") == (
         f"error: logging.experiment_name=nothing has no finished run in {finished_run.store}. Train one with "
         "python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
     )
 
 
-def test_no_store_is_created_to_be_read(door: Door, finished_run: FinishedRun, tmp_path: Path) -> None:
+def test_missing_store_is_refused_and_not_created(door: Door, finished_run: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no file 'mlflow\.db'"):
         door("evaluate", "logging.tracking_uri=sqlite:///mlflow.db")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_checkpoint(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+def test_unknown_checkpoint_names_existing_ones(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("checkpoint=7") == (
         f"error: checkpoint=7 is not one of run {finished_run.run_id}: expected one of 30, 35, 40, latest, best. "
         "Choose one of these."
     )
 
 
-def test_damaged_best_weights(
+def test_corrupt_best_weights_are_refused(
     refusal: Callable[..., str],
     evaluate: Callable[..., dict[str, object]],
     finished_run: FinishedRun,
@@ -179,13 +181,13 @@ def test_damaged_best_weights(
     assert evaluate("checkpoint=latest")["accuracy"] == 1.0
 
 
-def test_a_split_that_does_not_exist(refusal: Callable[..., str]) -> None:
+def test_missing_split_names_existing_ones(refusal: Callable[..., str]) -> None:
     assert refusal("split=test") == (
         "error: split=test does not exist in this data. Set split=validation or split=train."
     )
 
 
-def test_other_classes(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+def test_data_with_other_classes_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("data=digits") == (
         "error: data has the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but run "
         f"{finished_run.run_id} was trained on blue, green, red. Expected the same ones. Set data to such a set, or "
@@ -193,13 +195,13 @@ def test_other_classes(refusal: Callable[..., str], finished_run: FinishedRun) -
     )
 
 
-def test_unknown_format(refusal: Callable[..., str]) -> None:
+def test_unknown_format_names_supported_ones(refusal: Callable[..., str]) -> None:
     assert refusal("format=xml") == (
         "error: format=xml is out of range: expected one of table, csv, json. Change format."
     )
 
 
-def test_a_run_without_tracking_cannot_be_named(refusal: Callable[..., str]) -> None:
+def test_logging_none_is_refused(refusal: Callable[..., str]) -> None:
     assert refusal("logging=none", "logging.tracking_uri=null") == (
         "error: logging=none keeps no runs to read. Set logging=mlflow."
     )

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the pages of `make ui` and `make tensorboard` in a real browser."""
+"""Pages of a run that `make ui` and `make tensorboard` serve, in a real browser."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from selenium.webdriver.chrome.service import Service
 from tests.trainings import Trainings
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 120
+TIMEOUT_SECONDS = 120
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1600,3000"
@@ -45,7 +45,7 @@ pytestmark = [
 
 
 class Shown(NamedTuple):
-    """A run, its page, and the two servers that show it in a folder which make takes for a checkout."""
+    """A run and the path of its page. `mlflow` and `board` wait for the two servers and return their addresses."""
 
     run_id: str
     page: str
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
 
 class Browser:
     def __init__(self, profile: Path) -> None:
-        self.said = ""
+        self.text = ""
         options = webdriver.ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))
         for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
@@ -64,21 +64,21 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
     def missing(self, address: str, *expected: str) -> list[str]:
-        """What of `expected` the page at `address` does not say, after some patience."""
-        self.driver.get("about:blank")  # a changed fragment alone would not load the page anew
+        """Returns the texts of `expected` that the page at `address` does not show within TIMEOUT_SECONDS."""
+        self.driver.get("about:blank")  # a change of only the fragment would not reload the page
         self.driver.get(address)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         left = list(expected)
         while left and time.monotonic() < until:
             time.sleep(0.1)
             with suppress(WebDriverException):  # a frame that is being replaced
-                self.said = str(self.driver.execute_script(VISIBLE_TEXT))
-                left = [words for words in expected if words not in self.said]
+                self.text = str(self.driver.execute_script(VISIBLE_TEXT))
+                left = [text for text in expected if text not in self.text]
         return left
 
     def draws_image(self, part_of_source: str) -> bool:
         script = "return Array.from(document.images).some(i => i.src.includes(arguments[0]) && i.naturalWidth > 300)"
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             if self.driver.execute_script(script, part_of_source):
                 return True
@@ -88,7 +88,7 @@ class Browser:
 
 @contextmanager
 def serving(target: str, folder: Path) -> Iterator[Callable[[], str]]:
-    """Starts what `make target` serves in `folder`; yields what waits for its first answer and returns its address."""
+    """Runs `make target` in `folder`. Yields a function that waits for the server and returns its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -107,19 +107,20 @@ def serving(target: str, folder: Path) -> Iterator[Callable[[], str]]:
 
 
 def _answering(address: str, process: subprocess.Popen[bytes]) -> str:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError), urlopen(address, timeout=5):
             return address
         time.sleep(0.1)
-    raise TimeoutError(f"nothing answers at {address}")
+    raise TimeoutError(f"no server answers at {address}")
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings, empty_store: Path) -> Iterator[Shown]:
-    """A run of a fork that trains nothing else: a profile holds the graphs of all that its process has trained.
+    """A run in a process without other trainings, because a profile contains the graphs of all trainings of a process.
 
-    MLflow's page starts during the training, TensorBoard after it, as it looks for profiles when it starts.
+    The MLflow UI starts during the training; TensorBoard starts after it, because it searches for profiles only then.
+    The folder has the files that `make` expects of a checkout.
     """
     from mlflow import MlflowClient
 
@@ -130,14 +131,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings, empty_
     (folder / ".venv" / ".locked").touch()
     (folder / ".venv" / ".installed").write_text(f"{folder}\n")
     store = f"sqlite:///{shutil.copy(empty_store, folder)}"
-    words = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
-    own = (
-        "logging.run_name=digits of a person",
+    overrides = ("data=digits", "data.limit=600", "model=mlp", "debug=profile", "progress=none")
+    shown_overrides = (
+        "logging.run_name=my digits run",
         "tensorboard.histogram_every_n_epochs=1",
         "logging.system_metrics_interval=1",
     )
     with serving("ui", folder) as mlflow:
-        done = trainings.run(folder, *words, *own, "hydra.run.dir=outputs/first")
+        done = trainings.run(folder, *overrides, *shown_overrides, "hydra.run.dir=outputs/first")
         assert done.returncode == 0, done.stderr
         (run,) = MlflowClient(store).search_runs(["1"])
         with serving("tensorboard", folder) as board:
@@ -161,41 +162,45 @@ def board(shown: Shown) -> str:
     return shown.board()
 
 
-KIND = "?workflowType=machine_learning"
+TRAINING_VIEW = "?workflowType=machine_learning"
 
 
-def test_the_list_of_runs_opens_for_model_training(shown: Shown, mlflow_page: str, browser: Browser) -> None:
-    runs = mlflow_page.rpartition("/")[0] + KIND
-    assert browser.missing(runs, "digits of a person", "1 matching run") == []
+def test_run_list_opens_in_model_training_view(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+    runs = mlflow_page.rpartition("/")[0] + TRAINING_VIEW
+    assert browser.missing(runs, "my digits run", "1 matching run") == []
 
 
-def test_a_run_shows_parameters_metrics_data_tags_and_model(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+def test_run_page_shows_params_metrics_data_tags_and_model(shown: Shown, mlflow_page: str, browser: Browser) -> None:
     value = f"{shown.metrics['val_accuracy']:.3f}"[:-1]
-    words = (shown.run_id, "Finished", "optimizer.learning_rate", "0.001", "val_accuracy", value, "digits/train")
-    assert browser.missing(mlflow_page + KIND, *words, "version.tensorflow", "Logged models", "keras") == []
+    expected = (shown.run_id, "Finished", "optimizer.learning_rate", "0.001", "val_accuracy", value, "digits/train")
+    assert browser.missing(mlflow_page + TRAINING_VIEW, *expected, "version.tensorflow", "Logged models", "keras") == []
 
 
-def test_metrics_are_drawn_per_epoch_per_batch_and_of_the_machine(
-    shown: Shown, mlflow_page: str, browser: Browser
-) -> None:
+def test_metric_pages_show_epoch_batch_and_system_charts(shown: Shown, mlflow_page: str, browser: Browser) -> None:
     charts = ("Model metrics (7)", "batch (2)", "test_accuracy", "learning_rate")
-    assert browser.missing(f"{mlflow_page}/model-metrics{KIND}", *charts) == []
-    assert browser.missing(f"{mlflow_page}/system-metrics{KIND}", "System metrics (8)", "cpu_utilization_p") == []
+    assert browser.missing(f"{mlflow_page}/model-metrics{TRAINING_VIEW}", *charts) == []
+    assert (
+        browser.missing(f"{mlflow_page}/system-metrics{TRAINING_VIEW}", "System metrics (8)", "cpu_utilization_p") == []
+    )
 
 
-def test_artifacts_open_in_the_page(shown: Shown, mlflow_page: str, browser: Browser) -> None:
+def test_artifact_pages_show_files(shown: Shown, mlflow_page: str, browser: Browser) -> None:
     folders = ("checkpoints", "config", "figures", "model", "tensorboard")
     assert (
-        browser.missing(f"{mlflow_page}/artifacts/model{KIND}", *folders, "Model schema", "uint8, shape: [-1,8,8,1]")
+        browser.missing(
+            f"{mlflow_page}/artifacts/model{TRAINING_VIEW}", *folders, "Model schema", "uint8, shape: [-1,8,8,1]"
+        )
         == []
     )
-    assert browser.missing(f"{mlflow_page}/artifacts/config/config.yaml{KIND}", "val_accuracy") == []
-    assert browser.missing(f"{mlflow_page}/artifacts/figures/confusion_matrix.png{KIND}", "most_wrong.png") == []
+    assert browser.missing(f"{mlflow_page}/artifacts/config/config.yaml{TRAINING_VIEW}", "val_accuracy") == []
+    assert (
+        browser.missing(f"{mlflow_page}/artifacts/figures/confusion_matrix.png{TRAINING_VIEW}", "most_wrong.png") == []
+    )
     assert browser.draws_image("blob:")
 
 
 @pytest.mark.parametrize(
-    ("tab", "words"),
+    ("tab", "expected"),
     [
         ("scalars", ("epoch_accuracy", "batch_loss", "epoch_learning_rate", "outputs/first/tensorboard/validation")),
         ("images", ("training images",)),
@@ -204,7 +209,7 @@ def test_artifacts_open_in_the_page(shown: Shown, mlflow_page: str, browser: Bro
         ("profile", ("Overview Page", "Host Compute Time")),
     ],
 )
-def test_tensorboard_shows_the_run(board: str, browser: Browser, tab: str, words: tuple[str, ...]) -> None:
-    assert browser.missing(f"{board}/#{tab}", *words) == []
-    assert "No step marker observed" not in browser.said
-    assert "failed" not in browser.said
+def test_tensorboard_tab_shows_run(board: str, browser: Browser, tab: str, expected: tuple[str, ...]) -> None:
+    assert browser.missing(f"{board}/#{tab}", *expected) == []
+    assert "No step marker observed" not in browser.text
+    assert "failed" not in browser.text

@@ -1,4 +1,4 @@
-"""The training command from end to end: what a run leaves, however it ends."""
+"""The training command, from end to end: results of finished, failed and stopped runs."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ from experiments.runs.run import run
 pytestmark = pytest.mark.slow
 
 SMALL = ("model.filters=[8]", "data.limit=200", "optimizer.learning_rate=0.01")
-OWN_CODE = """
+CALLBACKS = """
 import time
 from pathlib import Path
 import keras
@@ -49,8 +49,8 @@ class Done(NamedTuple):
     output: Path
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.train", *words]
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.train", *overrides]
 
 
 def client_of(folder: Path) -> MlflowClient:
@@ -71,45 +71,50 @@ def ended(folder: Path, process: subprocess.CompletedProcess[str], status: int) 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder whose name is not plain, with code of one's own."""
+    """Working folder with user-defined callbacks, whose name has spaces and an umlaut."""
     folder = tmp_path_factory.mktemp("Läufe und mehr")
-    (folder / "mine.py").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(CALLBACKS, encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="session")
 def done(folder: Path) -> Done:
-    """A process that starts from nothing, as all that it writes to the terminal counts."""
-    words = ("epochs=2", "logging.every_n_steps=5", "logging.system_metrics_interval=1", "+logging.tags.purpose=test")
-    process = subprocess.run(command(*SMALL, *words), cwd=folder, capture_output=True, text=True, check=False)
+    """A finished run of a new process, because the tests check its complete terminal output."""
+    overrides = (
+        "epochs=2",
+        "logging.every_n_steps=5",
+        "logging.system_metrics_interval=1",
+        "+logging.tags.purpose=test",
+    )
+    process = subprocess.run(command(*SMALL, *overrides), cwd=folder, capture_output=True, text=True, check=False)
     return ended(folder, process, 0)
 
 
-def test_the_last_lines_say_where_to_look(done: Done) -> None:
+def test_output_names_run_viewers_and_checkpoints(done: Done) -> None:
     lines = done.process.stdout.splitlines()
     assert any(line.split() == ["run", "id", done.run.info.run_id] for line in lines)
-    for words in ("mlflow ui", "tensorboard", "checkpoints"):
-        assert any(words in line for line in lines), words
+    for expected in ("mlflow ui", "tensorboard", "checkpoints"):
+        assert any(expected in line for line in lines), expected
 
 
-def test_the_terminal_is_quiet(done: Done) -> None:
+def test_stderr_has_no_library_messages(done: Done) -> None:
     for noise in ("I0000", "cuda", "WARNING", "Warning", "Traceback"):
         assert noise not in done.process.stderr
 
 
-def test_the_run_is_finished_and_named(done: Done) -> None:
+def test_run_has_final_status_and_generated_name(done: Done) -> None:
     assert done.run.info.status == "FINISHED"
     assert done.run.info.run_name.startswith("cnn-digits-")
 
 
-def test_every_value_is_a_param(done: Done) -> None:
+def test_config_values_are_params(done: Done) -> None:
     params = done.run.data.params
     expected = {"seed": "0", "epochs": "2", "model.filters": "[8]", "optimizer.learning_rate": "0.01"}
     assert expected.items() <= params.items()
     assert {"data._target_", "monitor.metric", "runtime.threads", "loop._target_"} <= set(params)
 
 
-def test_metrics_of_epochs_and_batches(done: Done) -> None:
+def test_epoch_and_batch_metrics_are_logged(done: Done) -> None:
     def steps(name: str) -> list[int]:
         return [point.step for point in done.client.get_metric_history(done.run.info.run_id, name)]
 
@@ -120,18 +125,18 @@ def test_metrics_of_epochs_and_batches(done: Done) -> None:
     assert done.run.data.metrics["learning_rate"] == pytest.approx(0.01)
 
 
-def test_system_metrics(done: Done) -> None:
+def test_system_metrics_are_logged(done: Done) -> None:
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(done.run.data.metrics)
 
 
-def test_tags_say_where_the_run_comes_from(done: Done) -> None:
+def test_tags_contain_command_and_versions(done: Done) -> None:
     tags = done.run.data.tags
     assert tags["purpose"] == "test"
     assert any("experiments.train" in value or "epochs=2" in value for value in tags.values())
     assert any(name.startswith("version") and "tensorflow" in name for name in tags)
 
 
-def test_the_data_sets_are_inputs(done: Done) -> None:
+def test_splits_are_logged_inputs(done: Done) -> None:
     inputs = [entry.dataset for entry in done.run.inputs.dataset_inputs]
     profiles = [json.loads(dataset.profile) for dataset in inputs]
     assert len(inputs) == 3
@@ -143,19 +148,19 @@ def artifacts(done: Done, folder: str) -> set[str]:
     return {Path(item.path).name for item in done.client.list_artifacts(done.run.info.run_id, folder)}
 
 
-def test_artifacts(done: Done) -> None:
+def test_artifacts_are_uploaded(done: Done) -> None:
     assert {"checkpoints", "tensorboard", "config", "figures", "model"} <= artifacts(done, "")
     assert {"curves.png", "confusion_matrix.png", "most_wrong.png"} <= artifacts(done, "figures")
     assert {"config.yaml", "data.json"} <= artifacts(done, "config")
     assert {"checkpoint", "best"} <= artifacts(done, "checkpoints")
 
 
-def test_tensorboard_shows_scalars_and_images(done: Done) -> None:
+def test_tensorboard_logs_have_scalars_and_images(done: Done) -> None:
     tags = EventAccumulator(str(done.output / "tensorboard" / "train")).Reload().Tags()["tensors"]
     assert {"epoch_loss", "batch_loss", "training images"} <= set(tags)
 
 
-def test_the_model_predicts_from_raw_pixels(done: Done) -> None:
+def test_logged_model_predicts_from_uint8_images(done: Done) -> None:
     path = done.client.download_artifacts(done.run.info.run_id, "model")
     model = mlflow.pyfunc.load_model(path)
     assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
@@ -164,7 +169,7 @@ def test_the_model_predicts_from_raw_pixels(done: Done) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), [1, 1], rtol=1e-5)
 
 
-def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done, trainings: Trainings) -> None:
+def test_failed_run_stores_masked_traceback(folder: Path, done: Done, trainings: Trainings) -> None:
     failed = ended(folder, trainings.run(folder, *SMALL, "epochs=2", "+callbacks.mine._target_=mine.Broken"), 1)
     assert 'raise RuntimeError("my own callback is broken' in failed.process.stderr
     assert failed.run.info.status == "FAILED"
@@ -175,8 +180,8 @@ def test_a_failed_run_keeps_its_traceback(folder: Path, done: Done, trainings: T
     assert {"checkpoints", "config", "tensorboard"} <= artifacts(failed, "")
 
 
-def test_a_stopped_run_is_killed(tmp_path: Path, trainings: Trainings) -> None:
-    (tmp_path / "mine.py").write_text(OWN_CODE, encoding="utf-8")
+def test_stopped_run_has_status_killed(tmp_path: Path, trainings: Trainings) -> None:
+    (tmp_path / "mine.py").write_text(CALLBACKS, encoding="utf-8")
     with trainings.started(tmp_path, *SMALL, "epochs=99", "+callbacks.mine._target_=mine.Slow") as process:
         while not (tmp_path / "training").exists() and process.goes_on():
             time.sleep(0.1)
@@ -193,13 +198,13 @@ def test_a_stopped_run_is_killed(tmp_path: Path, trainings: Trainings) -> None:
 def run_here(
     composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
-    """A run in this process, without MLflow."""
+    """Returns a function that runs a training in this process, without MLflow."""
 
-    def run_here(*words: str) -> Result:
+    def run_here(*overrides: str) -> Result:
         monkeypatch.chdir(tmp_path)
         output = tmp_path / "output"
         output.mkdir()
-        cfg = composed(*words, "logging=none", "progress=none", "logging.log_model=false", "model.filters=[8]")
+        cfg = composed(*overrides, "logging=none", "progress=none", "logging.log_model=false", "model.filters=[8]")
         check(cfg)
         return run(cfg, output)
 
@@ -207,29 +212,31 @@ def run_here(
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_one_batch(run_here: Callable[..., Result], loop: str) -> None:
+def test_debug_one_batch_saves_checkpoint(run_here: Callable[..., Result], loop: str) -> None:
     result = run_here("debug=one_batch", f"loop={loop}")
     assert list((result.output_dir / "checkpoints").glob("ckpt-1.index"))
 
 
-def test_overfit(run_here: Callable[..., Result]) -> None:
-    """Fifty steps on one batch, at a rate for a network this small."""
+def test_debug_overfit_learns_one_batch(run_here: Callable[..., Result]) -> None:
+    """Trains fifty steps on one batch, with a learning rate that suits the small network."""
     result = run_here("debug=overfit", "optimizer.learning_rate=0.05", "model.dropout=0")
-    assert result.objective < 0.5  # from ln 10 = 2.3
+    assert result.objective < 0.5  # starts at ln 10 = 2.3
 
 
-def test_profile(run_here: Callable[..., Result]) -> None:
+def test_debug_profile_writes_trace(run_here: Callable[..., Result]) -> None:
     result = run_here("debug=profile", "data.limit=400")
     assert list((result.output_dir / "tensorboard").rglob("*.xplane.pb"))
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("loop", ["fit", pytest.param("tape", marks=pytest.mark.long)])
-def test_the_mission(tmp_path: Path, real_data: Path, loop: str, trainings: Trainings) -> None:
-    """Real photos and a new head on ImageNet features: 0.9 in three epochs."""
+def test_transfer_learning_reaches_accuracy_on_real_photos(
+    tmp_path: Path, real_data: Path, loop: str, trainings: Trainings
+) -> None:
+    """Trains a new head on ImageNet features for three epochs; expects a validation accuracy of 0.9."""
     weights = next((real_data / "weights").glob("*.h5"))
-    words = ("model=mobilenetv2", "data=cats_dogs", f"data.path={real_data}/cats_dogs", f"model.weights={weights}")
+    overrides = ("model=mobilenetv2", "data=cats_dogs", f"data.path={real_data}/cats_dogs", f"model.weights={weights}")
     size = ("model.alpha=0.35", "model.freeze=true", "data.image_size=[160,160]", "epochs=3")
-    process = trainings.run(tmp_path, *words, *size, f"loop={loop}", "logging.log_model=false")
-    mission = ended(tmp_path, process, 0)
-    assert mission.run.data.metrics["val_accuracy"] >= 0.9
+    process = trainings.run(tmp_path, *overrides, *size, f"loop={loop}", "logging.log_model=false")
+    finished = ended(tmp_path, process, 0)
+    assert finished.run.data.metrics["val_accuracy"] >= 0.9

@@ -1,4 +1,4 @@
-"""Every pitfall of docs/tutorial-map.md is what it says, and does not happen here."""
+"""The pitfalls of docs/tutorial-map.md: each exists as described, and this package avoids it."""
 
 import re
 from collections.abc import Mapping
@@ -51,23 +51,23 @@ def _batch() -> tuple[tf.Tensor, tf.Tensor]:
 
 
 PITFALLS = {
-    "Shuffling decoded images": "test_nothing_waits_in_a_shuffle_buffer",
-    "The gradient of the loss": "test_a_loss_has_no_gradient_of_its_own",
-    "Probabilities where logits are meant": "test_softmax_twice_cannot_reach_a_small_loss",
-    "Regularisers that are dropped": "test_the_step_keeps_regularisers",
-    "Metrics that are never reset": "test_each_epoch_begins_at_zero",
-    "training=True forgotten": "test_the_step_trains_batch_normalization",
-    "The number of steps of a short first epoch": "test_a_short_first_epoch_shortens_no_other",
-    "Random augmentation that depends on threads": "test_threads_change_no_image",
+    "Shuffling decoded images": "test_shuffling_needs_no_shuffle_buffer",
+    "The gradient of the loss": "test_gradient_comes_from_tape_not_from_loss",
+    "Probabilities where logits are meant": "test_softmax_before_logits_loss_limits_the_loss",
+    "Regularisers that are dropped": "test_train_step_includes_regularizers",
+    "Metrics that are never reset": "test_metrics_are_reset_in_each_epoch",
+    "training=True forgotten": "test_train_step_updates_batch_normalization",
+    "The number of steps of a short first epoch": "test_short_first_epoch_does_not_shorten_others",
+    "Random augmentation that depends on threads": "test_augmentation_is_equal_for_any_number_of_threads",
 }
 
 
-def test_each_pitfall_has_its_test() -> None:
+def test_each_pitfall_has_a_test() -> None:
     assert re.findall(r"^### (.*)", MAP, re.MULTILINE) == list(PITFALLS)
     assert [name for name in PITFALLS.values() if name not in globals()] == []
 
 
-def test_nothing_waits_in_a_shuffle_buffer() -> None:
+def test_shuffling_needs_no_shuffle_buffer() -> None:
     sources = (ROOT / "src" / "experiments" / "data").glob("*.py")
     assert [path.name for path in sources if ".shuffle(" in path.read_text()] == []
     first, again, other = (
@@ -77,7 +77,7 @@ def test_nothing_waits_in_a_shuffle_buffer() -> None:
     assert first.tolist() == again.tolist() != other.tolist()
 
 
-def test_a_loss_has_no_gradient_of_its_own() -> None:
+def test_gradient_comes_from_tape_not_from_loss() -> None:
     kernel = tf.Variable([2.0])
     with tf.GradientTape() as tape:
         loss = kernel**2
@@ -87,18 +87,18 @@ def test_a_loss_has_no_gradient_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("logits_of", "smallest"), [(tf.nn.softmax, 1.46), (tf.identity, 0.0)])
-def test_softmax_twice_cannot_reach_a_small_loss(logits_of: Any, smallest: float) -> None:
+def test_softmax_before_logits_loss_limits_the_loss(logits_of: Any, smallest: float) -> None:
     certain = logits_of(100.0 * tf.eye(10))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(tf.range(10), certain)
     assert float(loss) == pytest.approx(smallest, abs=0.005)
 
 
-def test_built_in_models_end_in_logits() -> None:
+def test_builtin_models_return_logits() -> None:
     for model in (_model(), mlp([4], dropout=0.0, input_shape=(8, 8, 1), num_classes=10)):
         assert not np.allclose(np.sum(model(_batch()[0]), axis=-1), 1.0)
 
 
-def test_the_step_keeps_regularisers() -> None:
+def test_train_step_includes_regularizers() -> None:
     model, (images, labels) = _model(l2=1.0), _batch()
     plain = model.loss(labels, model(images, training=False))
     whole = model.compute_loss(x=images, y=labels, y_pred=model(images, training=False))
@@ -106,8 +106,8 @@ def test_the_step_keeps_regularisers() -> None:
     assert float(whole - plain) == pytest.approx(float(tf.reduce_sum(kernel**2)), rel=1e-4)
 
 
-class Seen(keras.callbacks.Callback):
-    """Steps of each epoch, and the number of examples that its loss is the mean of."""
+class Recorder(keras.callbacks.Callback):
+    """Callback that records the number of steps of each epoch and of examples in its mean loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,23 +123,23 @@ class Seen(keras.callbacks.Callback):
         self.examples[-1] = int(self.model.metrics[0].count)
 
 
-def _train(loop: Any, start: Position) -> Seen:
-    seen = Seen()
-    loop(_model(), _splits(), epochs=3, start=start, callbacks=[seen])
-    return seen
+def _train(loop: Any, start: Position) -> Recorder:
+    recorder = Recorder()
+    loop(_model(), _splits(), epochs=3, start=start, callbacks=[recorder])
+    return recorder
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_each_epoch_begins_at_zero(loop: Any) -> None:
+def test_metrics_are_reset_in_each_epoch(loop: Any) -> None:
     assert _train(loop, Position()).examples == [COUNT] * 3
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_short_first_epoch_shortens_no_other(loop: Any) -> None:
+def test_short_first_epoch_does_not_shorten_others(loop: Any) -> None:
     assert _train(loop, Position(epoch=1, step=3)).steps == [COUNT // BATCH - 3, COUNT // BATCH]
 
 
-def test_the_step_trains_batch_normalization() -> None:
+def test_train_step_updates_batch_normalization() -> None:
     model = _model()
     moving_mean = model.blocks[0].normalization.moving_mean
     before = moving_mean.numpy()
@@ -149,7 +149,7 @@ def test_the_step_trains_batch_normalization() -> None:
     assert (moving_mean.numpy() != before).any()
 
 
-def test_threads_change_no_image() -> None:
+def test_augmentation_is_equal_for_any_number_of_threads() -> None:
     one, four = (
         np.concatenate([images for images, _ in splits.train.epoch(1).as_numpy_iterator()])
         for splits in (_splits(count, augment=[Flip(horizontal=True, vertical=True)]) for count in (1, 4))

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that does to its connections what networks and servers do."""
+"""TCP proxy on loopback that simulates faults of networks and servers."""
 
 import socket
 import threading
@@ -11,19 +11,19 @@ BLOCK = 1 << 14
 
 
 class Fault(Enum):
-    """What happens to connections that are opened while it is set, and to those that are open already."""
+    """Behaviour of the proxy towards its connections, described by the value."""
 
-    NONE = "passes everything on"
-    DROP = "closes each connection at once"
-    DELAY = "passes everything on, each block half a second later"
-    FAIL = "answers 500 itself"
-    CUT_REQUEST = "passes a thousand bytes to the server, then closes both sides"
-    CUT_ANSWER = "lets the server work, and closes before its answer"
-    HANG = "takes everything and never answers"
+    NONE = "relays everything"
+    DROP = "closes each connection immediately"
+    DELAY = "relays everything, each block half a second later"
+    FAIL = "answers with status 500"
+    CUT_REQUEST = "relays a thousand bytes to the server, then closes both sides"
+    CUT_ANSWER = "relays the request, and closes before the answer"
+    HANG = "reads everything and never answers"
 
 
 class FaultyProxy:
-    """Listens on `port` until closed. `fault` may be changed at any time; `connections` counts those opened."""
+    """Proxy of a server on loopback. `fault` applies to new connections; `connections` counts all that were opened."""
 
     def __init__(self, target_port: int) -> None:
         self.fault = Fault.NONE
@@ -38,7 +38,7 @@ class FaultyProxy:
         return f"http://{HOST}:{self._listener.getsockname()[1]}"
 
     def become(self, fault: Fault) -> None:
-        """Ends open connections, which clients keep for their next requests."""
+        """Sets the fault and closes the open connections, because clients would reuse them without the fault."""
         self.fault = fault
         for connection in self._open:
             with suppress(OSError):
@@ -69,9 +69,9 @@ class FaultyProxy:
                     client.recv(BLOCK)
                     client.sendall(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 case _:
-                    self._pass_on(client, fault)
+                    self._forward(client, fault)
 
-    def _pass_on(self, client: socket.socket, fault: Fault) -> None:
+    def _forward(self, client: socket.socket, fault: Fault) -> None:
         with socket.create_connection((HOST, self._target_port)) as server:
             requests = threading.Thread(target=_relay, args=(client, server, fault), daemon=True)
             requests.start()
@@ -84,7 +84,7 @@ class FaultyProxy:
 
 
 def _relay(source: socket.socket, target: socket.socket, fault: Fault) -> None:
-    """Until the source says no more, or the fault's time has come."""
+    """Copies bytes until the source is closed; CUT_REQUEST stops after 1000 bytes."""
     left = 1000 if fault is Fault.CUT_REQUEST else None
     with suppress(OSError):
         while data := source.recv(BLOCK):

@@ -1,4 +1,4 @@
-"""A tracker that keeps nothing."""
+"""The base class of trackers, which records nothing."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from experiments.tracking.base import Tracker, Upload
 
 
-def test_it_takes_everything_and_keeps_nothing(tmp_path: Path) -> None:
+def test_base_tracker_accepts_all_calls_and_writes_nothing(tmp_path: Path) -> None:
     tracker = Tracker(output_dir=tmp_path, run_name="r")
     with tracker as run:
         run.log_params({"a": "1"})
@@ -18,6 +18,6 @@ def test_it_takes_everything_and_keeps_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_pass_through(tmp_path: Path) -> None:
+def test_base_tracker_does_not_suppress_exceptions(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), Tracker(output_dir=tmp_path, run_name="r"):
         raise ValueError("mine")

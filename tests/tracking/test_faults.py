@@ -1,4 +1,4 @@
-"""The tracker behind a network that fails in every way: training goes on, nothing is lost, nothing is doubled."""
+"""The tracker behind a faulty network: training continues, and each event is delivered exactly once."""
 
 import atexit
 import json
@@ -56,7 +56,7 @@ def log(run: MlflowTracker, steps: range) -> None:
 
 
 def log_all(run: MlflowTracker, output_dir: Path) -> None:
-    """One event of each sort, with a file that takes more than one packet."""
+    """Logs events of every kind, with a file that is larger than one packet."""
     folder = output_dir / "figures"
     folder.mkdir()
     (folder / "large").write_bytes(LARGE)
@@ -72,25 +72,25 @@ def wait_until_delivered(folder: Path) -> None:
     wait_for(lambda: not undelivered(folder))
 
 
-def wait_for(what: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not what():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def said(folder: Path, name: str) -> list[tuple[int, int, float]]:
-    """(time, step, value) of a metric, in the order of the journal."""
+def journal_points(folder: Path, name: str) -> list[tuple[int, int, float]]:
+    """Returns the (time, step, value) of a metric in the order of the journal."""
     events = [json.loads(line) for line in journal_file(folder).read_text().splitlines()]
     return [(each["time"], each["step"], each["values"][name]) for each in events if each["event"] == "metrics"]
 
 
-def assert_whole(server: MlflowServer, run_id: str | None, folder: Path, status: str, tmp_path: Path) -> None:
-    """The server has what the journal says, each once, past every proxy."""
+def assert_complete(server: MlflowServer, run_id: str | None, folder: Path, status: str, tmp_path: Path) -> None:
+    """Asserts that the server has each event of the journal exactly once, asking it without the proxy."""
     client = MlflowClient(server.uri)
     for name in ("loss", "accuracy"):
         found = [(each.timestamp, each.step, each.value) for each in client.get_metric_history(str(run_id), name)]
-        assert found == said(folder, name)
+        assert found == journal_points(folder, name)
     run = client.get_run(str(run_id))
     assert run.info.status == status
     assert run.data.params == {"seed": "0"}
@@ -102,7 +102,7 @@ def assert_whole(server: MlflowServer, run_id: str | None, folder: Path, status:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.NONE], ids=lambda fault: fault.name)
-def test_a_fault_that_passes(
+def test_all_events_arrive_once_after_temporary_fault(
     server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "urllib3")
@@ -114,16 +114,18 @@ def test_a_fault_that_passes(
         proxy.become(fault)
         began = time.monotonic()
         log_all(run, output_dir)
-        assert time.monotonic() - began < 1, "training waited"
+        assert time.monotonic() - began < 1, "training was blocked"
         wait_for(lambda: proxy.connections > before)
         time.sleep(0.5)
         proxy.become(Fault.NONE)
         log(run, range(1600, 1700))
     assert undelivered(output_dir) == 0
-    assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
+    assert_complete(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
-def test_a_network_that_changes_its_mind_all_the_time(server: MlflowServer, proxy: FaultyProxy, tmp_path: Path) -> None:
+def test_all_events_arrive_once_despite_changing_faults(
+    server: MlflowServer, proxy: FaultyProxy, tmp_path: Path
+) -> None:
     output_dir = tmp_path / "out"
     with tracker(proxy.uri, output_dir) as run:
         log(run, range(100))
@@ -133,13 +135,13 @@ def test_a_network_that_changes_its_mind_all_the_time(server: MlflowServer, prox
             log(run, range(1600 + turn, 1601 + turn))
             time.sleep(0.15)
         proxy.become(Fault.NONE)
-    assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
+    assert_complete(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
 @pytest.mark.parametrize(
     "fault", [pytest.param(Fault.DROP, marks=pytest.mark.long), Fault.HANG], ids=lambda fault: fault.name
 )
-def test_a_store_that_is_away_until_after_the_end(
+def test_events_left_by_unavailable_store_are_sent_by_doctor(
     trainings: Trainings,
     server: MlflowServer,
     proxy: FaultyProxy,
@@ -158,17 +160,17 @@ def test_a_store_that_is_away_until_after_the_end(
     command = caplog.messages[-1].partition("To send them: ")[2]
     assert f"{left} events of run {run.run_id} are not delivered; kept in {output_dir}. To send" in caplog.messages[-1]
     assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "RUNNING"
-    time.sleep(2)  # the thread of this process ends before another one delivers, as it does with its process
+    time.sleep(2)  # the delivery thread of this process must end before another process delivers
     proxy.become(Fault.NONE)
-    words = shlex.split(command.removeprefix("python -m experiments.doctor "))
-    done = trainings.run(tmp_path, *words, door="doctor", store=False)
+    arguments = shlex.split(command.removeprefix("python -m experiments.doctor "))
+    done = trainings.run(tmp_path, *arguments, door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"run {run.run_id} is FINISHED" in done.stdout
-    assert_whole(server, run.run_id, output_dir, "FINISHED", tmp_path)
+    assert_complete(server, run.run_id, output_dir, "FINISHED", tmp_path)
 
 
 def stop(uri: str, folder: str, go: str) -> None:
-    """A run that is ended as by a signal when the file `go` is there."""
+    """Runs until the file `go` exists, then ends as after a signal."""
     figures = Path(folder, "figures")
     figures.mkdir(parents=True)
     (figures / "large").write_bytes(bytes(300_000))
@@ -182,11 +184,11 @@ def stop(uri: str, folder: str, go: str) -> None:
             raise SystemExit(143)
     finally:
         print("closed", flush=True)
-        _end_as_python_does()
+        _finish_interpreter()
 
 
-def _end_as_python_does() -> None:
-    """Waits for threads, and calls what wants to be called at the end: a fork ends without both."""
+def _finish_interpreter() -> None:
+    """Waits for threads and runs the exit handlers, as Python does at its end; a forked process does neither."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
 
@@ -194,10 +196,10 @@ def _end_as_python_does() -> None:
 @pytest.mark.parametrize(
     "fault", [Fault.HANG, pytest.param(Fault.CUT_ANSWER, marks=pytest.mark.long)], ids=lambda fault: fault.name
 )
-def test_a_stopped_run_ends_in_time_while_the_store_hangs(
+def test_stopped_run_exits_within_ten_seconds_if_store_hangs(
     trainings: Trainings, server: MlflowServer, proxy: FaultyProxy, tmp_path: Path, fault: Fault
 ) -> None:
-    """A scheduler kills ten seconds after it has asked: by then the process is gone, and the store is told later."""
+    """Schedulers kill a process ten seconds after the stop signal. `doctor` delivers the rest later."""
     go, changes = tmp_path / "go", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
     with trainings.calling(stop, proxy.uri, str(tmp_path / "out"), str(go), environment=changes) as process:
         process.wait_for("\n")
@@ -209,10 +211,10 @@ def test_a_stopped_run_ends_in_time_while_the_store_hangs(
         process.wait_for("closed\n")
         closed = time.monotonic() - began
         assert process.wait() == 143
-        gone = time.monotonic() - began
-    print(f"{fault.name}: closed after {closed:.1f} s, gone after {gone:.1f} s")
+        exited = time.monotonic() - began
+    print(f"{fault.name}: closed after {closed:.1f} s, exited after {exited:.1f} s")
     assert closed < 6
-    assert gone < 10
+    assert exited < 10
     proxy.become(Fault.NONE)
     done = trainings.run(tmp_path, "sync", f"folders=['{tmp_path}']", door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")

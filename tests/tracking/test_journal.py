@@ -1,4 +1,4 @@
-"""The journal against a recording sink: order, acknowledgement, refusal, absence."""
+"""The journal and its delivery, with a recording sink: order, acknowledgement, rejection and unavailability."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def _append_metrics(journal: Journal, *steps: int) -> None:
         journal.append("metrics", step=step, values={"loss": step / 10})
 
 
-def test_events_arrive_once_and_in_order(tmp_path: Path, journal: Journal) -> None:
+def test_events_are_delivered_once_in_order(tmp_path: Path, journal: Journal) -> None:
     journal.append("start", run_id="r")
     _append_metrics(journal, *range(5000))
     journal.append("end", status="FINISHED")
@@ -63,7 +63,7 @@ def test_events_arrive_once_and_in_order(tmp_path: Path, journal: Journal) -> No
     journal.close()
 
 
-def test_neighbours_share_a_request_and_others_stand_alone(tmp_path: Path, journal: Journal) -> None:
+def test_consecutive_batched_events_share_one_request(tmp_path: Path, journal: Journal) -> None:
     journal.append("params", values={"a": "1"})
     _append_metrics(journal, 1)
     journal.append("artifacts", path="x", folder=None)
@@ -75,7 +75,7 @@ def test_neighbours_share_a_request_and_others_stand_alone(tmp_path: Path, journ
     journal.close()
 
 
-def test_the_time_is_that_of_the_event(tmp_path: Path, journal: Journal) -> None:
+def test_event_has_time_of_append_not_of_delivery(tmp_path: Path, journal: Journal) -> None:
     before = time.time() * 1000
     _append_metrics(journal, 1)
     after = time.time() * 1000
@@ -86,7 +86,9 @@ def test_the_time_is_that_of_the_event(tmp_path: Path, journal: Journal) -> None
     journal.close()
 
 
-def test_no_event_is_older_than_one_before(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_times_never_decrease_if_clock_is_set_back(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _append_metrics(journal, 1)
     journal.close()
     now = time.time_ns()
@@ -101,7 +103,7 @@ def test_no_event_is_older_than_one_before(tmp_path: Path, journal: Journal, mon
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e-300, 0.1])
-def test_numbers_survive_exactly(tmp_path: Path, journal: Journal, value: float) -> None:
+def test_numbers_are_delivered_exactly(tmp_path: Path, journal: Journal, value: float) -> None:
     journal.append("metrics", step=0, values={"x": value, "nan": math.nan})
     sink = RecordingSink()
     deliver(tmp_path, sink)
@@ -110,7 +112,7 @@ def test_numbers_survive_exactly(tmp_path: Path, journal: Journal, value: float)
     journal.close()
 
 
-def test_any_text_survives(tmp_path: Path, journal: Journal) -> None:
+def test_special_characters_are_delivered_exactly(tmp_path: Path, journal: Journal) -> None:
     text = "Ünï\r\n\u2028\x00 \ud800 'x'"
     journal.append("tags", values={"t": text})
     sink = RecordingSink()
@@ -119,11 +121,11 @@ def test_any_text_survives(tmp_path: Path, journal: Journal) -> None:
     journal.close()
 
 
-def test_what_is_not_acknowledged_is_delivered_by_a_later_process(tmp_path: Path, journal: Journal) -> None:
+def test_unacknowledged_event_is_delivered_later(tmp_path: Path, journal: Journal) -> None:
     _append_metrics(journal, 1)
-    away = RecordingSink(lambda _: Unavailable("refused"))
+    unavailable = RecordingSink(lambda _: Unavailable("refused"))
     with pytest.raises(Unavailable):
-        deliver(tmp_path, away)
+        deliver(tmp_path, unavailable)
     journal.close()
     assert undelivered(tmp_path) == 1
     later = RecordingSink()
@@ -131,7 +133,7 @@ def test_what_is_not_acknowledged_is_delivered_by_a_later_process(tmp_path: Path
     assert [event["step"] for event in later.events] == [1]
 
 
-def test_half_a_line_of_a_killed_process_is_dropped(tmp_path: Path, journal: Journal) -> None:
+def test_incomplete_last_line_is_dropped(tmp_path: Path, journal: Journal) -> None:
     _append_metrics(journal, 1)
     journal.close()
     with journal_file(tmp_path).open("ab") as file:
@@ -146,18 +148,18 @@ def test_half_a_line_of_a_killed_process_is_dropped(tmp_path: Path, journal: Jou
     assert [event["step"] for event in sink.events] == [1, 2]
 
 
-def _refuses_bad(events: Sequence[Event]) -> Exception | None:
+def _reject_bad(events: Sequence[Event]) -> Exception | None:
     bad = any("bad" in event.get("values", {}) for event in events)
     return Rejected("400 bad name") if bad else None
 
 
-def test_a_refused_value_takes_nothing_good_with_it(
+def test_rejected_value_does_not_block_valid_ones(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     _append_metrics(journal, *range(10))
     journal.append("metrics", step=10, values={"good": 1.0, "bad": 2.0, "fine": 3.0})
     _append_metrics(journal, *range(11, 20))
-    sink = RecordingSink(_refuses_bad)
+    sink = RecordingSink(_reject_bad)
     deliver(tmp_path, sink)
     journal.close()
     delivered = [(event["step"], name) for event in sink.events for name in event["values"]]
@@ -173,7 +175,7 @@ def test_a_refused_value_takes_nothing_good_with_it(
     assert "journal.rejected.jsonl" in caplog.text
 
 
-def test_an_unreadable_line_is_kept_as_refused(tmp_path: Path, journal: Journal) -> None:
+def test_unreadable_line_is_stored_as_rejected(tmp_path: Path, journal: Journal) -> None:
     _append_metrics(journal, 1)
     journal.close()
     with journal_file(tmp_path).open("ab") as file:
@@ -184,7 +186,7 @@ def test_an_unreadable_line_is_kept_as_refused(tmp_path: Path, journal: Journal)
     assert "garbage" in rejected_file(tmp_path).read_text()
 
 
-def test_the_acknowledged_position_is_the_end_of_the_journal(tmp_path: Path, journal: Journal) -> None:
+def test_acknowledged_position_is_end_of_journal_after_delivery(tmp_path: Path, journal: Journal) -> None:
     assert acknowledged(tmp_path) == 0
     _append_metrics(journal, 1, 2, 3)
     deliver(tmp_path, RecordingSink())
@@ -192,7 +194,7 @@ def test_the_acknowledged_position_is_the_end_of_the_journal(tmp_path: Path, jou
     journal.close()
 
 
-def test_the_first_event_names_the_run(tmp_path: Path, journal: Journal) -> None:
+def test_first_event_has_run_id(tmp_path: Path, journal: Journal) -> None:
     assert first_event(tmp_path) is None
     journal.append("start", run_id="abc")
     journal.close()
@@ -201,12 +203,12 @@ def test_the_first_event_names_the_run(tmp_path: Path, journal: Journal) -> None
     assert first["run_id"] == "abc"
 
 
-def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+def test_append_to_closed_journal_raises(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not open"):
         Journal(tmp_path).append("metrics")
 
 
-def test_the_delivery_waits_for_a_store_that_is_away(
+def test_delivery_retries_until_store_is_available(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -224,7 +226,7 @@ def test_the_delivery_waits_for_a_store_that_is_away(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-def test_the_delivery_gives_up_in_time_and_leaves_the_rest(tmp_path: Path, journal: Journal) -> None:
+def test_finish_stops_after_timeout_and_keeps_undelivered_events(tmp_path: Path, journal: Journal) -> None:
     _append_metrics(journal, 1, 2)
     delivery = Delivery(tmp_path, RecordingSink(lambda _: Unavailable("refused")), interval=0.01)
     delivery.start()
@@ -237,7 +239,7 @@ def test_the_delivery_gives_up_in_time_and_leaves_the_rest(tmp_path: Path, journ
     journal.close()
 
 
-def test_an_upload_may_take_longer_than_the_timeout(tmp_path: Path, journal: Journal) -> None:
+def test_finish_waits_for_upload_longer_than_timeout(tmp_path: Path, journal: Journal) -> None:
     journal.append("artifacts", path="x", folder=None)
     journal.append("end", status="FINISHED")
     sink = RecordingSink(lambda events: time.sleep(1) if events[0]["event"] == "artifacts" else None)
@@ -248,7 +250,7 @@ def test_an_upload_may_take_longer_than_the_timeout(tmp_path: Path, journal: Jou
     assert [event["event"] for event in sink.events] == ["artifacts", "end"]
 
 
-def test_a_defect_in_the_sink_is_reported_and_loses_nothing(
+def test_unexpected_sink_error_is_logged_and_events_are_kept(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     _append_metrics(journal, 1)

@@ -1,4 +1,4 @@
-"""One process an output folder."""
+"""The lock that admits one process per run folder."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ with run_lock(Path(sys.argv[1])):
 """
 
 
-def test_a_folder_is_taken_once(tmp_path: Path) -> None:
+def test_locked_folder_refuses_second_lock(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     assert not is_in_use(folder)
     with run_lock(folder):
@@ -36,14 +36,14 @@ def test_a_folder_is_taken_once(tmp_path: Path) -> None:
     )
 
 
-def test_it_is_free_after_an_error(tmp_path: Path) -> None:
+def test_lock_is_released_after_exception(tmp_path: Path) -> None:
     with pytest.raises(KeyError), run_lock(tmp_path):
         raise KeyError
     with run_lock(tmp_path):
         pass
 
 
-def test_it_ends_with_its_process(tmp_path: Path) -> None:
+def test_lock_is_released_when_process_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -54,7 +54,7 @@ def test_it_ends_with_its_process(tmp_path: Path) -> None:
     assert not is_in_use(tmp_path)
 
 
-def test_a_lock_that_is_a_folder_is_held_by_nobody(tmp_path: Path) -> None:
-    """So that `doctor` lists the run among others."""
+def test_lock_path_that_is_a_folder_counts_as_unlocked(tmp_path: Path) -> None:
+    """Ensures that `doctor` can list such a run too."""
     (tmp_path / LOCK).mkdir()
     assert not is_in_use(tmp_path)

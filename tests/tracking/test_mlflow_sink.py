@@ -1,4 +1,4 @@
-"""What the sink makes of a server's answers."""
+"""Reactions of the MLflow sink to the answers of a server."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ METRICS = {"event": "metrics", "time": 1, "step": 1, "values": {"loss": 1.0}}
 
 
 class Answers(ThreadingHTTPServer):
-    """Answers every request with `status` and `body` after `delay` seconds. asked: the paths, in order."""
+    """Answers every request with `status` and `body` after `delay` seconds; `asked` lists the requested paths."""
 
     daemon_threads = True
     status = 200
@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, *arguments: object) -> None:
-        """Silent."""
+        """Suppresses the log of requests."""
 
 
 @pytest.fixture
@@ -59,34 +59,34 @@ def _sink(port: int) -> MlflowSink:
     return MlflowSink(MlflowClient(f"http://127.0.0.1:{port}"), "0123456789abcdef0123456789abcdef")
 
 
-def test_taken(answers: Answers) -> None:
+def test_accepted_batch_is_one_request(answers: Answers) -> None:
     _sink(answers.server_port).send([METRICS])
     assert answers.asked == ["/api/2.0/mlflow/runs/log-batch"]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 401, 403])
-def test_worth_another_try(answers: Answers, status: int) -> None:
+def test_temporary_status_raises_unavailable(answers: Answers, status: int) -> None:
     answers.status = status
     with pytest.raises(Unavailable):
         _sink(answers.server_port).send([METRICS])
 
 
 @pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"])
-def test_never_deliverable(answers: Answers, code: str) -> None:
+def test_mlflow_client_error_raises_rejected(answers: Answers, code: str) -> None:
     answers.status = 400
     answers.body = f'{{"error_code": "{code}", "message": "no"}}'.encode()
     with pytest.raises(Rejected, match="no"):
         _sink(answers.server_port).send([METRICS])
 
 
-def test_a_page_that_is_no_mlflow_answer_rejects_nothing(answers: Answers) -> None:
+def test_html_answer_raises_unavailable(answers: Answers) -> None:
     answers.body = b"<html>please log in</html>"
     with pytest.raises(Unavailable):
         _sink(answers.server_port).send([METRICS])
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_an_error_page_of_something_in_between_rejects_nothing(answers: Answers, status: int) -> None:
+def test_proxy_error_page_raises_unavailable(answers: Answers, status: int) -> None:
     answers.status = status
     answers.body = b"<html>no backend</html>"
     with pytest.raises(Unavailable):
@@ -94,7 +94,7 @@ def test_an_error_page_of_something_in_between_rejects_nothing(answers: Answers,
 
 
 @pytest.mark.parametrize(("status", "kind"), [(413, Rejected), (400, Rejected), (404, Unavailable), (502, Unavailable)])
-def test_an_upload_that_is_refused_keeps_nothing_back(
+def test_refused_upload_raises_rejected_or_unavailable_by_status(
     answers: Answers, status: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = Response()
@@ -108,13 +108,13 @@ def test_an_upload_that_is_refused_keeps_nothing_back(
         _sink(answers.server_port).send([{"event": "artifacts", "path": str(tmp_path), "folder": "x"}])
 
 
-def test_a_server_that_hangs(answers: Answers) -> None:
+def test_hanging_server_raises_unavailable(answers: Answers) -> None:
     answers.delay = 2
     with pytest.raises(Unavailable, match="timeout"):
         _sink(answers.server_port).send([METRICS])
 
 
-def test_a_server_that_is_not_there(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_server_raises_unavailable(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(Unavailable):
         _sink(unused_port).send([METRICS])

@@ -52,12 +52,12 @@ def history(uri: str, run_id: str | None, name: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in MlflowClient(uri).get_metric_history(str(run_id), name)]
 
 
-def test_it_is_a_tracker(tmp_path: Path) -> None:
+def test_tracker_has_no_run_id_before_entry(tmp_path: Path) -> None:
     found: Tracker = tracker("sqlite:///x.db", tmp_path)
     assert found.run_id is None
 
 
-def test_a_run_arrives_whole(store: str, tmp_path: Path) -> None:
+def test_run_is_stored_completely(store: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures"
     figures.mkdir()
     (figures / "ä b.txt").write_text("figure")
@@ -79,7 +79,7 @@ def test_a_run_arrives_whole(store: str, tmp_path: Path) -> None:
     assert undelivered(tmp_path) == 0
 
 
-def test_data_sets_become_inputs(store: str, tmp_path: Path) -> None:
+def test_data_sets_are_logged_as_inputs(store: str, tmp_path: Path) -> None:
     spec = DataSpec((8, 8, 1), "uint8", 2, ("cat", "dog"), 3, "d" * 64, (1, 2), "/data/pets")
     with tracker(store, tmp_path) as run:
         run.log_dataset(spec, context="train")
@@ -98,14 +98,14 @@ def test_data_sets_become_inputs(store: str, tmp_path: Path) -> None:
     ("error", "status"),
     [(ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED")],
 )
-def test_the_end_is_named(store: str, tmp_path: Path, error: BaseException, status: str) -> None:
+def test_exception_determines_final_status(store: str, tmp_path: Path, error: BaseException, status: str) -> None:
     run = tracker(store, tmp_path)
     with pytest.raises(type(error)), run:
         raise error
     assert MlflowClient(store).get_run(str(run.run_id)).info.status == status
 
 
-def test_a_failure_leaves_its_masked_traceback(store: str, tmp_path: Path) -> None:
+def test_failed_run_stores_masked_traceback(store: str, tmp_path: Path) -> None:
     run = tracker(store, tmp_path)
     with pytest.raises(ValueError, match="no login"), run:
         raise ValueError("no login at http://me:hunter2@host")
@@ -116,7 +116,7 @@ def test_a_failure_leaves_its_masked_traceback(store: str, tmp_path: Path) -> No
     assert client.get_run(str(run.run_id)).data.tags["error"] == "ValueError: no login at http://me:***@host"
 
 
-def test_an_existing_run_goes_on_in_its_folder(store: str, tmp_path: Path) -> None:
+def test_existing_run_is_resumed_in_its_folder(store: str, tmp_path: Path) -> None:
     with tracker(store, tmp_path) as first:
         first.log_metrics({"loss": 1.0}, step=1)
     with tracker(store, tmp_path, run_id=first.run_id, run_name="other") as second:
@@ -127,7 +127,7 @@ def test_an_existing_run_goes_on_in_its_folder(store: str, tmp_path: Path) -> No
     assert (stored.status, stored.run_name) == ("FINISHED", "first")
 
 
-def test_a_repeated_delivery_keeps_every_metric_once(store: str, tmp_path: Path) -> None:
+def test_repeated_delivery_stores_each_metric_once(store: str, tmp_path: Path) -> None:
     with tracker(store, tmp_path) as run:
         for step in range(1500):
             run.log_metrics({"loss": math.nan if step == 7 else step / 10}, step=step)
@@ -137,7 +137,7 @@ def test_a_repeated_delivery_keeps_every_metric_once(store: str, tmp_path: Path)
     assert MlflowClient(store).get_run(str(run.run_id)).info.status == "FINISHED"
 
 
-def test_a_refused_name_is_reported_and_the_rest_arrives(
+def test_rejected_metric_name_is_logged_and_rest_is_stored(
     store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with tracker(store, tmp_path) as run:
@@ -151,21 +151,21 @@ def test_a_refused_name_is_reported_and_the_rest_arrives(
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 2
 
 
-def test_a_hundred_params_fit(store: str, tmp_path: Path) -> None:
+def test_250_long_params_are_stored(store: str, tmp_path: Path) -> None:
     with tracker(store, tmp_path) as run:
         run.log_params({f"key{number}": "x" * 6000 for number in range(250)})
     assert len(MlflowClient(store).get_run(str(run.run_id)).data.params) == 250
 
 
-def test_system_metrics_have_the_names_that_the_page_knows(store: str, tmp_path: Path) -> None:
-    """Of a run that is over before the first of them was due, too."""
+def test_system_metrics_have_mlflow_names(store: str, tmp_path: Path) -> None:
+    """Covers a run that is shorter than the sampling interval."""
     with tracker(store, tmp_path, system_metrics=True, system_metrics_interval=60) as run:
         time.sleep(1.1)  # a step is a second
     metrics = MlflowClient(store).get_run(str(run.run_id)).data.metrics
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"} <= set(metrics)
 
 
-def test_the_working_folder_counts_at_entry(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_store_is_resolved_at_entry(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(store.removeprefix("sqlite:///")).parent
     monkeypatch.chdir(folder)
     with tracker("sqlite:///ml flow.db", tmp_path) as run:
@@ -179,7 +179,7 @@ def _messages(error: pytest.ExceptionInfo[TrackingError]) -> str:
     return re.sub(r"\s+", " ", str(error.value))
 
 
-def test_a_server_that_is_not_there(tmp_path: Path, unused_port: int) -> None:
+def test_unreachable_server_raises_before_journal_is_written(tmp_path: Path, unused_port: int) -> None:
     uri = f"http://me:hunter2@127.0.0.1:{unused_port}"
     with pytest.raises(TrackingError) as error, tracker(uri, tmp_path):
         pass
@@ -190,7 +190,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, unused_port: int) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "./mlruns", "gopher://x", "no such thing"])
-def test_an_address_that_is_no_store(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_store_address_raises(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError) as error, tracker(uri, tmp_path / "out"):
         pass
@@ -199,23 +199,23 @@ def test_an_address_that_is_no_store(uri: str, tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def make_store(uri: str) -> None:
+def create_store(uri: str) -> None:
     open_store(uri)
 
 
-def test_a_process_that_is_killed_while_it_makes_the_store(trainings: Trainings, tmp_path: Path) -> None:
-    uri, half = f"sqlite:///{tmp_path}/m[1].db", tmp_path / ".m[1].db.new"
-    with trainings.calling(make_store, uri) as process:
-        while not (half.exists() and half.stat().st_size) and process.goes_on():
+def test_store_is_created_again_after_creation_was_killed(trainings: Trainings, tmp_path: Path) -> None:
+    uri, partial = f"sqlite:///{tmp_path}/m[1].db", tmp_path / ".m[1].db.new"
+    with trainings.calling(create_store, uri) as process:
+        while not (partial.exists() and partial.stat().st_size) and process.goes_on():
             time.sleep(0.005)
         process.send(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "m[1].db").exists()
     assert open_store(uri).search_runs(["0"]) == []
-    assert not half.exists()
+    assert not partial.exists()
 
 
-def test_a_folder_that_cannot_hold_the_store(tmp_path: Path) -> None:
+def test_store_below_a_file_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(TrackingError) as error, tracker(f"sqlite:///{tmp_path}/file/m.db", tmp_path / "out"):
         pass
@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_hold_the_store(tmp_path: Path) -> None:
     assert "logging.tracking_uri=sqlite:///FILE" in _messages(error)
 
 
-def test_an_output_folder_that_cannot_be_written_leaves_no_run(store: str, tmp_path: Path) -> None:
+def test_unwritable_output_folder_creates_no_run(store: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     before = _run_ids(store)
     with pytest.raises(TrackingError, match="is not writable") as error, tracker(store, tmp_path / "file" / "out"):
@@ -238,14 +238,14 @@ def _run_ids(uri: str) -> Sequence[str]:
     return [run.info.run_id for run in client.search_runs([found.experiment_id])] if found else []
 
 
-def test_a_folder_of_another_run_is_refused(store: str, tmp_path: Path) -> None:
+def test_folder_of_other_run_raises(store: str, tmp_path: Path) -> None:
     with tracker(store, tmp_path) as first:
         pass
     with pytest.raises(TrackingError, match=f"contains the journal of run {first.run_id}"), tracker(store, tmp_path):
         pass
 
 
-def test_a_run_to_go_on_with_that_does_not_exist(store: str, tmp_path: Path) -> None:
+def test_resuming_missing_run_raises(store: str, tmp_path: Path) -> None:
     with (
         pytest.raises(TrackingError, match="run 0123456789abcdef0123456789abcdef is not in sqlite"),
         tracker(store, tmp_path, run_id="0123456789abcdef0123456789abcdef"),
@@ -253,7 +253,7 @@ def test_a_run_to_go_on_with_that_does_not_exist(store: str, tmp_path: Path) -> 
         pass
 
 
-def test_a_deleted_experiment_is_named_with_the_way_out(store: str, tmp_path: Path) -> None:
+def test_deleted_experiment_raises_with_restore_command(store: str, tmp_path: Path) -> None:
     client = MlflowClient(store)
     identifier = client.create_experiment("gone")
     client.delete_experiment(identifier)
@@ -266,8 +266,10 @@ def test_a_deleted_experiment_is_named_with_the_way_out(store: str, tmp_path: Pa
     )
 
 
-def test_a_clock_that_was_put_back(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a day, between the stop and the resumption: steps go on, and no run ends before it has begun."""
+def test_clock_set_back_by_a_day_keeps_steps_and_times_in_order(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets the clock back between the stop and the resumption of a run."""
     sampled = {"system_metrics": True, "system_metrics_interval": 1}
     with tracker(store, tmp_path, **sampled) as first:
         first.log_metrics({"loss": 1.0}, step=1)

@@ -1,4 +1,4 @@
-"""Nothing secret survives; ordinary text is unchanged."""
+"""Masking of secrets; ordinary text is unchanged."""
 
 from collections.abc import Callable
 
@@ -73,7 +73,7 @@ ORDINARY = (
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_secret_does_not_survive(leak: str) -> None:
+def test_secret_is_masked(leak: str) -> None:
     masked = mask(leak.format(SECRET))
     assert SECRET not in masked
     assert MASK in masked
@@ -98,17 +98,17 @@ FORMS: tuple[Callable[[str], str], ...] = (
     secret=st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="-_.+*!%$^~"), min_size=8),
     form=st.sampled_from(FORMS),
 )
-def test_no_secret_of_any_spelling_survives(secret: str, form: Callable[[str], str]) -> None:
+def test_secret_with_arbitrary_characters_is_masked(secret: str, form: Callable[[str], str]) -> None:
     secret = f"S{secret}9"
     assert secret not in mask(form(secret))
 
 
 @given(st.lists(st.sampled_from(["seed=3", "model.dropout=0.5", "loss", "a: b", "x = f(1)", "\n"])).map(" ".join))
-def test_no_ordinary_text_changes(text: str) -> None:
+def test_combined_ordinary_text_is_unchanged(text: str) -> None:
     assert mask(text) == text
 
 
-def test_the_address_keeps_what_is_not_secret() -> None:
+def test_only_password_of_address_is_masked() -> None:
     assert mask("http://me:pa:ss@host:5000/x") == "http://me:***@host:5000/x"
 
 
@@ -122,17 +122,17 @@ def test_the_address_keeps_what_is_not_secret() -> None:
         "eyJhbGciOiJI.eyJzdWIiOiIx.SflKxw",
     ],
 )
-def test_tokens_of_a_known_form_are_masked_anywhere(token: str) -> None:
+def test_token_of_known_form_is_masked(token: str) -> None:
     assert mask(f"cloned with {token} today") == f"cloned with {MASK} today"
 
 
-def test_values_of_secret_environment_variables_are_masked_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_of_secret_environment_variable_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SERVICE_PASSWORD", "s3cr/t value")
     monkeypatch.setenv("OTHER_TOKEN", "abc")
     assert mask("found s3cr/t value and s3cr%2Ft%20value, abc stays") == f"found {MASK} and {MASK}, abc stays"
 
 
-def test_the_working_folder_is_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_of_pwd_variable_is_not_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", "/home/someone/project")
     assert mask("in /home/someone/project") == "in /home/someone/project"
 
@@ -146,11 +146,11 @@ def test_the_working_folder_is_no_password(monkeypatch: pytest.MonkeyPatch) -> N
         (["python", "logging.tracking_uri=http://u:pw@h"], "python 'logging.tracking_uri=http://u:***@h'"),
     ],
 )
-def test_the_command_line_is_masked_argument_by_argument(arguments: list[str], expected: str) -> None:
+def test_command_arguments_are_masked_separately(arguments: list[str], expected: str) -> None:
     assert mask_command(arguments) == expected
 
 
-def test_a_tree_is_masked_by_key_and_by_content() -> None:
+def test_tree_is_masked_by_key_and_content() -> None:
     tree = {"a": {"password": "x y", "pin_token": 12}, "uris": ["http://u:p@h"], "seed": 3, "token": None, "ok": True}
     assert mask_tree(tree) == {
         "a": {"password": MASK, "pin_token": MASK},
@@ -161,7 +161,7 @@ def test_a_tree_is_masked_by_key_and_by_content() -> None:
     }
 
 
-def test_a_value_is_masked_by_its_name() -> None:
+def test_value_of_secret_name_is_masked() -> None:
     assert mask_value("data.api_key", "abc def") == MASK
     assert mask_value("model.cls_token", "abc") == "abc"
 
@@ -169,12 +169,12 @@ def test_a_value_is_masked_by_its_name() -> None:
 @pytest.mark.parametrize(
     "name", ["password", "db.passwd", "HF_TOKEN", "clientSecret", "AWS_ACCESS_KEY_ID", "backend_token"]
 )
-def test_secret_names(name: str) -> None:
+def test_name_is_secret(name: str) -> None:
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["max_tokens", "tokenizer", "seed", "key", "PWD", "pad_token", "forward_pass", "monkey"]
 )
-def test_ordinary_names(name: str) -> None:
+def test_name_is_not_secret(name: str) -> None:
     assert not is_secret_name(name)

@@ -1,4 +1,4 @@
-"""The tracker against a real MLflow server that comes and goes, and against processes that are killed."""
+"""The tracker with a real MLflow server that is restarted, and in processes that are killed."""
 
 import shutil
 import signal
@@ -49,7 +49,7 @@ def _wait_until_delivered(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
+def test_all_events_arrive_once_after_server_restart(
     server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "figures").mkdir()
@@ -73,16 +73,14 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
 
 
 def write(uri: str, folder: str) -> None:
-    """Writes 1000 steps, delivers at most those there are when it begins, and goes no further."""
+    """Writes 1000 steps, then waits. The long interval prevents a second delivery."""
     with _tracker(uri, Path(folder), delivery_interval=3600) as run:
         _log(run, range(1000))
         print("written", flush=True)
         time.sleep(600)
 
 
-def test_what_a_killed_process_wrote_is_delivered_later(
-    trainings: Trainings, empty_store: Path, tmp_path: Path
-) -> None:
+def test_events_of_killed_process_are_delivered_later(trainings: Trainings, empty_store: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
     with trainings.calling(write, uri, str(tmp_path / "out")) as process:
         process.wait_for("written")
@@ -99,11 +97,11 @@ def log_one_step(uri: str, folder: str) -> None:
         _log(run, range(1, 2))
 
 
-def test_six_processes_open_a_fresh_store_at_once(trainings: Trainings, tmp_path: Path) -> None:
+def test_six_processes_create_one_store_concurrently(trainings: Trainings, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/m.db"
-    with ExitStack() as all_six:
+    with ExitStack() as processes:
         started = [
-            all_six.enter_context(trainings.calling(log_one_step, uri, str(tmp_path / str(number))))
+            processes.enter_context(trainings.calling(log_one_step, uri, str(tmp_path / str(number))))
             for number in range(6)
         ]
         assert [each.wait() for each in started] == [0] * 6, "".join(each.stderr for each in started)
