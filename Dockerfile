@@ -8,10 +8,11 @@ RUN apt-get update \
 USER researcher
 WORKDIR /app
 
-# This layer is made again only when a locked version changes.
+# Docker builds this layer again only if a locked version changes.
 COPY --chown=researcher Makefile requirements.lock requirements-build.lock ./
 RUN make .venv/.locked
 
+# The lock files are copied again and may be newer than .venv/.locked, which would make it outdated.
 COPY --chown=researcher . .
 RUN touch .venv/.locked && make install
 CMD ["make", "train"]

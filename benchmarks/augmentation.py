@@ -1,8 +1,9 @@
-"""What augmentation costs per image: a share of decoding it, and of Keras's preprocessing layer of the same kind.
+"""Time per image of each augmentation, compared with decoding the image and with Keras's most similar layer.
 
     python benchmarks/augmentation.py --photos FOLDER --image-size 256
 
-Blocks are interleaved and medians compared, because step times drift on a shared machine.
+FOLDER contains JPEG files. The blocks run in turn and their medians are compared, because step times drift on a shared
+machine.
 """
 
 import argparse
@@ -33,7 +34,7 @@ AUGMENTATIONS: dict[str, list[Augmentation]] = {
 
 
 def peers() -> dict[str, list[keras.layers.Layer]]:
-    """Keras's layers that do the most similar thing."""
+    """Returns Keras's most similar layers for each augmentation that has any."""
     flip, zoom = keras.layers.RandomFlip("horizontal"), keras.layers.RandomZoom((-0.3, 0.0))
     jitter = [keras.layers.RandomBrightness(0.1), keras.layers.RandomContrast(0.2, value_range=(0, 255))]
     return {
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def timed(blocks: dict[str, Block], rounds: int) -> dict[str, float]:
-    """Median seconds of each block, all run in turn `rounds` times."""
+    """Returns the median seconds of each block. All run in turn, `rounds` times after a round that traces them."""
     found: dict[str, list[float]] = {name: [] for name in blocks}
     for _ in range(rounds + 1):
         for name, block in blocks.items():
@@ -68,7 +69,7 @@ def timed(blocks: dict[str, Block], rounds: int) -> dict[str, float]:
 
 
 def _decoding(files: Sequence[Path], decoder: Decoder) -> Block:
-    """In parallel, as in training."""
+    """Returns a block that decodes the files in parallel, as a training does."""
     paths = [str(file) for file in files]
     read = tf.autograph.experimental.do_not_convert(lambda path: decoder.read(path, tf.constant(1)))
     dataset = tf.data.Dataset.from_tensor_slices(paths).map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -96,7 +97,7 @@ def _theirs(images: tf.Tensor, layers: Sequence[keras.layers.Layer]) -> Block:
 
 
 def _show(seconds: dict[str, float], count: int, size: int) -> None:
-    table = Table("augmentation", "us per image", "share of decoding", "share of Keras's layer")
+    table = Table("augmentation", "us per image", "ratio to decoding", "ratio to Keras's layer")
     for name in AUGMENTATIONS:
         peer = seconds.get(f"Keras {name}")
         table.add_row(

@@ -1,4 +1,9 @@
-"""One job of sweeps.py as a plain Keras script: their peer."""
+"""Plain Keras script, the peer in sweeps.py.
+
+    python benchmarks/bare_digits.py SEED
+
+Trains one job of the sweep, without any tracking.
+"""
 
 import sys
 

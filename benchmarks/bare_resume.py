@@ -1,5 +1,8 @@
-"""The script that Keras's guide leads to: `fit` with BackupAndRestore. Run again after a kill, it goes on.
+"""Plain Keras script with `fit` and BackupAndRestore, as in Keras's guide; the peer in resume.py.
 
+    python benchmarks/bare_resume.py EPOCHS
+
+Started again in the same folder after a kill, it resumes from its backup.
 https://keras.io/api/callbacks/backup_and_restore/
 """
 
@@ -15,10 +18,10 @@ STEPS = "steps"
 
 
 class CountSteps(keras.callbacks.Callback):
-    """One byte a step, so that whoever kills this knows when."""
+    """Writes one byte per step to a file; resume.py reads its size to decide when to kill the process."""
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        self._file = Path(STEPS).open("ab", buffering=0)  # noqa: SIM115 -- until the process is killed
+        self._file = Path(STEPS).open("ab", buffering=0)  # noqa: SIM115 -- open until the process is killed
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._file.write(b".")

@@ -1,6 +1,9 @@
-"""Memory of two epochs over the photos at 256 px, over what importing TensorFlow takes: ours, and the tutorial's.
+"""Memory of two epochs over photos at 256 px with 2,000 and 20,000 photos, and that of TensorFlow's tutorial pipeline.
 
-RssAnon is what the process alone holds; RssFile, pages that the system can take back, is shown apart.
+    python benchmarks/data_memory.py
+
+Each side runs in a new process; its memory after the import of TensorFlow is subtracted. RssAnon, the memory of the
+process itself, must stay below 300 MB. RssFile, pages that the system can reclaim, is printed separately.
 """
 
 import subprocess
@@ -15,7 +18,7 @@ BOUND = 300
 
 
 class Peak:
-    """The highest of RssAnon and RssFile, in MB, looked at a hundred times a second."""
+    """Maximum of RssAnon and of RssFile in MB, sampled a hundred times per second."""
 
     def __init__(self) -> None:
         self.anonymous, self.mapped = _resident()
@@ -69,7 +72,7 @@ def main() -> None:
             anonymous, mapped = map(float, done.stdout.split())
             print(f"  {side}, {count} photos: {anonymous:.0f} MB anonymous, {mapped:.0f} MB mapped over the import")
             if side == "ours":
-                show_ratio(f"anonymous memory at {count} photos, of {BOUND} MB", anonymous / BOUND, 1.0)
+                show_ratio(f"anonymous memory at {count} photos / {BOUND} MB", anonymous / BOUND, 1.0)
 
 
 if __name__ == "__main__":

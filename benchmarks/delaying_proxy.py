@@ -1,4 +1,9 @@
-"""`python delaying_proxy.py PORT TARGET_PORT SECONDS` passes TCP on, what goes to the target SECONDS later."""
+"""TCP proxy for tracking.py that makes a local server as slow as a distant one.
+
+    python benchmarks/delaying_proxy.py PORT TARGET_PORT SECONDS
+
+Requests reach the target SECONDS later; its answers are not delayed.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,9 @@
-"""Time from the start of the process to the end of the first training step, against a bare Keras script."""
+"""Time from the start of the process to the end of the first training step, compared with a plain Keras script.
+
+    python benchmarks/first_step.py [ROUNDS]
+
+Both sides run the job of transfer_job.py; the peer is bare_keras.py.
+"""
 
 import sys
 import tempfile

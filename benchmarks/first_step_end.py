@@ -1,4 +1,4 @@
-"""A callback that notes when the first training step has ended, and ends the process there."""
+"""Callback for first_step.py and bare_keras.py that ends the process after the first training step."""
 
 import os
 import time
@@ -9,13 +9,13 @@ import keras
 
 
 class FirstStepEnd(keras.callbacks.Callback):
-    """Writes the seconds since 1970 to the file `path`."""
+    """Writes the time (seconds since 1970) at the end of the first step to the file `path`, and exits."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        float((logs or {})["loss"])  # waits for the step itself
+        float((logs or {})["loss"])  # reading the loss waits until the step is complete
         Path(self._path).write_text(str(time.time()))
         os._exit(0)

@@ -1,4 +1,9 @@
-"""The job of heads.py as a plain Keras script with autologging: features predicted once, then the heads."""
+"""Plain Keras script with MLflow autologging, a peer in heads.py.
+
+    python benchmarks/heads_by_hand.py DATA --weights FILE --epochs 5
+
+Predicts the features of the frozen network once and trains the twelve heads on them.
+"""
 
 import argparse
 from itertools import product

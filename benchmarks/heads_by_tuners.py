@@ -1,6 +1,7 @@
-"""The job of heads.py as the guides of KerasTuner and Ray Tune write it: each trial trains the whole network.
+"""The job of heads.py as in the guides of KerasTuner and Ray Tune: each trial trains the full model.
 
-    pip install keras-tuner 'ray[tune]'    # this project needs neither
+    pip install keras-tuner 'ray[tune]'    # not needed by this project
+    python benchmarks/heads_by_tuners.py keras_tuner DATA --weights FILE --epochs 5
 
 https://keras.io/keras_tuner/getting_started/, https://docs.ray.io/en/latest/tune/getting-started.html
 """
@@ -25,7 +26,7 @@ def compiled(weights: str, learning_rate: float, dropout: float) -> keras.Model:
 
 
 def by_keras_tuner(data: Path, weights: str, epochs: int) -> float:
-    """The best validation accuracy."""
+    """Returns the best validation accuracy."""
     from keras_tuner import GridSearch, HyperParameters
 
     def build(drawn: HyperParameters) -> keras.Model:
@@ -40,7 +41,7 @@ def by_keras_tuner(data: Path, weights: str, epochs: int) -> float:
 
 
 def by_ray_tune(data: Path, weights: str, epochs: int) -> float:
-    """The best validation accuracy; a process a trial, and as many at once as there are cores."""
+    """Returns the best validation accuracy. Each trial is a process; as many run at once as there are cores."""
     from ray import tune
 
     class Report(keras.callbacks.Callback):
@@ -59,7 +60,7 @@ def by_ray_tune(data: Path, weights: str, epochs: int) -> float:
 
 
 TUNERS = {"keras_tuner": by_keras_tuner, "ray": by_ray_tune}
-"""By the module that has to be installed."""
+"""Tuners by the name of the module that must be installed."""
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

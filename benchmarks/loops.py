@@ -1,4 +1,9 @@
-"""Time of a training step of loop=tape against loop=fit."""
+"""Time of a training step with loop=tape, compared with loop=fit.
+
+    python benchmarks/loops.py [ROUNDS]
+
+Trains a cnn on digits and a MobileNetV2 on photos; both loops alternate in one process (see turns.py).
+"""
 
 import sys
 import tempfile

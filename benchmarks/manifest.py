@@ -1,9 +1,10 @@
-"""What the manifest of a folder costs: against reading and hashing alone, and when nothing has changed.
+"""Time to create the manifest of a folder of photos, compared with only reading and hashing its files.
 
     python benchmarks/manifest.py --photos FOLDER --count 20000
 
-FOLDER holds JPEG files, else they are those of the other benchmarks; hard links of them make up the number. Rounds are
-interleaved and medians compared; processor seconds tell what an idle machine would need.
+Measures a first scan and one of an unchanged folder. FOLDER contains JPEG files (by default the photos of the other
+benchmarks); hard links to them make up the count. Rounds are interleaved and medians compared. CPU time is printed too,
+because wall-clock time also depends on other processes of the machine.
 """
 
 import argparse
@@ -23,17 +24,17 @@ from experiments.data.images.manifest import read_manifest
 
 Block = Callable[[], object]
 BOUND = 2.0
-"""Seconds for all photos, keeping what was found included."""
+"""Maximum seconds for all photos, including the time to save the scan."""
 
 
 def main() -> None:
     arguments = _arguments()
-    # hard links need the photos' own file system, which a temporary folder of the system may not be
+    # Hard links need the file system of the photos, which the system's temporary folder may not be on.
     with tempfile.TemporaryDirectory(dir=arguments.folder or Path.cwd()) as folder:
         root = Path(folder) / "photos"
         files = linked(sorted((arguments.photos or cats_dogs(Path(folder))).rglob("*.jpg")), root, arguments.count)
         memory = Path(folder) / "memory.json"
-        scan_cache._SETTLED = -(10**9)  # the links have just been made
+        scan_cache._SETTLED = -(10**9)  # else the scan is not saved, because the links are only seconds old
         read_manifest(root, class_folders(root, 0.1).splits(), memory)
 
         def first() -> object:
@@ -46,15 +47,15 @@ def main() -> None:
             "manifest, unchanged": lambda: read_manifest(root, class_folders(root, 0.1).splits(), memory),
         }
         taken = timed(blocks, arguments.rounds)
-        for name, (wall, processor) in taken.items():
-            rate = len(files) / processor
-            print(f"{name:<20} {wall:6.2f} s, {processor:6.2f} s of processor ({rate:,.0f} files a second)")
-        for kind, seconds in zip(("seconds", "seconds of processor"), taken["manifest"], strict=True):
-            show_ratio(f"manifest of {len(files):,} photos, {kind} of {BOUND:g}", seconds / BOUND, 1.0)
+        for name, (wall, cpu) in taken.items():
+            rate = len(files) / cpu
+            print(f"{name:<20} {wall:6.2f} s, {cpu:6.2f} s of CPU time ({rate:,.0f} files a second)")
+        for kind, seconds in zip(("wall-clock seconds", "CPU seconds"), taken["manifest"], strict=True):
+            show_ratio(f"manifest of {len(files):,} photos, {kind} / {BOUND:g}", seconds / BOUND, 1.0)
 
 
 def linked(originals: Sequence[Path], root: Path, count: int) -> list[str]:
-    """`count` hard links of `originals` in two class folders."""
+    """Creates `count` hard links to `originals` in two class folders and returns their paths."""
     made = []
     for number in range(count):
         path = root / "ab"[number % 2] / f"{number:06}.jpg"
@@ -65,25 +66,25 @@ def linked(originals: Sequence[Path], root: Path, count: int) -> list[str]:
 
 
 def hashed(files: Sequence[str]) -> list[str]:
-    """The least that a manifest must do."""
+    """Reads and hashes the files, which is the minimum work of a manifest."""
     return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
 
 
 def timed(blocks: dict[str, Block], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds and seconds of processor of each block, all run in turn `rounds` times."""
+    """Returns the median wall-clock and CPU seconds of each block. All blocks run in turn, `rounds` times."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in blocks}
     for _ in range(rounds):
         for name, block in blocks.items():
-            wall, processor = time.perf_counter(), time.process_time()
+            wall, used = time.perf_counter(), time.process_time()
             block()
-            found[name].append((time.perf_counter() - wall, time.process_time() - processor))
+            found[name].append((time.perf_counter() - wall, time.process_time() - used))
     return {name: (median(wall for wall, _ in times), median(cpu for _, cpu in times)) for name, times in found.items()}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="a folder with JPEG files")
-    parser.add_argument("--folder", type=Path, help="where the links go: on the file system of the photos")
+    parser.add_argument("--folder", type=Path, help="folder for the links, on the file system of the photos")
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""What all benchmarks share: interleaved runs, the job both sides do, and how a figure is printed."""
+"""Functions shared by the benchmarks: interleaved rounds, processes, the data of both sides, and printed ratios."""
 
 import os
 import statistics
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 DIGITS = ["data=digits", "model=cnn"]
-"""Overrides: the shortest steps there are."""
+"""Overrides of the training with the shortest steps."""
 HERE = Path(__file__).parent
 REAL_DATA = os.environ.get("EXPERIMENTS_REAL_DATA")
 
 
 def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of what each side returns; the sides take turns, so that a busy minute hits all of them."""
+    """Returns the median seconds of each side. The sides alternate, so that a busy minute affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
@@ -27,16 +27,16 @@ def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 
 
 class Cost(NamedTuple):
-    """Seconds that passed, and those that somebody had a processor for: what an idle machine would need."""
+    """Wall-clock and CPU seconds. CPU time depends little on other processes of the machine."""
 
     wall: float
-    processor: float
+    cpu: float
 
 
 def cost(work: Callable[[], object]) -> Cost:
-    wall, processor = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return Cost(time.perf_counter() - wall, time.process_time() - processor)
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def show_ratio(name: str, ratio: float, bound: float) -> None:
@@ -44,10 +44,10 @@ def show_ratio(name: str, ratio: float, bound: float) -> None:
 
 
 def run(command: Sequence[str], folder: Path, **environment: str) -> float:
-    """Seconds from start to end of `command` in `folder`; its output is shown when it fails."""
+    """Returns the seconds from start to end of `command` in `folder`. If it fails, exits with its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     modules = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # What experiments sets for itself, for the other side too.
+    # This package sets these variables itself; the peer gets them too.
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": modules}
     began = time.perf_counter()
     done = subprocess.run(
@@ -60,7 +60,7 @@ def run(command: Sequence[str], folder: Path, **environment: str) -> float:
 
 
 def cats_dogs(folder: Path) -> Path:
-    """Photos as train|valid/{cats,dogs}: real ones where EXPERIMENTS_REAL_DATA names them, else drawn in `folder`."""
+    """Folder with train|valid/{cats,dogs}: real photos if EXPERIMENTS_REAL_DATA is set, else drawn ones in `folder`."""
     if REAL_DATA is not None:
         return Path(REAL_DATA) / "cats_dogs"
     from experiments.data.datasets.synthetic import Drawing, ensure_drawn
@@ -71,13 +71,13 @@ def cats_dogs(folder: Path) -> Path:
 
 
 def imagenet_weights() -> str:
-    """The MobileNetV2 alpha 0.35 of EXPERIMENTS_REAL_DATA, or "null": random weights take as long."""
+    """File with MobileNetV2 weights (alpha 0.35) in EXPERIMENTS_REAL_DATA, else "null": random weights are as fast."""
     found = sorted((Path(REAL_DATA) / "weights").glob("*0.35*.h5")) if REAL_DATA is not None else []
     return str(found[0]) if found else "null"
 
 
 def photos(folder: Path) -> list[str]:
-    """Overrides: frozen MobileNetV2 (alpha 0.35, 160 px, batch 32) on `cats_dogs`."""
+    """Returns the overrides for a frozen MobileNetV2 (alpha 0.35, 160 px, batch 32) on `cats_dogs`."""
     return [
         *("experiment=cats_dogs_transfer", f"data.path={cats_dogs(folder)}", "data.image_size=[160,160]"),
         *("model.alpha=0.35", f"model.weights={imagenet_weights()}"),
@@ -85,7 +85,7 @@ def photos(folder: Path) -> list[str]:
 
 
 def empty_store(folder: Path) -> Path:
-    """An SQLite store with its tables, so that their creation is in nobody's time."""
+    """Creates a SQLite store with its tables, so that no side is timed with their creation."""
     from mlflow import MlflowClient
 
     MlflowClient(f"sqlite:///{folder}/empty.db").search_experiments()

@@ -1,4 +1,4 @@
-"""What the benchmarks of the data path share: folders of any number of photos, and the pipelines that read them."""
+"""Functions shared by the data benchmarks: folders with any number of photos, and the pipelines that read them."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ BATCH_SIZE = 32
 
 
 def photos(folder: Path, count: int, originals: Path | None = None, *, validation: int = 4) -> Path:
-    """A folder with `count` photos in train/{cats,dogs} and some in valid/: links to as many as there are."""
+    """Creates a folder with `count` photos in train/ and `validation` in valid/, as repeated links to the originals."""
     source = originals or cats_dogs(folder)
     root = folder / f"photos-{count}"
     if root.exists():
@@ -36,7 +36,7 @@ def photos(folder: Path, count: int, originals: Path | None = None, *, validatio
 
 
 def scratch() -> Path:
-    """Where a temporary folder may be made: hard links need the photos' own file system, and git is to see none."""
+    """Folder for temporary folders: hard links need the file system of the photos, and git ignores build/."""
     folder = Path("build").absolute()
     folder.mkdir(exist_ok=True)
     return folder
@@ -50,7 +50,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def ours(root: Path, size: int, *, cache: str, cache_dir: Path) -> Splits:
-    """What `data=image_folder data.path=root` builds."""
+    """Builds the splits of `data=image_folder data.path=root`."""
     return built(composed(root, size, cache=cache, cache_dir=cache_dir))
 
 
@@ -60,23 +60,23 @@ def built(cfg: DictConfig) -> Splits:
 
 
 def composed(root: Path, size: int, *, cache: str, cache_dir: Path) -> DictConfig:
-    """What every command composes before it knows of any data: no part of what reading photos costs."""
+    """Composes the config. Benchmarks do not time this, because it is no part of reading photos."""
     register()
-    words = {
+    values = {
         "path": f"'{root}'",
         "image_size": [size, size],
         "batch_size": BATCH_SIZE,
         "cache": cache,
         "cache_dir": f"'{cache_dir}'",
-        # the same photo is there many times
+        # The same photo occurs many times.
         "allow_leakage": True,
     }
     with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("config", ["data=image_folder", *(f"data.{key}={value}" for key, value in words.items())])
+        return compose("config", ["data=image_folder", *(f"data.{key}={value}" for key, value in values.items())])
 
 
 def tutorial(root: Path, size: int) -> tf.data.Dataset:
-    """As the TensorFlow tutorial has it: decode, resize to float32, shuffle the decoded images, batch, prefetch."""
+    """Pipeline of the TensorFlow tutorial: decode, resize to float32, shuffle the decoded images, batch, prefetch."""
 
     def read(path: tf.Tensor) -> tuple[Any, Any]:
         label = tf.cast(tf.strings.split(path, os.sep)[-2] == "dogs", tf.int64)
@@ -88,5 +88,5 @@ def tutorial(root: Path, size: int) -> tf.data.Dataset:
 
 
 def as_float(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """What the others give too, and as parallel; in a run the model does it."""
+    """Casts images to float32 in parallel, as the other pipelines do. In a run, the model casts them."""
     return dataset.map(lambda x, y: (tf.cast(x, tf.float32), y), num_parallel_calls=tf.data.AUTOTUNE)

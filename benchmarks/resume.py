@@ -1,4 +1,11 @@
-"""The same kills on a run and on plain Keras with BackupAndRestore, and what checkpoints cost while training."""
+"""Time of a training that is killed 20 times, compared with plain Keras and BackupAndRestore, and cost of checkpoints.
+
+    python benchmarks/resume.py [KILLS]
+
+Both sides are killed after the same numbers of steps and started again until they finish; the peer is bare_resume.py.
+Also prints the repeated steps, whether the final weights equal those of a training without kills, and the share of the
+training thread's time that checkpoints take with default settings.
+"""
 
 import itertools
 import os
@@ -32,7 +39,7 @@ COMMON = ("progress=none", "logging.log_model=false", "resume=last")
 
 
 class Survived(NamedTuple):
-    """steps: that were trained in all starts together."""
+    """Result of a training with kills. `steps` counts the trained steps of all starts."""
 
     kills: int
     steps: int
@@ -42,7 +49,7 @@ class Survived(NamedTuple):
 
 def main(kills: int) -> None:
     epochs = kills * EPOCHS_A_KILL
-    # The start after a kill has to get past the end of an epoch, or nobody gets on.
+    # Each start must complete an epoch before it is killed, otherwise no side makes progress.
     schedule = [random.Random(number).randint(STEPS_AN_EPOCH + 5, 2 * STEPS_AN_EPOCH) for number in range(kills)]
     ours = [sys.executable, "-m", "experiments.train", *DIGITS, *COMMON, f"epochs={epochs}"]
     ours += ["checkpoint.every_epoch=true", "+callbacks.steps._target_=bare_resume.CountSteps"]
@@ -53,21 +60,21 @@ def main(kills: int) -> None:
 
 
 def compared(name: str, command: Sequence[str], schedule: Sequence[int]) -> float:
-    """Seconds of the killed training; tells what the kills cost and changed."""
+    """Returns the seconds of the killed training; prints the cost of the kills and their effect on the weights."""
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = (Path(folder) / each for each in ("whole", "killed"))
-        without, under = survive(command, whole, []), survive(command, killed, schedule)
-    equal = all(np.array_equal(*pair) for pair in zip(without.weights, under.weights, strict=True))
+        undisturbed, killed = (Path(folder) / each for each in ("undisturbed", "killed"))
+        reference, result = survive(command, undisturbed, []), survive(command, killed, schedule)
+    equal = all(np.array_equal(*pair) for pair in zip(reference.weights, result.weights, strict=True))
     print(
-        f"  {name}: {under.kills} kills, {under.steps - without.steps} steps repeated of {without.steps}, "
-        f"weights {'equal' if equal else 'not equal'}, {under.seconds:.0f} s instead of {without.seconds:.0f} s",
+        f"  {name}: {result.kills} kills, {result.steps - reference.steps} steps repeated of {reference.steps}, "
+        f"weights {'equal' if equal else 'not equal'}, {result.seconds:.0f} s instead of {reference.seconds:.0f} s",
         flush=True,
     )
-    return under.seconds
+    return result.seconds
 
 
 def survive(command: Sequence[str], folder: Path, schedule: Sequence[int]) -> Survived:
-    """schedule: the steps of each start after which it is killed."""
+    """Starts `command` until it finishes. `schedule` has the number of steps after which each start is killed."""
     folder.mkdir()
     began, kills = time.perf_counter(), 0
     for steps in itertools.chain(schedule, [None]):
@@ -101,7 +108,7 @@ def done(folder: Path) -> int:
 
 
 def weights(folder: Path) -> list[np.ndarray]:
-    """As the script saved them, or of the run's last checkpoint."""
+    """Returns the weights that the script has saved, or those of the run's last checkpoint."""
     if (folder / "weights.npz").exists():
         with np.load(folder / "weights.npz") as arrays:
             return [arrays[name] for name in arrays.files]
@@ -112,7 +119,7 @@ def weights(folder: Path) -> list[np.ndarray]:
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Around another callback: one notes when it is called, the other adds up how long it took."""
+    """Measures the callback between two stopwatches: the first records its start, the second adds up its duration."""
 
     def __init__(self, first: "Stopwatch | None" = None) -> None:
         super().__init__()
@@ -132,7 +139,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class Until(keras.callbacks.Callback):
-    """Ends the training after so many seconds."""
+    """Ends the training after the epoch in which `seconds` have passed."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -143,17 +150,17 @@ class Until(keras.callbacks.Callback):
 
 
 def cost() -> float:
-    """Share of a training's time that goes into keeping checkpoints, with every key at its default."""
+    """Returns the share of training time that checkpoints take with default settings."""
     begin()
     cfg = composed(*DIGITS, "logging=none", "epochs=10000")
     model, splits = prepared(cfg)
     with tempfile.TemporaryDirectory() as folder:
         options = CheckpointOptions(metric=cfg.monitor.metric, mode=cfg.monitor.mode, **cfg.checkpoint)
-        keeper = Checkpoints(Path(folder), options, model=model)
+        checkpoints = Checkpoints(Path(folder), options, model=model)
         before = Stopwatch()
         after = Stopwatch(before)
         began = time.perf_counter()
-        callbacks = [before, keeper, after, Until(COST_SECONDS)]
+        callbacks = [before, checkpoints, after, Until(COST_SECONDS)]
         build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
         seconds = time.perf_counter() - began
     print(f"  checkpoints: {after.seconds:.2f} s of {seconds:.1f} s")

@@ -1,4 +1,9 @@
-"""Memory of one worker from job to job: after the last of 100 tiny jobs, beside after the tenth."""
+"""Memory of one worker after the last of 100 tiny jobs, compared with its memory after the tenth.
+
+    python benchmarks/sweep_memory.py [JOBS]
+
+There is no peer: the memory must not grow from job to job.
+"""
 
 import os
 import re

@@ -1,4 +1,9 @@
-"""TPE with pruning beside the grid of the same 64 cells: its share of the training steps until the best value."""
+"""Training epochs until TPE with pruning reaches the best value of a grid search over the same 64 combinations.
+
+    python benchmarks/sweep_search.py [SEEDS]
+
+The result is the median share of the grid's epochs over several seeds of the sampler.
+"""
 
 import csv
 import statistics
@@ -17,7 +22,7 @@ JOB = ["data=digits", "model=mlp", f"epochs={EPOCHS}", "progress=none", "tensorb
 JOB += ["logging.log_model=false", "logging.log_figures=false", "logging.system_metrics=false"]
 BOUND = 0.5
 PRUNER = f"{{_target_: optuna.pruners.MedianPruner, n_startup_trials: 5, n_warmup_steps: {EPOCHS // 2}}}"
-"""Nothing is judged by its first half, in which large learning rates are ahead of those that get further."""
+"""Prunes no job in its first half, in which large learning rates are ahead of those that are better at the end."""
 
 
 def main(seeds: int) -> None:
@@ -38,15 +43,15 @@ def tpe(seed: int) -> list[str]:
     ]
 
 
-def swept(folder: Path, name: str, *words: str) -> list[tuple[float, int]]:
-    """(best value, epochs it ran) of each job in order; minus infinity where it was pruned."""
-    run([sys.executable, "-m", "experiments.train", "-m", *JOB, *SPACE, f"hydra.sweep.dir={name}", *words], folder)
+def swept(folder: Path, name: str, *overrides: str) -> list[tuple[float, int]]:
+    """Returns (best value, epochs) of each job in order; the value of a pruned job is minus infinity."""
+    run([sys.executable, "-m", "experiments.train", "-m", *JOB, *SPACE, f"hydra.sweep.dir={name}", *overrides], folder)
     with (folder / name / "summary" / "jobs.csv").open() as file:
         return [(float(row["val_accuracy"]), int(row["epochs"])) for row in csv.DictReader(file)]
 
 
 def needed(jobs: list[tuple[float, int]], best: float) -> float:
-    """Epochs of all jobs up to the first that reaches `best`; infinitely many where none does."""
+    """Returns the epochs of all jobs up to the first that reaches `best`; infinity if none does."""
     for number, (value, _) in enumerate(jobs, 1):
         if value >= best:
             return sum(epochs for _, epochs in jobs[:number])

@@ -1,7 +1,13 @@
-"""Sweeps of tiny jobs: what a job costs beside its training, and the whole beside one process of plain Keras a job.
+"""Overhead and total time of sweeps of tiny jobs, compared with one process of plain Keras per job.
 
-The phases of the whole say where its time goes: on two cores the two workers and the sweep's own process load
-TensorFlow and MLflow for 18 s of processor time before the first job, which is as long as a tenth of the plain scripts.
+    python benchmarks/sweeps.py
+
+Measures the overhead of a job in a warm worker, the gain by a second worker, the total time of 24 jobs beside that of
+bare_digits.py, and the idle time of two workers with jobs of unequal length.
+
+The phases of the total time are printed, because start-up is a large part of it: on two cores, the two workers and the
+sweep process need 18 s of CPU time to import TensorFlow and MLflow before the first job, which is a tenth of the time
+of the plain scripts.
 """
 
 import sys
@@ -18,7 +24,7 @@ JOBS, TIMED_ALONE = 24, 4
 SECONDS_BOUND, SPEED_BOUND, WORKERS_BOUND, IDLE_BOUND = 0.5, 10, 1.5, 0.1
 SIDE_BY_SIDE = ("hydra/launcher=joblib", "runtime.threads=1")
 LONGER, LONG = 8, "epochs=30"
-"""Where starting and summing up, which no second worker speeds up, are less of the whole than in tiny jobs."""
+"""Jobs in which start-up and summary, which a second worker cannot speed up, take a smaller share of the time."""
 TINY = [*DIGITS, "epochs=1", "progress=none", "logging.log_model=false", "logging.log_figures=false"]
 
 
@@ -27,28 +33,31 @@ def main() -> None:
         folder = Path(name)
         show_overhead(folder)
         one, two = (swept(folder, LONGER, f"sweep.workers={workers}", LONG) for workers in (1, 2))
-        print(f"sweeps: two workers are {one / two:.2f} times one (bound {WORKERS_BOUND}) in {LONGER} jobs, {LONG}")
-        own = folder / "phases"
+        print(
+            f"sweeps: two workers are {one / two:.2f} times as fast as one (bound {WORKERS_BOUND}) "
+            f"in {LONGER} jobs, {LONG}"
+        )
+        sweep = folder / "phases"
         began = time.time()
-        two = swept(folder, JOBS, "sweep.workers=2", f"hydra.sweep.dir={own}")
-        show_phases(own, began, began + two)
+        two = swept(folder, JOBS, "sweep.workers=2", f"hydra.sweep.dir={sweep}")
+        show_phases(sweep, began, began + two)
         alone = [run([sys.executable, str(HERE / "bare_digits.py"), str(seed)], folder) for seed in range(TIMED_ALONE)]
         plain = JOBS * sum(alone) / TIMED_ALONE
-        print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, from {TIMED_ALONE} of them")
+        print(f"  plain Keras: {JOBS} processes one after another take {plain:.0f} s, extrapolated from {TIMED_ALONE}")
         print(f"sweeps: {JOBS} jobs in {two:.0f} s, {plain / two:.1f} times as fast (bound {SPEED_BOUND})")
         show_idle(folder)
 
 
-def swept(folder: Path, jobs: int, *words: str) -> float:
-    """Seconds of the whole command."""
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+def swept(folder: Path, jobs: int, *overrides: str) -> float:
+    """Returns the seconds of the complete sweep command."""
+    with tempfile.TemporaryDirectory(dir=folder) as directory:
         seeds = ",".join(map(str, range(jobs)))
-        command = [sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *SIDE_BY_SIDE, *words]
-        return run(command, Path(own))
+        command = [sys.executable, "-m", "experiments.train", "-m", *TINY, f"seed={seeds}", *SIDE_BY_SIDE, *overrides]
+        return run(command, Path(directory))
 
 
 def jobs_of(sweep: Path) -> tuple[list[float], list[float]]:
-    """When each began and ended, in seconds since 1970."""
+    """Returns the start times and the end times of the jobs, in seconds since 1970."""
     from optuna import load_study
 
     from experiments.sweeps.queue import storage
@@ -59,7 +68,7 @@ def jobs_of(sweep: Path) -> tuple[list[float], list[float]]:
 
 
 def show_phases(sweep: Path, began: float, ended: float) -> None:
-    """Where the time of a sweep with two workers goes; the first jobs trace the step that the others share."""
+    """Prints the phases of a sweep with two workers. Their first jobs trace the step that the other jobs share."""
     starts, ends = map(sorted, jobs_of(sweep))
     marks = [began, starts[0], ends[1], ends[-1], ended]
     names = ["until the first job", "first two jobs", f"the other {len(ends) - 2}", "the summary"]
@@ -68,25 +77,25 @@ def show_phases(sweep: Path, began: float, ended: float) -> None:
 
 
 def show_idle(folder: Path) -> None:
-    """The share of two workers' time, from the first job's start to the last one's end, in which they had none."""
-    own = folder / "unequal"
-    words = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", *SIDE_BY_SIDE, f"hydra.sweep.dir={own}"]
-    run([sys.executable, "-m", "experiments.train", "-m", *TINY, *words], folder)
-    starts, ends = jobs_of(own)
+    """Prints the share of two workers' time without a job, from the start of the first job to the end of the last."""
+    sweep = folder / "unequal"
+    overrides = ["epochs=40,2,30,4,20,6,10,8", "sweep.workers=2", *SIDE_BY_SIDE, f"hydra.sweep.dir={sweep}"]
+    run([sys.executable, "-m", "experiments.train", "-m", *TINY, *overrides], folder)
+    starts, ends = jobs_of(sweep)
     idle = 1 - (sum(ends) - sum(starts)) / (2 * (max(ends) - min(starts)))
     print(f"sweeps: {idle:.1%} of two workers' time idle in {len(starts)} unequal jobs (bound {IDLE_BOUND:.0%})")
 
 
 def show_overhead(folder: Path) -> None:
-    """Seconds of a job in a warm process with all that a run keeps, and of building, tracing and training alone."""
+    """Prints the time of a complete job in a warm process, beyond that of building, tracing and training."""
     from turns import start
 
     start()
-    # In turn, so that a busy minute hits both.
+    # The two alternate, so that a busy minute affects both.
     taken = [(seconds(in_sweep, folder, seed), seconds(trained, seed)) for seed in range(JOBS // 2)]
     jobs, alone = map(median, zip(*taken, strict=True))
     overhead = median(job - without for job, without in taken)
-    print(f"  a job in a warm worker: {jobs:.2f} s, of which building, tracing and training are {alone:.2f} s")
+    print(f"  a job in a warm worker: {jobs:.2f} s, of which building, tracing and training take {alone:.2f} s")
     print(f"sweeps: overhead of a job {overhead:.2f} s (bound {SECONDS_BOUND} s)")
 
 
@@ -103,7 +112,7 @@ def in_sweep(folder: Path, seed: int) -> None:
     from experiments.sweeps.compiled_models import freeze_imports, sharing_models
 
     freeze_imports()
-    # As a worker does it but for the first job: see worker.py.
+    # The settings of a worker for all jobs but its first, see worker.py.
     cfg = composed(
         *TINY,
         "tensorboard.graph=false",

@@ -1,4 +1,9 @@
-"""Time of the whole job, three epochs and all that is left behind, against a bare Keras script with autologging."""
+"""Total time of a job of three epochs with all its outputs, compared with a plain Keras script with autologging.
+
+    python benchmarks/total_time.py [ROUNDS]
+
+Both sides run the job of transfer_job.py; the peer is bare_keras.py.
+"""
 
 import sys
 import tempfile
@@ -16,13 +21,13 @@ def main(rounds: int) -> None:
         job = transfer_job(Path(name))
         sides = {
             "experiments": job.ours,
-            # The script computes the frozen layers in every epoch; so does this.
-            "without kept features": lambda: job.ours("model.cache_features=false"),
+            # Computes the frozen layers in every epoch, as the script does.
+            "without cached features": lambda: job.ours("model.cache_features=false"),
             "bare Keras": job.bare,
         }
         median = interleaved(sides, rounds)
     show_ratio("total_time", median["experiments"] / median["bare Keras"], BOUND)
-    show_ratio("total_time without kept features", median["without kept features"] / median["bare Keras"], BOUND)
+    show_ratio("total_time without cached features", median["without cached features"] / median["bare Keras"], BOUND)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What tracking every step costs: logging.every_n_steps=1 against logging=none, also with a far server.
+"""Cost of tracking every step: logging.every_n_steps=1 compared with logging=none, with a local and a distant store.
 
     taskset --cpu-list 0 python benchmarks/tracking.py 7 far server
 
-The server takes the processors that this process may not use; where it may use all, it takes from them what no far
-server would, which the wall clock shows.
+The arguments are the number of rounds and a part of the name of the measurements, such as "cnn" or "far server". The
+server runs on the processors that `taskset` excludes. Without `taskset`, it takes CPU time from the training, unlike a
+distant server, and wall-clock times are too high.
 """
 
 import os
@@ -38,11 +39,11 @@ TRACKED = (
     "logging.run_name=benchmark",
     "logging.every_n_steps=1",
 )
-"""A turn is long beside the three seconds from one delivery to the next."""
+"""Overrides of the tracked side. Its turns are long compared with the three seconds between two deliveries."""
 
 
 def main(rounds: int, wanted: str) -> None:
-    """wanted: a word of the names of those to measure."""
+    """Runs the measurements whose name contains `wanted`."""
     start()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -63,21 +64,21 @@ def measure(name: str, bound: float, rounds: int, epochs: int, job: list[str]) -
             ),
         }
         turns = take_turns(sides, epochs)
-    used = compare("tracked", "untracked", {side: taken.processor_seconds for side, taken in turns.items()})
-    show_ratio(f"tracking {name}, processor seconds of the training process", used, bound)
+    used = compare("tracked", "untracked", {side: taken.cpu_seconds for side, taken in turns.items()})
+    show_ratio(f"tracking {name}, CPU time of the training process", used, bound)
     ratio = compare("tracked", "untracked", {side: taken.seconds for side, taken in turns.items()})
     show_ratio(f"tracking {name}", ratio, bound)
 
 
 def training(output_dir: Path, *overrides: str) -> Training:
-    """A training with what watches a run."""
+    """Returns a training with the callbacks of a run."""
     cfg = composed(*overrides)
     model, splits = prepared(cfg)
     output_dir.mkdir()
     tracker = build(cfg.logging, READ_HERE, output_dir=output_dir)
 
     def settle() -> None:
-        # Both sides rest: a side that comes back from sleep is favoured on a busy machine.
+        # Both sides sleep, because a busy system favours a thread that has slept.
         time.sleep(SETTLE_SECONDS)
         while tracker.run_id is not None and undelivered(output_dir):
             time.sleep(0.05)
@@ -93,7 +94,7 @@ def training(output_dir: Path, *overrides: str) -> Training:
 
 @contextmanager
 def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
-    """A program at the lowest priority, as a server is not on the machine that trains; ended with all its children."""
+    """Runs a Python program during the block. Its priority is low, as a distant server needs no CPU time here."""
     quiet = subprocess.DEVNULL
     started = subprocess.Popen(
         ["nice", "-n", "19", sys.executable, *arguments],
@@ -101,8 +102,8 @@ def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
         stdout=quiet,
         stderr=quiet,
         start_new_session=True,
-        preexec_fn=elsewhere,
-        # Seven more processes, for jobs that no run has.
+        preexec_fn=use_other_processors,
+        # Without this, the server starts seven more processes for a job queue that no run uses.
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
     try:
@@ -112,8 +113,8 @@ def process(*arguments: str, folder: Path | None = None) -> Iterator[None]:
         started.wait()
 
 
-def elsewhere() -> None:
-    """On the processors that the benchmark itself may not use, if there are any."""
+def use_other_processors() -> None:
+    """Moves the process to the processors that the benchmark itself may not use, if there are any."""
     others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
     if others:
         os.sched_setaffinity(0, others)
@@ -121,7 +122,7 @@ def elsewhere() -> None:
 
 @contextmanager
 def server(folder: Path) -> Iterator[int]:
-    """The port of a real MLflow server on loopback."""
+    """Starts a real MLflow server on loopback and yields its port."""
     port = free_port()
     places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/artifacts"]
     with process("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *places):
@@ -131,7 +132,7 @@ def server(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def proxy(target: int) -> Iterator[str]:
-    """The address of the server, FAR_SECONDS away."""
+    """Starts a proxy that delays requests by FAR_SECONDS, and yields its address."""
     port = free_port()
     with process(str(HERE / "delaying_proxy.py"), str(port), str(target), str(FAR_SECONDS)):
         wait_for(f"http://{HOST}:{port}/health")
@@ -156,6 +157,6 @@ def wait_for(address: str) -> None:
 
 
 if __name__ == "__main__":
-    # So that the server ends too, when something ends this.
+    # Turns SIGTERM into SystemExit, so that the server is ended too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 7, " ".join(sys.argv[2:]))

@@ -1,4 +1,7 @@
-"""Frozen MobileNetV2 (alpha 0.35, 160 px, batch 32) on photos: with experiments, and as a bare Keras script."""
+"""Job of first_step.py and total_time.py: a frozen MobileNetV2 (alpha 0.35, 160 px, batch 32) on photos.
+
+It runs with this package or as the plain Keras script bare_keras.py.
+"""
 
 import shutil
 import sys
@@ -12,10 +15,10 @@ from measurement import HERE, cats_dogs, empty_store, imagenet_weights, photos, 
 
 @dataclass(frozen=True)
 class TransferJob:
-    """Each run works in a folder of its own, with a store that exists; both log no model.
+    """Runs the job in a new folder with an existing store. Neither side logs a model.
 
-    Everything else is as each side ships it: experiments repeats bit for bit on CPU and draws its figures, autologging
-    keeps a TensorBoard log and the best model.
+    All other settings are the defaults of each side: this package is bit-exact on CPU and draws figures; autologging
+    stores a TensorBoard log and the best model.
     """
 
     folder: Path
@@ -35,11 +38,11 @@ class TransferJob:
         )
 
     def _run(self, arguments: Sequence[str]) -> float:
-        with tempfile.TemporaryDirectory(dir=self.folder) as own:
-            shutil.copy(self.store, Path(own) / "mlflow.db")
-            return run([sys.executable, *arguments], Path(own))
+        with tempfile.TemporaryDirectory(dir=self.folder) as directory:
+            shutil.copy(self.store, Path(directory) / "mlflow.db")
+            return run([sys.executable, *arguments], Path(directory))
 
 
 def transfer_job(folder: Path) -> TransferJob:
-    cats_dogs(folder)  # drawn now, if need be, in nobody's time
+    cats_dogs(folder)  # draws missing photos now, so that no side is timed with it
     return TransferJob(folder, empty_store(folder))

@@ -1,4 +1,4 @@
-"""Two trainings in one process that take turns, some epochs each, so that a busy minute hits both alike."""
+"""Two trainings in one process that alternate every few epochs, so that a busy minute affects both equally."""
 
 import statistics
 import time
@@ -22,18 +22,18 @@ LONGEST_TURN = 100
 
 
 class Turns(keras.callbacks.Callback):
-    """Waits for its turn at the beginning of `epochs` epochs, and times them."""
+    """Waits for its turn before every `epochs`-th epoch, and measures each turn."""
 
     def __init__(self, mine: Semaphore, others: Semaphore, epochs: int) -> None:
         super().__init__()
         self._mine, self._others, self._epochs = mine, others, epochs
         self.settle: Callable[[], None] = lambda: None
-        """Waits, untimed, until nothing of this side goes on in the background."""
+        """Waits until this side's work in the background has ended. This time is not measured."""
         self.seconds: list[float] = []
-        self.processor_seconds: list[float] = []
-        """Of this process, whose other training rests meanwhile: without what servers on this machine take from it."""
+        self.cpu_seconds: list[float] = []
+        """CPU seconds of this process, in which only this training runs; servers on this machine are not included."""
         self.step_seconds: list[float] = []
-        """Of each turn: all of it, and its steps alone (but the first of each epoch)."""
+        """Seconds of the steps of each turn, without the first step of each epoch. `seconds` has the complete turns."""
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         if epoch % self._epochs == 0:
@@ -52,7 +52,7 @@ class Turns(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         if (epoch + 1) % self._epochs == 0:
             self.seconds.append(time.perf_counter() - self._began)
-            self.processor_seconds.append(time.process_time() - self._used)
+            self.cpu_seconds.append(time.process_time() - self._used)
             self.settle()
             self._others.release()
 
@@ -71,14 +71,14 @@ def take_turns(trainings: Mapping[str, Training], epochs: int) -> dict[str, Turn
 
 
 def compare(one: str, other: str, seconds: Mapping[str, list[float]]) -> float:
-    """The median of the ratios of neighbouring turns; the first turn holds the tracing and does not count."""
+    """Returns the median ratio of neighbouring turns, without the first turn, which includes the tracing."""
     for name in (one, other):
         print(f"  {name}: median {statistics.median(seconds[name][1:]):.4g} s a turn of {len(seconds[name]) - 1}")
     return statistics.median(mine / theirs for mine, theirs in zip(seconds[one][1:], seconds[other][1:], strict=True))
 
 
 def start() -> None:
-    """What `experiments.train` does before it builds."""
+    """Configures the process as `experiments.train` does before it builds the model."""
     register()
     runtime.configure(seed=0, precision="float32", deterministic="auto", threads=None, device="auto", strategy="none")
 
@@ -89,7 +89,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def prepared(cfg: DictConfig) -> tuple[keras.Model, Splits]:
-    """A model that is ready to train, and its data."""
+    """Returns a compiled model with its variables, and its data."""
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     spec = splits.train.spec
     model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
