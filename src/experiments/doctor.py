@@ -1,4 +1,4 @@
-"""Shows what is left of dead runs and in the cache, and repairs it: `python -m experiments.doctor fix=true`."""
+"""Shows dead runs, leftovers and the cache, and repairs them: `experiments doctor fix=true`."""
 
 import sys
 
@@ -19,7 +19,7 @@ register()
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     if not cfg.prune:
-        from experiments.sweeps.queue import damaged_queues  # optuna, which takes a second
+        from experiments.sweeps.queue import damaged_queues  # imports optuna, which takes a second
 
         queues = damaged_queues(cfg.folders)
         check_runs(cfg.folders, cfg.logging.tracking_uri, cfg.cache_dir, cfg.format, queues, fix=cfg.fix, sync=cfg.sync)
@@ -28,6 +28,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    # `doctor sync` is what people type; Hydra's grammar wants sync=true.
-    sys.argv[1:] = [f"{word}=true" if word in ("sync", "prune") else word for word in sys.argv[1:]]
+    # Users type `doctor sync`, but Hydra's grammar requires sync=true.
+    sys.argv[1:] = [f"{argument}=true" if argument in ("sync", "prune") else argument for argument in sys.argv[1:]]
     run_command(main, "doctor")

@@ -1,4 +1,4 @@
-"""Evaluates a finished run: `python -m experiments.evaluate run_id=ID checkpoint=best split=test`."""
+"""Evaluates a finished run: `experiments evaluate run_id=ID checkpoint=best split=test`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -1,4 +1,4 @@
-"""Tells the truth about a data set: `python -m experiments.inspect data=image_folder data.path=FOLDER`."""
+"""Reports the content and the problems of a data set: `experiments inspect data=image_folder data.path=FOLDER`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from experiments.config.build import build
 from experiments.config.registry import CONF
 
 register()
-# So that what training would refuse is reported instead, every file is read, and no pixels are kept.
+# Report problems that training refuses, read every file, and cache no pixels.
 _READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none", "rescan": True}
 
 

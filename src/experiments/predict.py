@@ -1,4 +1,4 @@
-"""Names the class of images: `python -m experiments.predict run_id=ID path=FOLDER`."""
+"""Predicts the class of images: `experiments predict run_id=ID path=FOLDER`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -1,4 +1,4 @@
-"""Trains one experiment: `python -m experiments.train model=mobilenetv2 data=cats_dogs`."""
+"""Trains one experiment: `experiments train model=mobilenetv2 data=cats_dogs`."""
 
 from pathlib import Path
 

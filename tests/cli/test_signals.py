@@ -37,8 +37,8 @@ def test_the_step_is_finished_first(number: signal.Signals, caplog: pytest.LogCa
         train()
     assert ended.value.code == 128 + number
     assert caplog.messages == [
-        f"Stopped by {signal.Signals(number).name}, with all that was done saved: "
-        "resume=last, or sweep.resume=last of a sweep, goes on from here."
+        f"Stopped by {signal.Signals(number).name}; all completed work is saved. "
+        "Resume with resume=last, or with sweep.resume=last for a sweep."
     ]
     assert done == ["the step"]
     assert [signal.getsignal(each) for each in SIGNALS] == before

@@ -61,7 +61,7 @@ def test_a_named_dict_keeps_its_order_and_leaves_out_null() -> None:
         (
             {"_target_": "nowhere.thing"},
             "model._target_=nowhere.thing cannot be used: No module named 'nowhere'. Expected the dotted name of a "
-            "function or class. Run from the folder that holds its module, or install it.",
+            "function or class. Run from the folder that contains its module, or install it.",
         ),
         ({"_target_": "fractions.Fractoin"}, "model._target_=fractions.Fractoin cannot be used: "),
         ({"_target_": "fractions"}, "model._target_=fractions cannot be used: Expected a callable target"),

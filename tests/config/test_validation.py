@@ -119,7 +119,7 @@ def test_an_entry_that_is_added_without_its_option(composed: Compose) -> None:
 
 
 def test_a_key_that_is_taken_away(composed: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"^epochs is gone: this config needs it\. Leave out ~epochs\.$"):
+    with pytest.raises(ConfigError, match=r"^epochs was deleted, but this config needs it\. Leave out ~epochs\.$"):
         check(composed("~epochs"))
 
 
@@ -127,7 +127,7 @@ def test_a_reference_to_nothing(composed: Compose) -> None:
     with pytest.raises(ConfigError) as error:
         check(composed("optimizer.learning_rate=${rate}"))
     assert str(error.value) == (
-        "optimizer.learning_rate refers to something that is not there: Interpolation key 'rate' not found. "
+        "optimizer.learning_rate refers to a key that does not exist: Interpolation key 'rate' not found. "
         "Expected ${key} of this config or ${oc.env:NAME}. Change optimizer.learning_rate."
     )
 

@@ -215,7 +215,7 @@ def test_signal_to_process_group_stops_each_worker_once(
         assert sweep.wait() == 128 + number, sweep.stderr
     assert statuses(tmp_path) == {"": ["KILLED"], "0": ["KILLED"], "1": ["KILLED"]}
     for job in "01":
-        assert f"Stopped by {number.name}, with all" in (tmp_path / "swept" / job / "train.log").read_text()
+        assert f"Stopped by {number.name}; all completed" in (tmp_path / "swept" / job / "train.log").read_text()
 
 
 @pytest.fixture

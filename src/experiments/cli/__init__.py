@@ -1,1 +1,1 @@
-"""What all commands share: start-up, signals and output."""
+"""Start-up, signals and output of all commands."""

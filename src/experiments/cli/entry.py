@@ -1,4 +1,4 @@
-"""Entry point of every command: errors become one line and exit status 1."""
+"""Entry point of every command: reports errors in one line with exit status 1."""
 
 import os
 import signal
@@ -18,20 +18,20 @@ from experiments.config.explain import EXPLAINED, explain, unwritable_output
 from experiments.config.registry import CONF
 
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""What the person asked for, before `run_command` takes the variable over."""
+"""Choice of the user, read before `run_command` sets the variable for Hydra."""
 
 
 def run_command(main: Callable[[], object], config_name: str) -> None:
-    """Runs a Hydra main; HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
-    # TensorFlow greets with pages of notes about the machine; errors still show.
+    """Runs a Hydra main function. HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
+    # TensorFlow logs pages of notes on the machine at start-up; errors are still shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # MLflow reports its own use over the network otherwise.
+    # By default MLflow reports its use over the network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Hydra would print its own report and exit; with this it raises, and the nearest key can be named.
+    # Without this, Hydra prints a report of its own and exits; with it, Hydra raises, and the similar key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _keep_streams_open()
     register_help()
-    # So that a run that a scheduler stops ends as killed.
+    # A run that a scheduler stops ends as KILLED, because SystemExit leaves the tracker with an error.
     for number in STOPPING:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
@@ -50,17 +50,17 @@ def run_command(main: Callable[[], object], config_name: str) -> None:
 
 
 def _keep_streams_open() -> None:
-    """Where TensorFlow was imported before: Hydra sets up logging anew, and every handler there is gets closed.
+    """Prevents Hydra from closing `sys.stderr` if TensorFlow is already imported, as in a notebook or a test.
 
-    That of absl, which TensorFlow brings, closes its stream too, if `sys.stderr` is another one by now: in a notebook,
-    or in a test. It writes to the `sys.stderr` of the moment, and does not need the stream.
+    Hydra reconfigures logging, which closes all handlers. The handler of absl, which TensorFlow installs, also closes
+    its stream if `sys.stderr` was replaced since. It writes to the current `sys.stderr` and does not need that stream.
     """
     if "absl.logging" in sys.modules:
         sys.modules["absl.logging"].get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wraps what Hydra calls: an error ends a single run here, as Hydra would add a line; a sweep goes on."""
+    """Wraps the function that Hydra calls: an error ends a single run here; the error of a job is left to the sweep."""
 
     @wraps(main)
     def wrapped(cfg: DictConfig) -> Any:
@@ -90,7 +90,7 @@ def _raise_stop(error: BaseException) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Takes away the output folder of a run that never began, which holds Hydra's notes and an empty log."""
+    """Removes the output folder of a run that did not start: it contains only Hydra's files and an empty log."""
     notes = folder / ".hydra"
     log = [path for path in folder.glob("*.log") if path.stat().st_size == 0]
     if notes.is_dir() and set(folder.iterdir()) == {notes, *log}:

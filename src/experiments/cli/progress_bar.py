@@ -1,4 +1,4 @@
-"""A progress bar for what may take long; short work and output that is not a terminal never see it."""
+"""A progress bar for long operations on a terminal; it does not appear for short ones."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 PATIENCE = 2.0
-"""Seconds until a bar is worth its line."""
+"""Seconds before the bar appears."""
 
 
 @contextmanager
 def progress(description: str, total: float | None) -> Iterator[Callable[[float], None]]:
-    """Yields a function to call with the amount of work just done."""
+    """Yields a function that advances the bar by an amount of work."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

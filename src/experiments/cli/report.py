@@ -1,4 +1,4 @@
-"""The last lines of a run: where to look and what to type next."""
+"""Last lines of a run: results, and commands for the next steps."""
 
 import shlex
 import sys
@@ -27,7 +27,7 @@ def report(result: "Result", tracking_uri: str | None) -> None:
 
 
 def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:
-    """What a person may type next, ready to paste; the environment first, if it is not active."""
+    """Returns commands for the next steps, starting with the activation of the environment."""
     in_environment = sys.prefix != sys.base_prefix
     activate = _near(Path(sys.prefix) / "bin" / "activate")
     commands = {"activate": f"source {shlex.quote(str(activate))}"} if in_environment else {}
@@ -40,5 +40,5 @@ def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:
 
 
 def _near(path: Path) -> Path:
-    """Relative to the working folder where it is below it, for shorter lines."""
+    """Returns the path relative to the working folder if it is inside it, for shorter lines."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: the step is finished first, so that nothing is lost."""
+"""Handles signals that stop a run: the current step is finished first, so that no work is lost."""
 
 import logging
 import signal
@@ -9,22 +9,22 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""From a scheduler that ends a job, and from one that is about to."""
+"""Signals by which a scheduler ends a job or announces its end."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
-"""From a scheduler, from Ctrl+C, and from SLURM before its time limit (`--signal=USR1@60`)."""
+"""Signals of a scheduler, of Ctrl+C, and of SLURM before its time limit (`--signal=USR1@60`)."""
 
 
 class Interruption:
-    """The signal that came while signals were deferred; None where none did."""
+    """Defers signals. `signal` is the number of the one received; None if there was none."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Signals are only noted inside, and end the process at its end at the latest.
+        """Defers signals during the block; a signal received then ends the process after the block, if not before.
 
-        Outside of the main thread they are somebody else's.
+        Does nothing outside the main thread, where Python does not allow signal handlers.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -38,18 +38,18 @@ class Interruption:
         self.end()
 
     def end(self) -> None:
-        """Ends the process, if a signal has come, as shells and schedulers expect of one that a signal ended."""
+        """Exits with status 128 + signal, as shells and schedulers expect, if a signal was received."""
         if self.signal is not None:
             name = signal.Signals(self.signal).name
             logger.warning(
-                "Stopped by %s, with all that was done saved: resume=last, or sweep.resume=last of a sweep, "
-                "goes on from here.",
+                "Stopped by %s; all completed work is saved. Resume with resume=last, or with sweep.resume=last for a "
+                "sweep.",
                 name,
             )
             raise SystemExit(128 + self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A second signal ends the process at once, also within a long operation: what is on disk is whole."""
+        """Notes the signal. A second one ends the process at once, which leaves complete files on disk."""
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self.signal = number

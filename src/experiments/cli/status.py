@@ -1,4 +1,4 @@
-"""The status line of a command; imports nothing heavy, as loading TensorFlow is one of the things it shows."""
+"""Status line of a command. Imports nothing heavy, because it is shown while TensorFlow is loaded."""
 
 import os
 import sys
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 
 class Status:
-    """Shows what a command is doing. This one shows nothing."""
+    """Status of a command; this base class shows nothing."""
 
     def update(self, text: str) -> None:
-        """Shows `text` until the next call."""
+        """Shows `text` until the next update."""
 
     def stop(self) -> None:
-        """Removes the line, e.g. before output that shows progress itself."""
+        """Removes the line, for example before output that shows progress itself."""
 
 
 class PlainStatus(Status):
@@ -25,7 +25,7 @@ class PlainStatus(Status):
 
 
 class SpinnerStatus(Status):
-    """Keeps one line with a spinner on a terminal. spinner: a `rich.status.Status`."""
+    """Shows a line with a spinner on a terminal. `spinner` is a `rich.status.Status`."""
 
     def __init__(self, spinner: Any) -> None:
         self._spinner = spinner
@@ -42,7 +42,7 @@ SILENT = Status()
 
 
 def display(mode: str) -> Literal["bar", "plain", "none"]:
-    """What `auto` means here: a bar on a terminal, plain lines elsewhere; `terminal` is silent elsewhere."""
+    """Resolves `auto` to a bar on a terminal and to plain lines elsewhere, and `terminal` to a bar or to nothing."""
     if mode == "bar" or (mode in ("auto", "terminal") and sys.stderr.isatty()):
         return "bar"
     return "plain" if mode in ("auto", "plain") else "none"
@@ -50,12 +50,12 @@ def display(mode: str) -> Literal["bar", "plain", "none"]:
 
 @contextmanager
 def status_line(mode: str) -> Iterator[Status]:
-    """Yields the status line that `progress=mode` asks for."""
+    """Yields the status line for `progress=mode`."""
     match display(mode):
         case "bar":
             from rich.console import Console
 
-            # A copy, as file descriptor 2 is redirected while TensorFlow writes its start-up messages.
+            # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
             with os.fdopen(os.dup(2), "w") as terminal:
                 status = SpinnerStatus(Console(file=terminal).status(""))
                 try:

@@ -1,4 +1,4 @@
-"""Rows for people and programs: a table, CSV or JSON on standard output."""
+"""Output of rows as a table, CSV or JSON."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def write(rows: Sequence[Row], layout: str) -> None:
-    """layout: table, csv or json. All rows have the keys of the first."""
+    """Writes rows, which all have the same keys, to standard output. `layout` is table, csv or json."""
     {"table": _table, "csv": _csv, "json": _json}[layout](rows)
 
 
@@ -22,13 +22,13 @@ def _table(rows: Sequence[Row]) -> None:
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(_text, row.values()))
-    # A pipe has no width of its own: 80 columns would cut names that a person greps for.
+    # A pipe has no width: the default of 80 columns would cut names that users search for.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     console.print(table, soft_wrap=False)
 
 
 def _text(value: Any) -> Text:
-    """Not a plain string, in which [brackets] are markup."""
+    """Returns a rich Text, because [brackets] in a plain string are markup."""
     return Text(f"{value:.4f}" if isinstance(value, float) else str(value), overflow="fold")
 
 

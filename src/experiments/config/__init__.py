@@ -1,4 +1,4 @@
-"""The types of every value a run can have, and the checks that need no heavy import."""
+"""Types and ranges of all configuration values, and the checks that need no heavy import."""
 
 from experiments.config.registry import register
 from experiments.config.validation import check, check_values

@@ -1,4 +1,4 @@
-"""From a config node to the object it describes; the only place that calls Hydra's instantiate."""
+"""Builds the object that a config node describes; the only module that calls Hydra's instantiate."""
 
 from collections.abc import Collection
 from typing import Any, cast
@@ -13,10 +13,11 @@ CACHE_FEATURES = "cache_features"
 
 
 def build(node: DictConfig, without: Collection[str] = (), /, **runtime: Any) -> Any:
-    """Calls the node's `_target_` with the node's values and `runtime`, which wins over a value of the same name.
+    """Calls the node's `_target_` with the values of the node and with `runtime`, which overrides a value of the node.
 
-    without: keys that are left out, as is a model's `cache_features`, which the run reads.
-    Plain containers go in, because Keras cannot save an object that holds a ListConfig.
+    The keys in `without` are not passed, nor is a model's `cache_features`, which the run itself reads. The target
+    receives plain containers, because Keras cannot save an object that contains a ListConfig. Raises ConfigError if the
+    target does not exist or refuses its values.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True, enum_to_str=True))
     for key in (CACHE_FEATURES, *without):
@@ -36,27 +37,27 @@ def build(node: DictConfig, without: Collection[str] = (), /, **runtime: Any) ->
 
 
 def _not_a_target(node: DictConfig, error: InstantiationException) -> ConfigError:
-    """Hydra's own message leaves out the reason, which is the first error of the chain."""
+    """Names the reason, which is the first error of the chain; Hydra's message leaves it out."""
     first: BaseException = error
     while first.__cause__ is not None:
         first = first.__cause__
     return ConfigError(
         f"{node._get_full_key(None)}._target_={node._target_} cannot be used: {' '.join(str(first).split())}. Expected "
-        "the dotted name of a function or class. Run from the folder that holds its module, or install it."
+        "the dotted name of a function or class. Run from the folder that contains its module, or install it."
     )
 
 
 def build_each(nodes: DictConfig) -> list[Any]:
-    """The objects of a named dict, in its order; an entry set to null is left out."""
+    """Builds the objects of a named dict, in its order; entries set to null are left out."""
     return list(build_named(nodes).values())
 
 
 def build_named(nodes: DictConfig) -> dict[str, Any]:
-    """As `build_each`, with the names."""
+    """Builds the objects of a named dict by name; entries set to null are left out."""
     return {str(name): build(node) for name, node in nodes.items() if node is not None}
 
 
 def caches_features(node: DictConfig) -> bool | str:
-    """The model's `cache_features`; False for models that do not offer it."""
+    """Returns the model's `cache_features`; False if the model has no such key."""
     asked: bool | str = node.get(CACHE_FEATURES, False)
     return asked

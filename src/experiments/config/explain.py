@@ -1,4 +1,4 @@
-"""One line for the person at the terminal out of what Hydra, OmegaConf and the file system raise."""
+"""Explains errors of Hydra, OmegaConf and the file system in one line."""
 
 import errno
 import re
@@ -19,7 +19,7 @@ from experiments.errors import close_to, listed, near
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors that have no class of their own."""
+"""Error numbers of a disk that cannot be written; Python has no exception classes for them."""
 EXPLAINED = (HydraException, OmegaConfBaseException, *UNWRITABLE)
 _TRAILER = re.compile(r"(full_key|object_type|reference_type)[:=]|Set the environment variable|See https?://")
 _PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "submitit", "submitit_local": "submitit"}
@@ -31,12 +31,12 @@ _EXPECTED_BY_REASON = {
     "not Optional": "a value other than null",
     "not a ListConfig": "a list such as [1,2]",
 }
-"""What OmegaConf's messages mean for somebody who types a value."""
+"""Pieces of OmegaConf's messages, and the values that were expected."""
 
 
 def explain(error: Exception, conf: str, config_name: str) -> str:
-    """conf: the folder that `config_name` was composed from, for the names it knows."""
-    if isinstance(error, OSError) and error.errno is not None:  # Hydra's own are OSErrors too, without a number
+    """Returns the message for `error`. `conf` is the folder of `config_name`, whose names become suggestions."""
+    if isinstance(error, OSError) and error.errno is not None:  # Hydra also raises OSErrors, without a number
         return (
             f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
             "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
@@ -44,7 +44,7 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file, conf, error.options)
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read: {one_line(error)}. Expected key=value, quoted where it has blanks."
+        return f"'{error.override}' cannot be read: {one_line(error)}. Expected KEY=VALUE, quoted if it contains blanks."
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
         return _unknown_key(unknown[1].lstrip("~"), conf, config_name)
@@ -54,16 +54,19 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     return one_line(error)
 
 
-def explain_value(error: Exception, word: str, conf: str, config_name: str) -> str:
-    """The same for a value that is put into a config that is there already: `word` is KEY=VALUE."""
-    key, _, value = word.partition("=")
+def explain_value(error: Exception, override: str, conf: str, config_name: str) -> str:
+    """Returns the message for an error of the override KEY=VALUE of a composed config."""
+    key, _, value = override.partition("=")
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(key, conf, config_name)
     return _wrong_type(key, value, one_line(error))
 
 
 def unwritable_output(error: Exception) -> OSError | None:
-    """What keeps Hydra from making the output folder and the log in it; Python's logging wraps it in a ValueError."""
+    """Returns the error that prevents Hydra from creating the output folder or its log file; None for other errors.
+
+    Python's logging module wraps the error of the log file in a ValueError.
+    """
     cause = error.__cause__ if isinstance(error, ValueError) else error
     if not isinstance(cause, OSError):
         return None
@@ -71,14 +74,17 @@ def unwritable_output(error: Exception) -> OSError | None:
 
 
 def _is_refused_folder(error: OSError) -> bool:
-    """As /proc and the like answer Hydra that there is no such folder when one is to be made."""
+    """Returns True if Hydra could not create a folder in a pseudo file system such as /proc.
+
+    Such a file system reports that the folder to be created does not exist.
+    """
     callers = [frame for frame in extract_tb(error.__traceback__) if frame.name not in ("mkdir", "makedirs")]
     by_hydra = any("hydra" in Path(frame.filename).parts for frame in callers[-1:])
     return isinstance(error, FileNotFoundError) and by_hydra
 
 
 def one_line(error: BaseException) -> str:
-    """Its message on one line, without what OmegaConf and Hydra say of their own types."""
+    """Returns the message on one line, without the notes of OmegaConf and Hydra on their own types."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not _TRAILER.match(line))
 
@@ -105,7 +111,7 @@ def _options(group: str, conf: str) -> list[str]:
 
 
 def _unknown_key(key: str, conf: str, config_name: str) -> str:
-    """The nearest key; where none is near, those beside which it would stand."""
+    """Names the most similar key; if no key is similar, the keys of the same node."""
     cfg = _composed(conf, config_name)
     keys = _keys(cfg)
     parent = key.rpartition(".")[0]
@@ -121,23 +127,23 @@ def _unknown_key(key: str, conf: str, config_name: str) -> str:
 
 
 def _options_with(key: str, conf: str, config_name: str) -> list[str]:
-    """Options of the key's group, other than the chosen one, that have the key."""
+    """Returns the options of the key's group, other than the chosen one, that have the key."""
     group, _, rest = key.partition(".")
     options = [f"{group}={option}" for option in _options(group, conf)] if rest else []
     return [option for option in options if key in _keys(_composed(conf, config_name, option))]
 
 
 def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
-    """The config with those words of the command line that choose an option of a group, or a folder of options.
+    """Composes the config with the options that the command line selects, but without its values.
 
-    instead: options that are not those of the command line.
+    `instead` lists options that replace those of the command line.
     """
     folder, overrides = _config_dir()
     groups = {option.partition("=")[0] for option in instead}
-    chosen = [word for word in overrides if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", word)]
-    # Of several that a sweep tries, the first.
-    chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", word) for word in chosen]
-    chosen = [*(word for word in chosen if word.partition("=")[0] not in groups), *instead]
+    chosen = [text for text in overrides if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", text)]
+    # A sweep may list several options of a group: the first one is composed.
+    chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", text) for text in chosen]
+    chosen = [*(text for text in chosen if text.partition("=")[0] not in groups), *instead]
     if folder:
         chosen.append(f"hydra.searchpath=[file://{folder}]")
     GlobalHydra.instance().clear()
@@ -147,7 +153,7 @@ def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
 
 
 def _config_dir() -> tuple[str, list[str]]:
-    """One's own folder of options, or "", and the other words of the command line."""
+    """Returns the folder of user-defined options, or "", and the other arguments of the command line."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", default="")
     found, overrides = parser.parse_known_args()

@@ -12,7 +12,7 @@ DESCRIPTION = "description"
 
 @dataclass
 class Target:
-    """Base of every option that names what is built from it; subclasses add its arguments."""
+    """Base of every option that is built by calling a target; subclasses add the arguments of the target."""
 
     _target_: str = field(
         default=MISSING, metadata={DESCRIPTION: "Dotted name of the function or class that is called."}
@@ -28,7 +28,7 @@ class Rule:
 
 
 def described(description: str, default: Any = MISSING) -> Any:
-    """A field whose type says enough about its values."""
+    """A field that accepts every value of its type."""
     return field(default=default, metadata={DESCRIPTION: description})
 
 

@@ -1,4 +1,4 @@
-"""Checks a composed config for what types cannot say: stray keys, ranges and combinations."""
+"""Checks a composed config for errors that types cannot find: unknown keys, ranges and combinations."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -12,7 +12,7 @@ from experiments.errors import ConfigError, near
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError for the first value or combination that cannot train; imports nothing heavy."""
+    """Raises ConfigError for the first value or combination that cannot be trained; imports nothing heavy."""
     check_values(cfg)
     _check_named_dicts(cfg)
     _check_plateau(cfg)
@@ -22,7 +22,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_values(cfg: DictConfig) -> None:
-    """The part that holds for every command: nothing missing, no stray key, every value in its range."""
+    """Raises ConfigError for the first missing value, unknown key or value out of range, for any command."""
     _check_references(cfg)
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -42,7 +42,7 @@ def _check_references(cfg: DictConfig) -> None:
         OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(
-            f"{error.full_key} refers to something that is not there: {str(error.msg).splitlines()[0]}. "
+            f"{error.full_key} refers to a key that does not exist: {str(error.msg).splitlines()[0]}. "
             f"Expected ${{key}} of this config or ${{oc.env:NAME}}. Change {error.full_key}."
         ) from error
 
@@ -62,11 +62,11 @@ def _check_keys(path: str, node: DictConfig, schema: Any) -> None:
         if key not in known:
             raise ConfigError(f"'{path}{key}' is not a key of this config. {near(key, known)}")
     for key in known - set(map(str, node)):
-        raise ConfigError(f"{path}{key} is gone: this config needs it. Leave out ~{path}{key}.")
+        raise ConfigError(f"{path}{key} was deleted, but this config needs it. Leave out ~{path}{key}.")
 
 
 def _repeats_another_key(node: DictConfig, name: str) -> bool:
-    """`${monitor.mode}`, but not `${oc.env:NAME}`: the message is to name the key that was typed."""
+    """Returns True for `${monitor.mode}`, whose own key is checked, but not for `${oc.env:NAME}`."""
     if not OmegaConf.is_interpolation(node, name):
         return False
     written = OmegaConf.to_container(node, resolve=False)
@@ -83,7 +83,7 @@ def _check_named_dicts(cfg: DictConfig) -> None:
 
 
 def _check_plateau(cfg: DictConfig) -> None:
-    """Keras raises a TypeError in the middle of training for this pair."""
+    """Refuses ReduceLROnPlateau with a schedule, for which Keras raises a TypeError during training."""
     targets = {str(node.get("_target_")) for node in cfg.callbacks.values() if node is not None}
     scheduled = not str(cfg.schedule.get("_target_")).endswith(".constant") or cfg.schedule.get("warmup_steps")
     if "keras.callbacks.ReduceLROnPlateau" in targets and scheduled:
@@ -94,7 +94,7 @@ def _check_plateau(cfg: DictConfig) -> None:
 
 
 def _check_accumulation(cfg: DictConfig) -> None:
-    """Keras updates the weights in a branch, where a mirrored strategy cannot reduce gradients."""
+    """Refuses accumulation with a mirrored strategy, which cannot reduce gradients in the branch that Keras uses."""
     steps = cfg.optimizer.get("gradient_accumulation_steps")
     if cfg.runtime.strategy == "mirrored" and steps is not None:
         raise ConfigError(
@@ -105,7 +105,7 @@ def _check_accumulation(cfg: DictConfig) -> None:
 
 
 def _check_compilation(cfg: DictConfig) -> None:
-    """XLA lacks repeatable forms of some operations and says so only when it meets one."""
+    """Refuses XLA with determinism: some operations have no deterministic form, which XLA reports only when it runs."""
     if cfg.loop.get("jit_compile") and cfg.runtime.deterministic is not False:
         raise ConfigError(
             f"loop.jit_compile=true needs runtime.deterministic=false, received {cfg.runtime.deterministic}: XLA has "

@@ -148,7 +148,7 @@ class Doctor:
         "Look at the cache only: mark leftovers of killed runs, corrupt entries and unused entries."
     )
     older_than_days: float = at_least(0, "Days without use after which a cache entry counts as unused.")
-    fix: bool = described("Repair and remove what is found; false changes nothing, except with sync.")
+    fix: bool = described("Repair or remove the findings; false changes nothing, except with sync.")
     format: str = one_of("table", "csv", "json", description=_FORMAT)
     logging: Any = described("Tracking store that is repaired.")
 
