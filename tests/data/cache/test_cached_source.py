@@ -309,8 +309,8 @@ def test_a_file_that_changes_meanwhile_is_named(photos: Path, options: dict[str,
     with pytest.raises(DataError) as raised:
         train(splits)
     assert str(raised.value) == (
-        f"1 image of 11 changed while they were trained on: {changed}. Expected files that stay as they were when the "
-        "run began. Start again when nothing writes to the folder any more."
+        f"1 image of 11 changed during training: {changed}. Expected files that stay unchanged until the run ends. "
+        "Start again when no other program writes to the folder."
     )
     assert [entry for entry in entries(options["cache_dir"]) if entry.state == "whole"] == []
 

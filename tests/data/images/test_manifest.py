@@ -87,8 +87,8 @@ def test_the_same_image_in_two_splits_is_an_error(
         image_folder(str(tmp_path), **options)
     assert str(raised.value) == (
         f"3 images below '{tmp_path}' are in more than one split, byte for byte: train/cats/000.jpg = "
-        "valid/cats/again.jpg, train/cats/001.jpg = valid/dogs/copy1.png and 1 more. Scores on images that were "
-        "trained on mean little. Remove one of each, or set data.allow_leakage=true."
+        "valid/cats/again.jpg, train/cats/001.jpg = valid/dogs/copy1.png and 1 more. Scores on training images are "
+        "misleading. Remove one of each, or set data.allow_leakage=true."
     )
     allowed = image_folder(str(tmp_path), **{**options, "allow_leakage": True})
     assert allowed.validation.spec.num_examples == 8
@@ -127,8 +127,8 @@ def test_images_that_are_not_used_are_named(
     with caplog.at_level("WARNING"):
         image_folder(str(tmp_path), **options)
     assert caplog.messages == [
-        f"3 images below '{tmp_path}' are not used, as expected are .jpg, .jpeg, .png, .bmp, .gif in a class folder: "
-        "train/cats/one.jfif, train/dogs/none, train/stray.jpg"
+        f"3 images below '{tmp_path}' are not used, expected files ending in .jpg, .jpeg, .png, .bmp, .gif in a class "
+        "folder: train/cats/one.jfif, train/dogs/none, train/stray.jpg"
     ]
 
 

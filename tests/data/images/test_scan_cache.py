@@ -123,7 +123,7 @@ def test_a_run_says_that_it_did_not_read_again(
     with caplog.at_level("INFO"):
         assert image_folder(str(root), **options).train.spec == first.train.spec
     assert caplog.messages == [
-        f"8 of 8 images below '{root}' are as they were when last read (data.rescan=true reads all again)"
+        f"8 of 8 images below '{root}' are unchanged since the last scan (data.rescan=true reads all again)"
     ]
 
 

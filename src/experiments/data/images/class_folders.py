@@ -1,4 +1,4 @@
-"""Finds the images of a folder: `train/`, `valid/` and `test/` or none of them, then one folder a class."""
+"""Lists the image files of a data set: one folder per class, in `train/`, `valid/` and `test/` or without them."""
 
 import os
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ _VALIDATION = ("valid", "validation")
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The classes, sorted by name, and the images of each split, sorted by class and path.
+    """Classes, sorted by name, and the images of each split, sorted by class and path.
 
-    held_out: whether `validation` has no folder of its own and was taken from the training images.
+    held_out: True if there is no validation folder, so that `validation` was taken from the training images.
     """
 
     class_names: tuple[str, ...]
@@ -35,10 +35,10 @@ class ClassFolders:
 
 
 def class_folders(root: Path, validation_fraction: float) -> ClassFolders:
-    """Lists the images below `root`; reads none of them.
+    """Lists the images below `root` without reading them.
 
-    Without a validation folder, `validation_fraction` of the training images is held out by a hash of their names.
-    Raises DataError when a folder is missing or empty, or when splits have different classes.
+    If there is no validation folder, `validation_fraction` of the training images is held out by a hash of the names
+    of their files. Raises DataError if a folder is missing or empty, or if splits have different classes.
     """
     if not root.is_dir():
         raise DataError(f"data.path='{root}' is not a folder: expected {LAYOUT}. Set data.path=FOLDER.")
@@ -56,7 +56,7 @@ def class_folders(root: Path, validation_fraction: float) -> ClassFolders:
 
 
 def _check_no_lone_split(root: Path) -> None:
-    """Else `valid` and `test` would be taken for two classes."""
+    """Raises DataError for `valid` or `test` without `train`, which would otherwise be taken for classes."""
     lone = [name for name in (*_VALIDATION, "test") if (root / name).is_dir()]
     if lone:
         raise DataError(f"'{root}' has {lone[0]}/ but no train/: expected {LAYOUT}. Add or rename the folder.")
@@ -90,7 +90,7 @@ def _classes(root: Path, split: str) -> tuple[tuple[str, ...], tuple[ImageFile, 
 
 
 def _images(root: Path, split: str, class_name: str) -> list[str]:
-    """Paths relative to `root`, sorted folder by folder; folders within a class folder are searched too."""
+    """Returns paths relative to `root`, sorted folder by folder; includes nested folders."""
     found = [path for path in files_below(root, root / split / class_name) if path.lower().endswith(EXTENSIONS)]
     if not found:
         raise DataError(
@@ -101,7 +101,7 @@ def _images(root: Path, split: str, class_name: str) -> list[str]:
 
 
 def files_below(root: Path, folder: Path) -> Iterator[str]:
-    """Every file of `folder` and its folders that is not hidden, relative to `root`, with forward slashes."""
+    """Yields each file below `folder` that is not hidden, relative to `root`, with forward slashes."""
     for parent, _, names in os.walk(folder, followlinks=True):
         prefix = Path(parent).relative_to(root).as_posix()
         yield from (f"{prefix}/{name}" for name in names if not name.startswith("."))

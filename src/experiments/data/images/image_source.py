@@ -1,4 +1,4 @@
-"""Image files as a source: one decoder, used the same way whatever keeps the result."""
+"""Image files as a source of examples, and the decoder that training and prediction share."""
 
 import hashlib
 import os
@@ -21,19 +21,19 @@ from experiments.data.images.scan import Damage, Record
 from experiments.data.pipeline import Indices, side_effect
 from experiments.errors import DataError, first_few
 
-_VERSION = 1  # to be raised with every change of what Decoder gives
+_VERSION = 1  # part of a pack's key; must be raised with every change of the decoder's output
 
-# row, column of each EXIF orientation, after 5 to 8 were mirrored at the diagonal
+# Indexed by EXIF orientation: whether rows and columns are reversed, after 5 to 8 were transposed.
 _BACKWARDS = tuple((number in {3, 4, 7, 8}, number in {2, 3, 6, 7}) for number in range(9))
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG: a grey image stays what it is
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG; the sum of 1 keeps grey images unchanged
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Encoded bytes -> uint8 [height, width, channels], upright, resized bilinear as Keras's own loader does.
+    """Decodes bytes to upright uint8 [height, width, channels], resized bilinearly like Keras's image loader.
 
-    antialias: smooths before shrinking; slower, and not what most published weights were trained on.
-    channels: 3, or 1 for shades of grey.
+    antialias: smooths before shrinking. It is slower, and most published weights were trained without it.
+    channels: 3 for RGB, 1 for grey.
     """
 
     image_size: tuple[int, int]
@@ -46,13 +46,14 @@ class Decoder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything but the file that decides a pixel: TensorFlow brings the libraries that decode."""
+        """Values besides the file that determine the pixels; TensorFlow's version fixes its decoding libraries."""
         return {**asdict(self), "decoder": _VERSION, "tensorflow": tf.__version__, "machine": platform.machine()}
 
     def __call__(self, content: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """orientation: EXIF's, 1 to 8, which TensorFlow does not read itself; None for upright.
+        """Returns the pixels of encoded `content`.
 
-        Raises tf.errors.InvalidArgumentError on bytes that are no image.
+        orientation: EXIF orientation from 1 to 8, which TensorFlow does not read itself; None if upright.
+        Raises tf.errors.InvalidArgumentError if the bytes are not an image.
         """
         pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
         if orientation is not None:
@@ -61,7 +62,7 @@ class Decoder:
         resized = tf.image.resize(pixels, self.image_size, method="bilinear", antialias=self.antialias)
         if self.channels == 1:
             resized = tf.reduce_sum(resized * _LUMA, axis=-1, keepdims=True)
-        # weights of a mean keep to 0..255, so that nothing saturates
+        # A weighted mean stays within 0..255, so the slower tf.saturate_cast is not needed.
         return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), self.shape)
 
     def read(self, path: tf.Tensor, orientation: tf.Tensor | None = None) -> tf.Tensor:
@@ -69,15 +70,15 @@ class Decoder:
 
 
 def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns and mirrors [height, width, channels] as EXIF's `orientation`, 1 to 8, asks for."""
+    """Rotates and mirrors [height, width, channels] according to the EXIF `orientation` from 1 to 8."""
     mirrored = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-    backwards = tf.gather(_BACKWARDS, orientation)  # of rows, of columns
+    backwards = tf.gather(_BACKWARDS, orientation)  # for rows and columns
     return tf.reverse(mirrored, tf.where(backwards)[:, 0])
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Images decoded whenever they are asked for."""
+    """Source of images that are decoded each time they are requested."""
 
     root: Path
     records: tuple[Record, ...]
@@ -111,7 +112,7 @@ class FileSource:
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         paths = tf.constant([self.names[index] for index in indices], tf.string)
         orientations = np.array([self.records[index].header.orientation for index in indices], np.int32)
-        # to ask each image costs a tenth of decoding it, so none is asked where all are upright
+        # Testing the orientation costs a tenth of decoding, so it is left out if all images are upright.
         turned = bool((orientations != 1).any())
         each = tf.data.Dataset.from_tensor_slices((paths, orientations) if turned else (paths,))
         read = tf.autograph.experimental.do_not_convert(self.decoder.read)
@@ -123,7 +124,7 @@ class FileSource:
 
     @tf.autograph.experimental.do_not_convert
     def _checked(self, positions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """Looks after decoding whether the files are still those of the scan: what is kept must be what was hashed."""
+        """Checks after decoding that files are unchanged since the scan: cached pixels must match the file's hash."""
 
         def check(numbers: Indices) -> None:
             changed = self.changed(numbers.tolist())
@@ -133,7 +134,7 @@ class FileSource:
         return side_effect(check, [positions], images)
 
     def changed(self, positions: Iterable[int]) -> list[str]:
-        """The names of those whose size or time of change is no more that of the scan; one that is gone is none."""
+        """Returns the files whose size or modification time differs from the scan, without those that are deleted."""
         return [self.names[number] for number in positions if self._has_changed(number)]
 
     def _has_changed(self, number: int) -> bool:
@@ -150,12 +151,12 @@ class FileSource:
             return None
         count = "1 image" if len(changed) == 1 else f"{len(changed)} images"
         return DataError(
-            f"{count} of {len(self.records)} changed while they were trained on: {first_few(changed)}. Expected files "
-            "that stay as they were when the run began. Start again when nothing writes to the folder any more."
+            f"{count} of {len(self.records)} changed during training: {first_few(changed)}. Expected files that stay "
+            "unchanged until the run ends. Start again when no other program writes to the folder."
         )
 
     def contents(self, split: str) -> PackSpec:
-        """What a pack of the decoded images is; `split` is for people."""
+        """Describes a pack of the decoded images; `split` is only shown to users."""
         in_order = hashlib.sha256("".join(record.sha256 for record in self.records).encode()).hexdigest()
         return PackSpec(
             identity={"images": in_order, **self.decoder.identity},
@@ -167,7 +168,7 @@ class FileSource:
 
     def unreadable_examples(self) -> list[str]:
         unreadable = []
-        with ThreadPoolExecutor() as readers, progress("Looking for the damaged image", len(self.names)) as advance:
+        with ThreadPoolExecutor() as readers, progress("Looking for corrupt images", len(self.names)) as advance:
             for name, fails in zip(self.names, readers.map(self._fails, self.names, self.records), strict=True):
                 advance(1)
                 if fails:
@@ -183,7 +184,7 @@ class FileSource:
 
 
 def digest(records: Sequence[Record]) -> str:
-    """SHA-256 over path, content and class of every image, whatever the order of `records` or the file system."""
+    """SHA-256 over path, content and class of every image, independent of file system and order of `records`."""
     lines = sorted(
         f"{unicodedata.normalize('NFC', record.path)}\0{record.sha256}\0{record.label}\n" for record in records
     )

@@ -1,4 +1,4 @@
-"""The images of every split as one scan found them, and whether they can be trained on."""
+"""Scan results of all splits, and the checks of whether training can use them."""
 
 import gc
 import logging
@@ -23,7 +23,7 @@ _OTHER_IMAGES = (b"II*\0", b"MM\0*")  # TIFF
 
 @dataclass(frozen=True)
 class Manifest:
-    """Whole images and damaged ones of each split, in the order of its files."""
+    """Readable images and corrupt files of each split, in the order of its files."""
 
     root: Path
     records: Mapping[str, tuple[Record, ...]]
@@ -38,7 +38,7 @@ def read_manifest(
 ) -> Manifest:
     """Reads every file of all `splits` below `root` in one pass.
 
-    memory: a file that remembers the last pass; files that have not changed since are read again for `rescan` only.
+    memory: file that stores the results for the next scan; unchanged files are then read again only with `rescan`.
     """
     files = [file for split in splits.values() for file in split]
     with _no_collection():
@@ -53,9 +53,9 @@ def read_manifest(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without looks for objects that refer to each other: a scan makes none, and each look is at everything there is.
+    """Disables garbage collection, since a scan creates no reference cycles and each collection visits all objects.
 
-    With TensorFlow loaded and 20,000 files unchanged, these were half of the time.
+    With TensorFlow loaded, collections took half of the time of a scan of 20,000 unchanged files.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -67,12 +67,12 @@ def _no_collection() -> Iterator[None]:
 
 
 def limited(splits: Mapping[str, Sequence[ImageFile]], limit: int | None) -> dict[str, list[ImageFile]]:
-    """At most `limit` files of each split, every class keeping its share."""
+    """Returns at most `limit` files of each split; the classes keep their proportions."""
     return {split: [files[at] for at in stratified_subset(_labels(files), limit)] for split, files in splits.items()}
 
 
 def check_whole(manifest: Manifest, on_corrupt: str) -> None:
-    """Raises DataError naming the first damaged files when `on_corrupt` is "error"; else logs what is left out."""
+    """Raises DataError naming the first corrupt files if `on_corrupt` is "error", else logs the skipped files."""
     damaged = list(chain.from_iterable(manifest.damaged.values()))
     if not damaged:
         return
@@ -88,24 +88,24 @@ def check_whole(manifest: Manifest, on_corrupt: str) -> None:
 
 
 def check_leakage(manifest: Manifest) -> None:
-    """Raises DataError when the same file content is in two splits, naming two pairs."""
+    """Raises DataError naming two pairs of files if the same content is in two splits."""
     pairs = [f"{first.path} = {other.path}" for first, other in across_splits(manifest.records)]
     if pairs:
         raise DataError(
             f"{pluralized(len(pairs), 'image')} below '{manifest.root}' {'is' if len(pairs) == 1 else 'are'} in more "
-            f"than one split, byte for byte: {first_few(pairs, most=2)}. Scores on images that were trained on mean "
-            "little. Remove one of each, or set data.allow_leakage=true."
+            f"than one split, byte for byte: {first_few(pairs, most=2)}. Scores on training images are misleading. "
+            "Remove one of each, or set data.allow_leakage=true."
         )
 
 
 def warn_unused_images(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None:
-    """Logs which files below `root` are images by content, but not by ending or place, and so are not used."""
+    """Logs the files below `root` that are images by content, but are not used because of their extension or folder."""
     taken = {file.path for files in used.values() for file in files}
     others = (path for path in files_below(root, root) if path not in taken)
     overlooked = sorted(path for path in others if _is_image(root / path))
     if overlooked:
         logger.warning(
-            "%s below '%s' %s not used, as expected are %s in a class folder: %s",
+            "%s below '%s' %s not used, expected files ending in %s in a class folder: %s",
             pluralized(len(overlooked), "image"),
             root,
             "is" if len(overlooked) == 1 else "are",
@@ -124,19 +124,22 @@ def _is_image(path: Path) -> bool:
 
 
 def across_splits(splits: Mapping[str, Sequence[Record]]) -> Iterator[tuple[Record, Record]]:
-    """The first image of each content that several splits have, with its first equal in another split."""
+    """Yields pairs of the first image with a content and its first copy in another split, one pair per content."""
     seen: dict[str, tuple[str, Record]] = {}
-    told: set[str] = set()
+    reported: set[str] = set()
     for split, records in splits.items():
         for record in records:
             first_split, first = seen.setdefault(record.sha256, (split, record))
-            if first_split != split and record.sha256 not in told:
-                told.add(record.sha256)
+            if first_split != split and record.sha256 not in reported:
+                reported.add(record.sha256)
                 yield first, record
 
 
 def move_duplicates_to_train(manifest: Manifest, limit: int | None) -> Manifest:
-    """For splits that a hash of names made: images that are also in `train`, byte for byte, move there."""
+    """Moves validation images that are also in `train`, byte for byte, to `train`.
+
+    Needed if a hash of file names made the splits, because copies of an image have different names.
+    """
     train, held = manifest.records["train"], manifest.records["validation"]
     trained = {record.sha256 for record in train}
     back = [record for record in held if record.sha256 in trained]

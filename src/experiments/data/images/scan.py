@@ -1,4 +1,4 @@
-"""One pass over image files: what each is, told by its content."""
+"""Reads image files once and records the hash, header and state of each."""
 
 import hashlib
 import os
@@ -14,23 +14,23 @@ from experiments.data.images.headers import Header, UnreadableImageError, quiet_
 
 _CHUNK = 64
 
-# Python's threads get in each other's way here, twice as slow on two cores as alone; so they come in only where a file
-# takes so long that it must be the disk or the network.
+# Seconds per file above which threads are used. Two threads scan half as many files per second as one, so they help
+# only if reading is slow because of the disk or the network.
 _SLOW = 2e-3
 _READERS = 16
 
 
 class ImageFile(NamedTuple):
-    """One image of a class folder; `path` is relative to the data set's folder, with forward slashes."""
+    """An image of a class folder; `path` is relative to the data set's folder, with forward slashes."""
 
     path: str
     label: int
 
 
 class FileState(NamedTuple):
-    """What changes with the content of a file; times in nanoseconds since 1970.
+    """Attributes of a file that change with its content; times are in nanoseconds since 1970.
 
-    modified_ns can be set by anybody, changed_ns by the operating system only.
+    Any program can set `modified_ns`, but only the operating system sets `changed_ns`.
     """
 
     num_bytes: int
@@ -44,7 +44,7 @@ class FileState(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A whole image, as it was when it was scanned."""
+    """A complete image, as it was when it was scanned."""
 
     path: str
     label: int
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A file that is no whole image."""
+    """A file that is not a complete image."""
 
     path: str
     label: int
@@ -66,7 +66,7 @@ class Damage:
 
 
 def scan(root: Path, files: Sequence[ImageFile]) -> list[Record | Damage]:
-    """Reads every file below `root` once; the result has their order."""
+    """Reads each of `files` below `root` once; returns the results in the same order."""
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     found: list[Record | Damage] = []
     with quiet_exif(), progress("Scanning images", len(files)) as advance:
@@ -77,7 +77,7 @@ def scan(root: Path, files: Sequence[ImageFile]) -> list[Record | Damage]:
 
 
 def _examined(root: str, chunks: Sequence[Sequence[ImageFile]]) -> Iterator[list[Record | Damage]]:
-    """The results of each chunk in order, by many threads from the first chunk on that is slow."""
+    """Yields the results of each chunk in order; uses threads after the first slow chunk."""
     done = 0
     for chunk in chunks:
         begun = time.perf_counter()
@@ -100,10 +100,10 @@ def _examine(root: str, file: ImageFile) -> Record | Damage:
 
 
 def _read(path: str) -> tuple[bytes, FileState]:
-    descriptor = os.open(path, os.O_RDONLY)  # a third of the time of Path.read_bytes
+    descriptor = os.open(path, os.O_RDONLY)  # takes a third of the time of Path.read_bytes
     try:
         before = FileState.of(os.fstat(descriptor))
-        content = os.read(descriptor, before.num_bytes + 1)
+        content = os.read(descriptor, before.num_bytes + 1)  # one byte more shows that the file has grown
         after = FileState.of(os.fstat(descriptor))
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a scan found, kept for the next one: a folder that has not changed is not read again."""
+"""Stores the results of a scan, so that the next one reads only files that have changed."""
 
 import hashlib
 import json
@@ -17,16 +17,17 @@ from experiments.files import replacing
 logger = logging.getLogger(__name__)
 _FORMAT = 2
 
-# A file that changed just before a scan may change again within one tick of the file system's clock.
+# Nanoseconds. A file that changed just before a scan is not stored: it may change again within one tick of the file
+# system's clock, which its times would not show.
 _SETTLED = 2 * 10**9
-_Row = Sequence[Any]  # the hash, the header and the state of a file, as JSON takes them
+_Row = Sequence[Any]  # hash, header and state of a file, as JSON types
 
 
 def cached_scan(root: Path, files: Sequence[ImageFile], cache_file: Path, *, rescan: bool) -> list[Record | Damage]:
-    """As `scan`, but a file with the size, times and inode of the last scan is taken to have its content.
+    """Returns the results of `scan`, but reads only files whose size, times or inode differ from the last scan.
 
-    The time of change (ctime) is set by the operating system alone, so only a clock that was set back can deceive it.
-    rescan: reads every file. `cache_file` is brought up to date; if it cannot be written, the next scan reads all.
+    Only the operating system sets the time of change (ctime), so a change goes unnoticed only if the clock is set back.
+    rescan: reads every file. `cache_file` is updated; if it cannot be written, the next scan reads all files.
     """
     known = {} if rescan else _load(cache_file)
     if known:
@@ -36,7 +37,7 @@ def cached_scan(root: Path, files: Sequence[ImageFile], cache_file: Path, *, res
     rest = [file for file in files if file.path not in same]
     if same:
         logger.info(
-            "%d of %d images below '%s' are as they were when last read (data.rescan=true reads all again)",
+            "%d of %d images below '%s' are unchanged since the last scan (data.rescan=true reads all again)",
             len(same),
             len(files),
             root,
@@ -65,7 +66,7 @@ def _unchanged(root: Path, file: ImageFile, known: Mapping[str, _Row]) -> Record
 
 
 def _load(cache_file: Path) -> dict[str, _Row]:
-    """The rows by path; none if there is no file, or one that is damaged or of another version."""
+    """Returns the rows by path; empty if the file is missing, corrupt or of another version."""
     try:
         first, _, content = cache_file.read_bytes().partition(b"\n")
         head = json.loads(first)
@@ -77,7 +78,7 @@ def _load(cache_file: Path) -> dict[str, _Row]:
 
 
 def _save(cache_file: Path, root: Path, files: Mapping[str, _Row]) -> None:
-    """One line on the whole, for people and the clean-up, and one with all files."""
+    """Writes one line that describes the scan, for users and the clean-up, and one with all files."""
     content = json.dumps(files, ensure_ascii=False).encode()
     head = {
         "format": _FORMAT,
@@ -91,7 +92,7 @@ def _save(cache_file: Path, root: Path, files: Mapping[str, _Row]) -> None:
         with replacing(cache_file, unfinished_file(cache_file)) as partial:
             partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
     except OSError as error:
-        logger.debug("%s is not kept: %s", cache_file, error)
+        logger.debug("The scan cannot be stored in %s: %s", cache_file, error)
 
 
 def _row(record: Record) -> _Row:
