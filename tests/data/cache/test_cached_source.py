@@ -174,7 +174,7 @@ def test_a_damaged_row_is_decoded_again_and_the_pack_made_anew(
     with caplog.at_level(logging.WARNING):
         assert_equal(read(split, 1), before)
     assert caplog.messages == [
-        f"The pack {folder} is damaged: what cannot be read is decoded, and the pack is removed and made anew."
+        f"The pack {folder} is corrupt: unreadable rows are decoded, and the pack is removed and written again."
     ]
     assert not folder.exists()
     assert_equal(read(split, 1), before)
@@ -208,8 +208,8 @@ def test_a_pack_that_cannot_be_whole_is_made_anew(
     with caplog.at_level(logging.WARNING):
         assert packed(photos, options) == folder
     (message,) = caplog.messages
-    assert message.startswith(f"The pack {folder} is damaged (data.npy has 1000 bytes and not ")
-    assert message.endswith("): it is removed and made anew.")
+    assert message.startswith(f"The pack {folder} is corrupt (data.npy has 1000 bytes and not ")
+    assert message.endswith("): it is removed and written again.")
 
 
 def test_a_pack_that_is_removed_as_it_gets_its_name(
@@ -249,7 +249,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(photos: Path, options: dict[
     assert str(raised.value) == (
         f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
         "Set data.cache_dir to a place with room that you can write to, data.cache=none to decode in every epoch, or "
-        "data.cache_required=false to go on without."
+        "data.cache_required=false to train without a cache."
     )
 
 
@@ -264,7 +264,7 @@ def test_or_one_line_where_it_is_not_required(
     of_training, _ = caplog.messages  # and of validation
     assert of_training == (
         f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
-        "Training goes on and decodes in every epoch."
+        "Training continues and decodes in every epoch."
     )
 
 

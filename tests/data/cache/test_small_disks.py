@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_while_a_pack_is_made(
             assert_equal([inputs.numpy() for inputs, _ in batches], expected)
             assert_equal(read(splits), expected)
             assert [message.split(": ")[-1] for message in caplog.messages] == [
-                "No space left on device. Training goes on and decodes in every epoch."
+                "No space left on device. Training continues and decodes in every epoch."
             ]
     assert list(packs_folder(kept["cache_dir"]).iterdir()) == []
     other.unlink()
@@ -166,8 +166,8 @@ def test_a_damaged_pack_that_cannot_be_removed_is_decoded(
         for _ in range(3):
             assert_equal(read(splits, 1), expected)
     assert len(caplog.messages) == 2
-    assert "is damaged: what cannot be read is decoded" in caplog.messages[0]
-    assert caplog.messages[1].endswith("Read-only file system. Training goes on and decodes in every epoch.")
+    assert "is corrupt: unreadable rows are decoded" in caplog.messages[0]
+    assert caplog.messages[1].endswith("Read-only file system. Training continues and decodes in every epoch.")
     os.truncate(data, 1000)
     splits = image_folder(str(photos), **from_read_only(read_only, options, cache_required=False))
     assert_equal(read(splits, 1), expected)

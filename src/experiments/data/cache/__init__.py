@@ -1,1 +1,1 @@
-"""Decoded pixels and computed features, kept for later epochs and runs."""
+"""Caches of decoded images and computed features for later epochs and runs."""

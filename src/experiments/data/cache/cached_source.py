@@ -1,4 +1,4 @@
-"""A source kept as its batches pass by, in memory or in a pack on disk, so that later epochs read no image."""
+"""A source that stores its examples during the first epoch, in memory or in a pack on disk, for later epochs."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ class RowStore(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether every row can be read."""
+        """True if every row can be read."""
         ...
 
     def missing(self) -> Indices: ...
@@ -36,28 +36,28 @@ class RowStore(Protocol):
     def write(self, positions: Indices, rows: Array) -> None: ...
 
     def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
-        """The rows of `positions`, and which of them are sound."""
+        """Returns the rows of `positions`, and for each of them True if it is valid."""
         ...
 
 
 class CacheBackend(Protocol):
-    """Where a source is kept."""
+    """Storage for the examples of a source."""
 
     @property
     def failure(self) -> DataError | None:
-        """Why nothing can be kept, where that is an error."""
+        """Error to raise because nothing can be stored; None if storing works or is not required."""
         ...
 
     def row_store(self) -> RowStore | None:
-        """What to read from or write to in the epoch that begins; None to do without. Raises `failure`."""
+        """Returns the store to read or write in the next epoch; None to work without a cache. Raises `failure`."""
         ...
 
     def row_damaged(self) -> None:
-        """Told when a row was not sound."""
+        """Handles a row that was not valid."""
         ...
 
     def refused(self, error: OSError) -> None:
-        """Told when a row could not be written; sets `failure` where that is an error."""
+        """Handles a row that could not be written; sets `failure` if that is an error."""
         ...
 
 
@@ -70,15 +70,15 @@ class MemoryCache:
         return self.rows
 
     def row_damaged(self) -> None:
-        """Memory is trusted."""
+        """Does nothing: rows in memory are always valid."""
 
     def refused(self, error: OSError) -> None:
-        """Memory takes every row."""
+        """Does nothing: rows can always be written to memory."""
 
 
 @dataclass
 class DiskCache:
-    """cache_dir: where packs lie; required: whether a pack that cannot be written is an error."""
+    """Storage in a pack below `cache_dir`. If `required`, a pack that cannot be written is an error."""
 
     contents: PackSpec
     cache_dir: str
@@ -104,7 +104,7 @@ class DiskCache:
         return self._current
 
     def prepare(self) -> None:
-        """Raises `failure` before a run begins, where a pack is needed and cannot be made."""
+        """Raises `failure` before a run starts if the pack does not exist, cannot be written and is required."""
         try:
             if not self.folder.exists():
                 check_room(self.folder, self.contents)
@@ -114,7 +114,7 @@ class DiskCache:
             raise self.failure
 
     def refused(self, error: OSError) -> None:
-        """Remembers that the cache takes nothing: an error where it is required, else one line in the log."""
+        """Turns the cache off: sets `failure` if the cache is required, else logs one warning."""
         reason = error.strerror or str(error)
         message = (
             f"data.cache_dir='{self.cache_dir}' cannot keep the decoded images of '{self.contents.about['split']}' "
@@ -123,10 +123,10 @@ class DiskCache:
         if self.required:
             self.failure = DataError(
                 f"{message} Set data.cache_dir to a place with room that you can write to, data.cache=none to decode "
-                "in every epoch, or data.cache_required=false to go on without."
+                "in every epoch, or data.cache_required=false to train without a cache."
             )
         elif not self._gave_up:
-            logger.warning("%s Training goes on and decodes in every epoch.", message)
+            logger.warning("%s Training continues and decodes in every epoch.", message)
         self._gave_up, self._current = True, None
 
     def _pack_or_writer(self) -> Pack | PackWriter | None:
@@ -135,7 +135,7 @@ class DiskCache:
         except FileNotFoundError:
             return packing(self.folder, self.contents)
         except DamagedPackError as error:
-            logger.warning("The pack %s is damaged (%s): it is removed and made anew.", self.folder, error)
+            logger.warning("The pack %s is corrupt (%s): it is removed and written again.", self.folder, error)
             paths.remove(self.folder)
             return packing(self.folder, self.contents)
 
@@ -143,7 +143,7 @@ class DiskCache:
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
             logger.warning(
-                "The pack %s is damaged: what cannot be read is decoded, and the pack is removed and made anew.",
+                "The pack %s is corrupt: unreadable rows are decoded, and the pack is removed and written again.",
                 self.folder,
             )
             try:
@@ -153,7 +153,7 @@ class DiskCache:
 
 
 class WrappedSource:
-    """Forwards to `origin` everything but the batches."""
+    """Forwards everything except `batches` to `origin`."""
 
     origin: Source
 
@@ -177,7 +177,7 @@ class WrappedSource:
 
 
 class CachedSource(WrappedSource):
-    """The inputs of another source, written down as they pass by in the first epoch and read from then on."""
+    """Stores the inputs of another source during the first epoch and reads them in later epochs."""
 
     def __init__(self, origin: Source, backend: CacheBackend) -> None:
         self.origin = origin
@@ -211,7 +211,7 @@ class CachedSource(WrappedSource):
 
         @tf.autograph.experimental.do_not_convert
         def step(positions: tf.Tensor) -> tf.Tensor:
-            # a stateful function would cost the prefetching under determinism
+            # A stateful function would disable prefetching under determinism.
             rows = tf.numpy_function(read, [positions], self.spec.input_dtype, stateful=False)
             return tf.ensure_shape(rows, shape)
 
@@ -237,25 +237,25 @@ class CachedSource(WrappedSource):
         return step  # type: ignore[no-any-return]
 
     def _fill(self, store: RowStore) -> None:
-        """The rest, after an epoch that began in the middle."""
+        """Writes the rows that an epoch left out because it started in the middle."""
         missing = store.missing()
         try:
             for number, rows in enumerate(self._decoded(missing)):
                 store.write(missing[number * _CHUNK : number * _CHUNK + len(rows)], rows)
         except (OSError, tf.errors.OpError) as error:
-            logger.debug("The next epoch meets this itself: %s", error)
+            logger.debug("A pack cannot be completed, and the next epoch reports this error: %s", error)
 
     def _decoded(self, positions: Indices) -> Iterator[Array]:
         apart = tf.data.Options()
-        apart.threading.private_threadpool_size = 2  # not of the pool that may be waiting for this
+        apart.threading.private_threadpool_size = 2  # the threads of the shared pool may wait for these rows
         yield from without_autotune(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where decoded images are kept: "none", "memory", or "disk" below `directory`.
+    """Options of the cache of decoded images. `kind` is "none", "memory", or "disk" below `directory`.
 
-    required: whether a pack that cannot be written is an error.
+    required: if True, a pack that cannot be written is an error.
     """
 
     kind: str
@@ -263,9 +263,9 @@ class Cache:
     required: bool
 
     def of(self, source: Source, contents: PackSpec) -> Source:
-        """`source` with its arrays kept, which are what `contents` says.
+        """Returns `source` with a cache of its arrays, which `contents` describes.
 
-        Raises DataError where they cannot be, and have to.
+        Raises DataError if memory is too small, or if the disk cannot be written and the cache is required.
         """
         if self.kind == "none":
             return source
@@ -282,12 +282,12 @@ def _in_memory(contents: PackSpec) -> MemoryRows:
     except MemoryError as error:
         raise DataError(
             f"data.cache=memory needs {contents.num_bytes / 1e6:,.0f} MB for the decoded images, more than this "
-            "machine gives. Set data.cache=disk."
+            "machine can allocate. Set data.cache=disk."
         ) from error
 
 
 class _Countdown:
-    """True once, for whoever takes the last of `count`."""
+    """Thread-safe countdown from `count`; `by` returns True once, for the call that reaches 0."""
 
     def __init__(self, count: int) -> None:
         self._left = count

@@ -1,4 +1,4 @@
-"""The outputs of frozen layers as a source: computed in the first epoch, read from then on."""
+"""Outputs of frozen layers as a source: computed in the first epoch, read from the cache in later epochs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ from experiments.errors import DataError
 
 @dataclass(frozen=True)
 class FeatureSource(WrappedSource):
-    """What frozen layers make of another source's inputs, as float32.
+    """Outputs of frozen layers for the inputs of another source, as float32.
 
-    compute: those layers, a batch of inputs -> [batch, *shape].
+    compute: applies the layers to a batch of inputs and returns [batch, *shape].
     """
 
     origin: Source
@@ -31,26 +31,26 @@ class FeatureSource(WrappedSource):
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
         inputs = self.origin.batches(indices, batch_size, num_parallel_calls)
-        # One batch at a time: the network itself uses every core.
+        # One batch at a time, because the network already uses every core.
         return inputs.map(self._step)
 
     @tf.autograph.experimental.do_not_convert
     def _step(self, batch: tf.Tensor) -> tf.Tensor:
-        # layers in the pipeline's own graph read variables, for which determinism gives up all reading ahead
+        # Layers inside the pipeline's graph would read variables, which disables prefetching under determinism.
         features = tf.numpy_function(self.compute, [batch], tf.float32, stateful=False)
         return tf.ensure_shape(features, (None, *self.shape))
 
 
 def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tuple[int, ...], identity: str) -> Splits:
-    """`splits` with what `FeatureSource` makes of their inputs, kept where the splits keep theirs.
+    """Returns `splits` with cached features as inputs, stored in memory or on disk like the images of the splits.
 
-    identity: of the frozen layers, for the pack's key.
-    Raises DataError for splits that are augmented or made by other means than this package's sources.
+    identity: identifies the frozen layers in the pack's key.
+    Raises DataError for splits that are augmented or not an `IndexedSplit`.
     """
 
     def of(split: Split) -> IndexedSplit:
         if not isinstance(split, IndexedSplit):
-            raise DataError("the data set makes its batches itself, example by example they are not known")
+            raise DataError("the data set builds its batches itself and gives no access to single examples")
         if split.batching.augment:
             raise DataError("augmented images differ in every epoch")
         featured = FeatureSource(split.source, compute, shape)
@@ -61,7 +61,7 @@ def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tupl
 
 
 def _backend(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:
-    """Beside the origin's own pack where it has one, else in memory."""
+    """Returns storage beside the origin's pack if it has one, else in memory."""
     if not (isinstance(origin, CachedSource) and isinstance(origin.backend, DiskCache)):
         return MemoryCache(MemoryRows(spec.num_examples, spec.input_shape, spec.input_dtype))
     images = origin.backend.contents

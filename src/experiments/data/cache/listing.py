@@ -1,4 +1,4 @@
-"""Lists and removes what lies in the cache folder; standard library only, so that `doctor` answers at once."""
+"""Lists and removes cache entries; imports only the standard library, so that `doctor` starts at once."""
 
 import json
 import shutil
@@ -10,15 +10,17 @@ from pathlib import Path
 from experiments.data.cache.paths import MANIFESTS, META, UNFINISHED, lock_file, packs_folder, remove
 from experiments.files import locked
 
-# Seconds after which nobody still writes a manifest: they take a fraction of one.
+# Seconds after which an unfinished manifest counts as left over; writing one takes less than a second.
 _ABANDONED = 60
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A pack or a manifest. state: whole, being made, left over (by a killed process) or damaged.
+    """A cache entry: a pack or a manifest.
 
-    made, last_used: seconds since 1970; shape: as `640 x 160 x 160 x 3 uint8`, or `1000 files`.
+    state: "whole", "damaged", "being made", "left over" (by a killed process), or "unfinished" if it is unknown whether
+    a process still writes it. made, last_used: seconds since 1970. shape: e.g. `640 x 160 x 160 x 3 uint8` or
+    `1000 files`.
     """
 
     kind: str
@@ -37,21 +39,21 @@ class Entry:
 
 
 def entries(cache_dir: str) -> list[Entry]:
-    """Every pack of the cache, whole or not, the longest unused first."""
+    """Returns all packs of the cache, complete or not, the longest unused first."""
     folder = packs_folder(cache_dir)
     packs = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted((entry for path in packs for entry in _entry(path)), key=lambda entry: entry.last_used)
 
 
 def manifests(cache_dir: str) -> list[Entry]:
-    """What scans of folders found, whole or not, the longest unused first."""
+    """Returns the stored scan results of all folders, complete or not, the longest unused first."""
     folder = Path(cache_dir).expanduser() / MANIFESTS
     files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     return sorted((entry for path in files for entry in _manifest(path)), key=lambda entry: entry.last_used)
 
 
 def prune(entry: Entry) -> bool:
-    """Removes one pack or manifest; False when a process works on it meanwhile."""
+    """Removes one pack or manifest; returns False if another process is writing or removing it."""
     if entry.kind == "manifest":
         entry.path.unlink(missing_ok=True)
         return True
@@ -66,14 +68,14 @@ def prune(entry: Entry) -> bool:
 
 def _entry(path: Path) -> Iterator[Entry]:
     try:
-        size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
+        size = sum(file.stat().st_blocks * 512 for file in path.iterdir())  # on disk: unfinished packs are sparse
         changed = path.stat().st_mtime
         if path.suffix == UNFINISHED:
             yield Entry("pack", path, _state_of_unfinished(path), "", "", "", size, changed, changed)
         else:
             yield _whole(path, size, changed)
     except FileNotFoundError:
-        return  # renamed or removed while we looked
+        return  # renamed or removed by another process
 
 
 def _state_of_unfinished(path: Path) -> str:
@@ -82,7 +84,7 @@ def _state_of_unfinished(path: Path) -> str:
         with locked(lock_file(pack), wait=False, remove=True) as free:
             return "left over" if free else "being made"
     except OSError:
-        return "unfinished"  # a folder that this person cannot write
+        return "unfinished"  # the lock cannot be tried in a folder that this user cannot write
 
 
 def _whole(path: Path, size: int, changed: float) -> Entry:
@@ -102,7 +104,7 @@ def _manifest(path: Path) -> Iterator[Entry]:
         with path.open("rb") as file:
             first = file.readline(10_000)
     except FileNotFoundError:
-        return  # removed while we looked
+        return  # removed by another process
     size, used = status.st_blocks * 512, status.st_mtime
     if path.suffix == UNFINISHED:
         state = "left over" if time.time() - used > _ABANDONED else "being made"

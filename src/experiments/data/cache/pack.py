@@ -1,4 +1,4 @@
-"""Packs: one array per example in a file of their own, checked when read, shared by all processes."""
+"""Packs: cache files with one array per example, verified by checksums and shared by all processes."""
 
 import hashlib
 import io
@@ -23,15 +23,15 @@ Indices = NDArray[np.int64]
 
 
 class DamagedPackError(ValueError):
-    """What is wrong with a pack, in a few words."""
+    """Raised for a corrupt pack; the message is a short reason."""
 
 
 @dataclass(frozen=True)
 class PackSpec:
-    """What a pack holds.
+    """Description of the content of a pack.
 
-    identity: everything that decides its bits, as JSON takes it; shape, dtype: of one example's array;
-    labels: int64 [num_examples]; about: for people, with "source" and "split".
+    identity: all values that determine its bits, as JSON types; shape, dtype: of one example's array;
+    labels: int64 [num_examples]; about: "source" and "split", which are only shown to users.
     """
 
     identity: Mapping[str, Any]
@@ -48,7 +48,7 @@ class PackSpec:
 
     @cached_property
     def header(self) -> bytes:
-        """Of `data.npy`, so that NumPy opens it too."""
+        """Header of `data.npy`, so that NumPy can open the file too."""
         stream = io.BytesIO()
         shape = (len(self.labels), *self.shape)
         described = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
@@ -57,7 +57,7 @@ class PackSpec:
 
     @property
     def num_bytes(self) -> int:
-        """Of `data.npy`."""
+        """Size of `data.npy`."""
         return len(self.header) + len(self.labels) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     def rows(self, folder: Path, flags: int) -> FileRows:
@@ -65,14 +65,14 @@ class PackSpec:
 
 
 class Pack:
-    """A whole pack, open for reading; each row is checked when it is first read."""
+    """A complete pack, open for reading; each row is verified when it is first read."""
 
     complete = open = True
 
     def __init__(self, folder: Path, contents: PackSpec) -> None:
-        """Raises FileNotFoundError where there is none, DamagedPackError where it cannot be what `contents` says."""
+        """Raises FileNotFoundError if there is no pack, DamagedPackError if it does not match `contents`."""
         self.folder = folder
-        folder.stat()
+        folder.stat()  # raises FileNotFoundError; a missing file inside the folder means a corrupt pack instead
         try:
             self._checksums = _opened(folder, contents)
             self._rows = contents.rows(folder, os.O_RDONLY)
@@ -82,21 +82,21 @@ class Pack:
         paths.touch(folder / META)
 
     def discard(self) -> None:
-        """Takes the pack's folder away, unless another process has already put a new one in its place."""
+        """Removes the pack's folder, unless another process has already replaced it."""
         try:
             if (self.folder / DATA).stat().st_ino == os.fstat(self._rows.descriptor).st_ino:
                 paths.remove(self.folder)
         except FileNotFoundError:
-            return  # taken away by another process that found the same
+            return  # already removed by another process
 
     def missing(self) -> Indices:
         return np.empty(0, np.int64)
 
     def write(self, positions: Indices, rows: Array) -> None:
-        """A row that is there already needs no writing."""
+        """Does nothing: all rows of a pack are already written."""
 
     def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
-        """The rows of `positions`, and which of them are as they were written."""
+        """Returns the rows of `positions`, and for each of them True if its checksum is correct."""
         rows, sound = self._rows.read(positions)
         for number in np.flatnonzero(sound & ~self._checked[positions]):
             sound[number] = checksum(rows[number]) == self._checksums[positions[number]]
@@ -109,13 +109,13 @@ def checksum(row: Array) -> int:
 
 
 def _opened(folder: Path, contents: PackSpec) -> NDArray[np.uint32]:
-    """The checksums of a pack whose parts fit each other. Raises ValueError naming the part that does not."""
+    """Returns the checksums of a pack. Raises ValueError naming the part that does not match the others."""
     meta = json.loads((folder / META).read_bytes())
     stored = (folder / CHECKSUMS).read_bytes()
     with (folder / DATA).open("rb") as data:
         header, size = data.read(len(contents.header)), data.seek(0, os.SEEK_END)
     if (meta["format"], meta["key"]) != (FORMAT, contents.key):
-        raise ValueError(f"{META} is of another pack")
+        raise ValueError(f"{META} belongs to another pack")
     if zlib.crc32(stored) != meta["checksums"]:
         raise ValueError(f"{CHECKSUMS} has changed")
     if header != contents.header or size != contents.num_bytes:

@@ -1,4 +1,4 @@
-"""Makes packs: written row by row as batches pass by, by one process at a time, whole or not there."""
+"""Writes packs row by row during an epoch, one process at a time; a pack gets its name only when it is complete."""
 
 import atexit
 import errno
@@ -23,17 +23,17 @@ from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
 from experiments.data.cache.rows import Array, FileRows
 from experiments.files import locked, sync
 
-_MARGIN = 64 * 2**20  # bytes left to others on the disk
+_MARGIN = 64 * 2**20  # bytes that stay free on the disk for other programs
 
 
 class PackWriter:
-    """A pack in the making, held by one process; any thread may write any row, any number of times.
+    """A pack that this process is writing; any thread may write any row, any number of times.
 
-    When every row is there, a thread of its own gives the pack its name; rows can be read from then on.
+    Rows can be read when all are written. A background thread then commits the pack by giving it its final name.
     """
 
     def __init__(self, folder: Path, contents: PackSpec, lock: ExitStack) -> None:
-        """Takes over `lock`. Raises OSError when the folder cannot be written or has no room."""
+        """Takes ownership of `lock`. Raises OSError if the folder cannot be written or has no space."""
         self.folder = folder
         self.failure: OSError | None = None
         self._contents = contents
@@ -62,7 +62,7 @@ class PackWriter:
 
     @property
     def open(self) -> bool:
-        """Until the pack has its name or was given up."""
+        """True until the pack is committed or given up."""
         return self._lock is not None
 
     @property
@@ -73,7 +73,7 @@ class PackWriter:
         return np.flatnonzero(~self._written)
 
     def write(self, positions: Indices, rows: Array) -> None:
-        """Raises OSError when the disk is full; nothing half-made is left then, and nothing more is taken."""
+        """Raises OSError if the disk is full; the incomplete pack is then removed, and later rows are ignored."""
         if self._lock is None or self._committing is not None:
             return
         try:
@@ -94,7 +94,7 @@ class PackWriter:
         return self._rows.read(positions)
 
     def close(self) -> None:
-        """Waits for a pack that is whole to get its name; takes away what is not whole."""
+        """Waits until a complete pack is committed; removes an incomplete one."""
         if self._committing is not None:
             self._committing.join()
         else:
@@ -106,7 +106,7 @@ class PackWriter:
             _write_bytes(self._partial / CHECKSUMS, _npy(self._checksums))
             _write_bytes(self._partial / META, self._meta())
             os.fsync(self._rows.descriptor)
-            sync(self._partial)
+            sync(self._partial)  # before the rename, so that a pack with its final name is always complete
             self._partial.rename(self.folder)
             self._committed = True
             sync(self.folder.parent)
@@ -134,7 +134,7 @@ class PackWriter:
         with self._guard:
             lock, self._lock = self._lock, None
         if lock is not None:
-            if not self._committed:  # else the name may be in use again, for a pack that is being removed
+            if not self._committed:  # else `remove` may already use this name for the pack that it removes
                 shutil.rmtree(self._partial, ignore_errors=True)
             lock.close()
 
@@ -154,8 +154,9 @@ def _close_all() -> None:
 
 
 def check_room(folder: Path, contents: PackSpec) -> None:
-    """Raises OSError where a pack cannot be made; makes the folder around it."""
+    """Creates the folder for packs. Raises OSError if a pack cannot be written there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Comes first, because os.access reports a read-only disk as missing permission.
     if os.statvfs(folder.parent).f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     if not os.access(folder.parent, os.W_OK):
@@ -166,10 +167,10 @@ def check_room(folder: Path, contents: PackSpec) -> None:
 
 
 def packing(folder: Path, contents: PackSpec) -> PackWriter | None:
-    """The pack in the making at `folder`, begun here if nobody does; None while another process makes it.
+    """Returns the writer of the pack `folder`, creating it if needed; None if another process has written or writes it.
 
-    Jobs of one process that follow each other share it, so that what one has written is there for the next.
-    Raises OSError when the folder cannot be written or has no room.
+    Successive jobs of one process share a writer, so that rows written by one job are available to the next.
+    Raises OSError if the folder cannot be written or has no space.
     """
     with _opening:
         current = _packings.get(folder)
@@ -178,7 +179,7 @@ def packing(folder: Path, contents: PackSpec) -> PackWriter | None:
         check_room(folder, contents)
         with ExitStack() as lock:
             held = lock.enter_context(locked(paths.lock_file(folder), wait=False, remove=True))
-            if not held or folder.exists():  # finished by another between a look for it and the lock
+            if not held or folder.exists():  # committed by another process before this one took the lock
                 return None
             _packings[folder] = writer = PackWriter(folder, contents, lock.pop_all())
             return writer

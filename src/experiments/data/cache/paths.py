@@ -1,4 +1,4 @@
-"""What lies in the cache folder and its clean-up; standard library only, so that `doctor` answers at once."""
+"""Names and paths in the cache folder; imports only the standard library, so that `doctor` starts at once."""
 
 import hashlib
 import logging
@@ -17,41 +17,41 @@ def packs_folder(cache_dir: str) -> Path:
 
 
 def manifest_file(cache_dir: str, root: Path) -> Path:
-    """Where the scan of the data set's folder `root` is kept."""
+    """Returns the file with the scan results of the data set's folder `root`."""
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
     return Path(cache_dir).expanduser() / MANIFESTS / f"{name}.json"
 
 
 def unfinished_file(manifest: Path) -> Path:
-    """What this process writes before it takes the place of `manifest`."""
+    """Returns the file that this process writes before renaming it to `manifest`."""
     return manifest.with_suffix(f".{os.getpid()}{UNFINISHED}")
 
 
 def unfinished_folder(pack: Path) -> Path:
-    """Where this process makes `pack` before it is renamed."""
+    """Returns the folder in which this process writes `pack` before renaming it."""
     return pack.with_name(f"{pack.name}.{os.getpid()}{UNFINISHED}")
 
 
 def lock_file(pack: Path) -> Path:
-    """Held by whoever makes or removes `pack`, and removed by it."""
+    """Returns the file that a process locks while it writes or removes `pack`, and removes afterwards."""
     return pack.with_name(f"{pack.name}.lock")
 
 
 def leftovers(pack: Path) -> list[Path]:
-    """What killed makers of `pack` left; to be asked by the holder of its lock."""
+    """Returns what killed processes left of `pack`. The caller must have locked `lock_file(pack)`."""
     return list(pack.parent.glob(f"{pack.name}.*{UNFINISHED}"))
 
 
 def touch(path: Path) -> None:
-    """Tells the clean-up when something was last used; what lies in a folder that is read-only cannot be told."""
+    """Updates the time of last use, which the clean-up reads; does nothing for files that cannot be written."""
     try:
         os.utime(path)
     except OSError as error:
-        logger.debug("%s keeps its time of last use: %s", path, error)
+        logger.debug("The time of last use of %s cannot be updated: %s", path, error)
 
 
 def remove(folder: Path) -> None:
-    """Takes `folder` away under its name at once; processes that have it open read on."""
+    """Renames `folder` and deletes it, so that its name is free at once; processes with open files can still read."""
     doomed = unfinished_folder(folder)
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)

@@ -1,4 +1,4 @@
-"""Arrays of one shape by position: in a file, or in memory."""
+"""Arrays of one shape by position, in a file or in memory."""
 
 import os
 from collections import deque
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
-_ALIGNMENT = 64  # bytes, as TensorFlow asks for
-_KEPT = 4  # batches: one would do, but for threads that read at the same time
+_ALIGNMENT = 64  # bytes; TensorFlow copies buffers with a smaller alignment
+_KEPT = 4  # buffers; one is enough unless several threads read at the same time
 
 
 class FileRows:
-    """Rows of a file behind a header, read and written by system calls.
+    """Rows of a file after a header, read and written by system calls.
 
-    Nothing is mapped: a full disk and a file that shrinks are errors here and would be signals there, and the pages
-    that processes share in the system's cache count as nobody's memory.
+    The file is not memory-mapped: a full disk or a truncated file raises an error instead of a signal, and the pages in
+    the system's cache, which processes share, do not count as memory of a process.
     """
 
     def __init__(self, path: Path, flags: int, offset: int, shape: Sequence[int], dtype: str) -> None:
@@ -29,12 +29,12 @@ class FileRows:
         self._memory = BufferPool()
 
     def __del__(self) -> None:
-        # Not sooner: a thread that still writes must not meet another file under the same number.
+        # Not closed earlier: a thread that is still writing could hit a new file with the same descriptor.
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
     def write(self, position: int, row: Array) -> None:
-        """Raises OSError when the disk is full."""
+        """Raises OSError if the disk is full."""
         content = np.ascontiguousarray(row).reshape(-1).view(np.uint8).data
         start = self._offset + position * self._stride
         while content:
@@ -42,7 +42,7 @@ class FileRows:
             content, start = content[written:], start + written
 
     def read(self, positions: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_]]:
-        """The rows [n, *shape], and which of them the file holds in full."""
+        """Returns the rows [n, *shape], and for each of them True if the file contains it completely."""
         raw = self._memory.lent(len(positions) * self._stride).reshape(len(positions), -1)
         rows = raw.view(self._dtype).reshape(len(positions), *self._shape)
         full = np.ones(len(positions), bool)
@@ -64,13 +64,13 @@ class FileRows:
 
 
 class BufferPool:
-    """Lends memory that is used again when nothing refers to it any more: new pages cost more than what fills them."""
+    """Reuses aligned buffers once no array refers to them; allocating new pages costs more than filling them."""
 
     def __init__(self) -> None:
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
     def lent(self, num_bytes: int) -> NDArray[np.uint8]:
-        """So many bytes of any content, from an address on that TensorFlow takes over without a copy."""
+        """Returns `num_bytes` of arbitrary content, aligned so that TensorFlow uses them without a copy."""
         try:
             memory = self._free.pop()
         except IndexError:
@@ -81,7 +81,7 @@ class BufferPool:
 
 
 class _Loan:
-    """What every array on lent memory refers to in the end, so that its own end is theirs."""
+    """Base object of all arrays on a lent buffer; returns the buffer to the pool when the last array is gone."""
 
     def __init__(self, memory: NDArray[np.uint8], free: deque[NDArray[np.uint8]]) -> None:
         self._memory, self._free = memory, free
@@ -98,7 +98,7 @@ def _aligned(num_bytes: int) -> NDArray[np.uint8]:
 
 
 class MemoryRows:
-    """Rows kept in memory; `complete` when each has been written."""
+    """Rows in memory; `complete` when each has been written."""
 
     def __init__(self, count: int, shape: Sequence[int], dtype: str) -> None:
         self._rows = np.empty((count, *shape), dtype)
