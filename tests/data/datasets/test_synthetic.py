@@ -63,8 +63,8 @@ def test_a_folder_of_the_users_own_is_left_alone(tmp_path: Path, options: dict[s
     with pytest.raises(DataError) as raised:
         draw(tmp_path / "mine", options)
     assert str(raised.value) == (
-        f"data.path='{tmp_path / 'mine'}' exists and was not drawn by data=cats_dogs_synthetic, so it is left alone. "
-        "Set data.path to a folder of its own, or use data=image_folder for your own images."
+        f"data.path='{tmp_path / 'mine'}' exists and was not drawn by data=cats_dogs_synthetic, so it is not "
+        "overwritten. Set data.path to another folder, or use data=image_folder for your own images."
     )
     assert (tmp_path / "mine/photo.jpg").read_bytes() == b"precious"
 

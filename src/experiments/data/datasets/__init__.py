@@ -1,1 +1,1 @@
-"""The built-in data sets."""
+"""Built-in data sets."""

@@ -1,4 +1,4 @@
-"""The photos of Dogs vs. Cats: a folder of yours, or Microsoft's public archive of them."""
+"""Photos of Dogs vs. Cats, from a folder of the user or from Microsoft's public archive."""
 
 import hashlib
 import logging
@@ -21,12 +21,12 @@ _MEMBER = re.compile(r"PetImages/(Cat|Dog)/([^/]+\.jpg)")
 
 
 def cats_dogs(path: str, *, url: str, sha256: str, **options: Unpack[ImageOptions]) -> Splits:
-    """Splits of the photos below `path`, as `image_folder` makes them.
+    """Returns splits of the photos below `path`, made by `image_folder`.
 
-    When there is no `path`, the archive at `url` is downloaded (786 MB), checked against `sha256` and unpacked to
-    train/, valid/ and test/ of `path`: 80, 10 and 10 % by a hash of the content, so that photos the archive holds twice
-    stay together; unreadable files are left out.
-    Raises DataError when that fails.
+    If `path` does not exist, the archive at `url` (786 MB) is downloaded, checked against `sha256` and unpacked to
+    train/, valid/ and test/ of `path`: 80, 10 and 10 % by a hash of the content, so that copies of a photo stay in one
+    split. Unreadable files are left out.
+    Raises DataError if that fails.
     """
     root = Path(path)
     if not root.exists():
@@ -53,7 +53,7 @@ def _fetch(root: Path, url: str, sha256: str) -> None:
 
 
 def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Writes the whole images of `archive` to {train,valid,test}/{cats,dogs} below `folder`."""
+    """Writes the complete images of `archive` to {train,valid,test}/{cats,dogs} below `folder`."""
     members = [(info, match) for info in archive.infolist() if (match := _MEMBER.fullmatch(info.filename))]
     left_out = 0
     with progress("Unpacking photos", len(members)) as advance:

@@ -1,4 +1,4 @@
-"""scikit-learn's 1797 handwritten digits: part of the installation, so they need neither network nor disk."""
+"""The 1797 handwritten digits of scikit-learn, which are part of its installation: nothing is downloaded."""
 
 from typing import Unpack
 
@@ -9,16 +9,16 @@ from experiments.data.base import Splits
 from experiments.data.pipeline import SplitOptions
 from experiments.data.sampling import held_out
 
-_HIGHEST = 16  # the shades of grey in scikit-learn's copy
+_HIGHEST = 16  # the highest grey level in scikit-learn's copy
 
 
 def digits(*, test_fraction: float, **options: Unpack[SplitOptions]) -> Splits:
-    """Splits of uint8 [8, 8, 1] images in 0..255; `test_fraction` of all is the test split, none for 0."""
+    """Returns splits of uint8 [8, 8, 1] images in 0..255; `test_fraction=0` makes no test split."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / _HIGHEST)).astype(np.uint8)[..., None]
-    # a name of its own, so that validation is not drawn from the same end of the same hash
+    # The prefix makes this hash independent of the hash of the position that chooses the validation split.
     tested = held_out([f"test {index}" for index in range(len(images))], test_fraction)
     return from_arrays(
         (images[~tested], bunch.target[~tested]),

@@ -1,4 +1,4 @@
-"""Fetches one file over HTTP: resumed where it broke off, checked by its digest, then put in place."""
+"""Downloads one file over HTTP, resumes interrupted downloads, and verifies the SHA-256 digest."""
 
 import logging
 from http import HTTPStatus
@@ -12,15 +12,15 @@ from experiments.errors import DataError
 from experiments.files import sha256_of
 
 logger = logging.getLogger(__name__)
-_CHUNK = 1 << 14  # all that is lost when a connection breaks
-_TIMEOUT = 30  # seconds to connect, and between two chunks
+_CHUNK = 1 << 14  # bytes; no more than this is lost when a connection breaks
+_TIMEOUT = 30  # seconds to wait for the connection and for each chunk
 
 
 def download(url: str, file: Path, *, sha256: str, offline: str) -> None:
-    """Makes `file` from `url`; what arrived so far is kept beside it as `.part` and continued by the next call.
+    """Downloads `url` to `file`; an interrupted download stays beside it as `.part`, and the next call resumes it.
 
-    offline: what a person without network can do instead, as one sentence; ends the message of each failure.
-    Raises DataError when the server cannot be reached, refuses, or sends something whose SHA-256 is not `sha256`.
+    offline: sentence for users without network, added to each error message.
+    Raises DataError if the server cannot be reached, refuses the request, or sends content with another SHA-256.
     """
     part = file.with_name(f"{file.name}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def download(url: str, file: Path, *, sha256: str, offline: str) -> None:
 
 
 def _finish(url: str, part: Path, offline: str) -> bool:
-    """Continues the download; False when it broke off but got further, so that another try is worth it."""
+    """Resumes the download; returns False if it was interrupted after some progress, so that the caller retries."""
     before = _size(part)
     try:
         _receive(url, part)
@@ -57,15 +57,15 @@ def _receive(url: str, part: Path) -> None:
         with urlopen(request, timeout=_TIMEOUT) as response:
             _write(response, part, begun if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
     except HTTPError as error:
-        error.close()  # it is the answer too, with its connection
+        error.close()  # an HTTPError is also the response, with an open connection
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
 
-        # Nothing is left to fetch; the digest tells whether it is right.
+        # The file was already complete, and the caller checks its digest.
 
 
 def _write(response: HTTPResponse, part: Path, offset: int) -> None:
-    """Appends from `offset`. Raises ConnectionError where less arrives than was announced."""
+    """Writes the response from `offset` on. Raises ConnectionError if less than Content-Length arrives."""
     length = response.headers.get("Content-Length")
     total = None if length is None else offset + int(length)
     with part.open("ab" if offset else "wb") as file, progress(f"Downloading {part.stem}", total) as advance:

@@ -1,4 +1,4 @@
-"""Draws cat and dog faces: two kinds of picture that differ by the shape of ears, eyes and snout."""
+"""Draws faces of cats and dogs, which differ in the shape of ears, eyes and snout."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _PINK, _BLACK, _WHITE = (214, 140, 146), (28, 24, 26), (246, 246, 244)
 
 @dataclass(frozen=True)
 class Face:
-    """Draws in the head's own coordinates: centre (0, 0), radius about 1, y downwards, turned and moved as a whole."""
+    """Draws in coordinates of the head: centre (0, 0), radius about 1, y downwards, rotated by `turn` radians."""
 
     canvas: ImageDraw.ImageDraw
     rng: np.random.Generator
@@ -53,11 +53,12 @@ class Face:
         return placed
 
     def about(self, low: float, high: float) -> float:
+        """Returns a random number between `low` and `high`."""
         return float(self.rng.uniform(low, high))
 
 
 def draw_face(kind: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """One RGB face of `kind` ("cats" or "dogs"), `size` x `size` pixels; every choice comes from `rng`."""
+    """Draws one RGB face of `kind` ("cats" or "dogs") with `size` x `size` pixels; `rng` makes all random choices."""
     large = size * _SUPERSAMPLING
     image = _background(large, rng)
     scale = rng.uniform(0.22, 0.36) * large
@@ -131,7 +132,7 @@ def _snout(face: Face, fur: Color) -> None:
 
 
 def _background(size: int, rng: np.random.Generator) -> Image.Image:
-    """Soft light and colour, with a few hard shapes that are no animal."""
+    """Draws a smooth random background with a few polygons in front of it."""
     coarse = rng.integers(0, 256, 3) * 0.6 + rng.normal(50, 40, (*rng.integers(2, 7, 2), 3))
     image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
     canvas = ImageDraw.Draw(image)
@@ -143,7 +144,7 @@ def _background(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from one side, exposure and grain."""
+    """Adds uneven light, exposure and noise like those of a photo."""
     pixels = np.array(image, np.float32)
     slope = np.linspace(-1, 1, len(pixels), dtype=np.float32)[:, None]
     down, across, exposure, grain = rng.normal(0, 0.12), rng.normal(0, 0.12), rng.uniform(0.75, 1.2), rng.uniform(3, 16)
@@ -153,7 +154,7 @@ def _photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _rotation(angle: float) -> NDArray[np.float64]:
-    """To be multiplied from the right with points [n, 2]."""
+    """Returns a matrix that rotates points [n, 2] by `points @ matrix`."""
     cos, sin = math.cos(angle), math.sin(angle)
     return np.array([[cos, sin], [-sin, cos]])
 

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class: with a folder a split, or split by the names of the files."""
+"""Data sets of image files with one folder per class, split by folders or by a hash of the file names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from experiments.errors import DataError
 
 
 class ImageOptions(SplitOptions):
-    """Keyword arguments of `image_folder`, which data sets that write image files pass on."""
+    """Keyword arguments of `image_folder`, which data functions that write image files pass on."""
 
     image_size: Sequence[int]
     channels: int
@@ -51,20 +51,21 @@ def image_folder(
     limit: int | None,
     **batching: Unpack[BatchOptions],
 ) -> Splits:
-    """Splits of JPEG, PNG, BMP and GIF files below the folder `path`.
+    """Returns splits of the JPEG, PNG, BMP and GIF files below the folder `path`.
 
-    path: holds train/, valid/ (or validation/) and perhaps test/ with one folder per class in each, or one folder
-        per class; then `validation_fraction` is held out by a hash of the file names.
+    path: contains train/, valid/ (or validation/) and optionally test/ with one folder per class in each, or one
+        folder per class; `validation_fraction` is then held out by a hash of the file names.
     image_size: [height, width] in pixels; inputs are uint8 [height, width, channels].
-    cache: "none" decodes in every epoch, "memory" and "disk" in the first one; all give the same bits. On disk, below
-        `cache_dir`, they serve later runs too; `cache_required`: whether it is an error that they cannot be kept.
-    on_corrupt: "error" or "skip", for files that are not whole images; decided before the first epoch.
-    allow_leakage: whether the same image may be in two splits, byte for byte; where `path` has no folder for
-        validation, such images go to training together.
-    rescan: reads every file, even one that has the size, times and inode it had when it was last read.
-    limit: at most so many images of each split, every class keeping its share.
-    batching: what `Batching` takes.
-    Raises DataError when folders or files cannot be trained on.
+    cache: "none" decodes in every epoch, "memory" and "disk" only in the first one; all give bit for bit identical
+        images. Packs on disk, below `cache_dir`, serve later runs too; if `cache_required`, a pack that cannot be
+        written is an error.
+    on_corrupt: "error" or "skip", for files that are not complete images; applied before the first epoch.
+    allow_leakage: allows images that are in two splits, byte for byte. If `path` has no validation folder, all copies
+        of an image go to training instead.
+    rescan: reads every file, even if its size, times and inode are unchanged since the last scan.
+    limit: at most this number of images per split; the classes keep their proportions.
+    batching: arguments of `Batching`.
+    Raises DataError if folders or files cannot be used for training.
     """
     root, batches = Path(path), Batching(**batching)
     folders = class_folders(root, validation_fraction)

@@ -1,4 +1,4 @@
-"""MNIST's handwritten digits, in Keras's layout of one .npz file."""
+"""Handwritten digits of MNIST, in the .npz file that Keras publishes."""
 
 from pathlib import Path
 from typing import Unpack
@@ -11,9 +11,9 @@ from experiments.files import exclusive
 
 
 def mnist(path: str, *, url: str, sha256: str, **options: Unpack[SplitOptions]) -> Splits:
-    """Splits of uint8 [28, 28, 1] images, downloaded from `url` to the file `path` when it does not exist.
+    """Returns splits of uint8 [28, 28, 1] images; downloads `url` to the file `path` if it does not exist.
 
-    Raises DataError when the download fails or the file is not what it should be.
+    Raises DataError if the download fails or the file is not the expected one.
     """
     file = Path(path)
     if not file.exists():

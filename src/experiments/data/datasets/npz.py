@@ -16,18 +16,18 @@ _PARTS = {"train": ("train",), "validation": ("validation", "valid", "val"), "te
 
 
 def npz(path: str, **options: Unpack[SplitOptions]) -> Splits:
-    """Splits of the arrays x_train, y_train and, where present, x_validation (or x_valid, x_val) and x_test.
+    """Returns splits of the arrays x_train, y_train and, if present, x_validation (or x_valid, x_val) and x_test.
 
-    Raises DataError when the file or an array is missing or cannot be trained on.
+    Raises DataError if the file or an array is missing or cannot be used for training.
     """
     parts = load_npz(Path(path))
     return from_arrays(parts["train"], parts.get("validation"), parts.get("test"), source=path, **options)
 
 
 def load_npz(file: Path) -> dict[str, Pair]:
-    """Split name -> (x, y) of every split in the file.
+    """Returns (x, y) of every split in the file, by split name.
 
-    Raises DataError when it cannot be read, holds Python objects or lacks an array.
+    Raises DataError if the file cannot be read, contains Python objects or lacks an array.
     """
     expected = "expected a NumPy .npz file with x_train and y_train"
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Cats and dogs that the project draws itself: real JPEG files, so the whole path of photos is exercised offline."""
+"""Drawn cats and dogs in JPEG files, which use the complete photo pipeline without a download."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ _HELD_OUT = 12  # one twelfth for validation, one for test
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the files of a data set depend on; `version` changes with the way faces are drawn."""
+    """Parameters that determine the drawn files; `version` changes when faces are drawn differently."""
 
     num_examples: int
     size: int
@@ -37,31 +37,31 @@ class Drawing:
 def cats_dogs_synthetic(
     path: str, *, num_examples: int, draw_size: int, draw_seed: int, **options: Unpack[ImageOptions]
 ) -> Splits:
-    """Splits of drawn faces below `path`, as `image_folder` makes them: ten twelfths train, one validation, one test.
+    """Returns splits of drawn faces below `path`, made by `image_folder`: 10/12 train, 1/12 validation, 1/12 test.
 
-    They are drawn when `path` does not exist or was drawn from other numbers: `num_examples` in all, `draw_size`
-    pixels high and wide, each a function of `draw_seed` and its number.
-    Raises DataError when `path` holds anything else.
+    The faces are drawn if `path` does not exist or was drawn with other parameters: `num_examples` in total,
+    `draw_size` pixels high and wide, each determined by `draw_seed` and its number.
+    Raises DataError if `path` contains anything else.
     """
     root, drawing = Path(path), Drawing(num_examples, draw_size, draw_seed)
-    if not is_drawn(root, drawing):  # looked at first, so that a folder that is ready may be read-only
+    if not is_drawn(root, drawing):  # checked without the lock, so that a finished folder may be read-only
         with exclusive(root):
             ensure_drawn(root, drawing)
     return image_folder(path, **options)
 
 
 def is_drawn(root: Path, drawing: Drawing) -> bool:
-    """Whether `root` holds exactly `drawing`."""
+    """Returns True if `root` contains exactly `drawing`."""
     record = root / _RECORD
     return record.exists() and bool(json.loads(record.read_text()) == asdict(drawing))
 
 
 def ensure_drawn(root: Path, drawing: Drawing) -> None:
-    """Draws into `root` unless it already holds `drawing`."""
+    """Draws into `root` unless it already contains `drawing`; raises DataError if it contains anything else."""
     if root.exists() and not (root / _RECORD).exists():
         raise DataError(
-            f"data.path='{root}' exists and was not drawn by data=cats_dogs_synthetic, so it is left alone. Set "
-            "data.path to a folder of its own, or use data=image_folder for your own images."
+            f"data.path='{root}' exists and was not drawn by data=cats_dogs_synthetic, so it is not overwritten. Set "
+            "data.path to another folder, or use data=image_folder for your own images."
         )
     if is_drawn(root, drawing):
         return
