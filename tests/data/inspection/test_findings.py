@@ -46,13 +46,13 @@ def odd(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> Ins
 def test_everything_odd_is_found(odd: Inspection) -> None:
     root = odd.specs["train"].source
     assert {finding.title: (finding.details, finding.wrong) for finding in odd.findings} == {
-        "Damaged inside": ((f"{root}/train/dogs/inside.jpg",), True),
-        "Damaged": (("train/cats/cut.jpg (truncated)", "train/cats/empty.gif (empty)"), True),
-        "Wrong ending": (("train/cats/renamed.jpg (is PNG)",), False),
+        "Corrupt pixels": ((f"{root}/train/dogs/inside.jpg",), True),
+        "Corrupt": (("train/cats/cut.jpg (truncated)", "train/cats/empty.gif (empty)"), True),
+        "Wrong extension": (("train/cats/renamed.jpg (is PNG)",), False),
         "Not RGB": (("train/cats/grey.png (L)",), False),
-        "Turned by EXIF": (("train/dogs/phone.jpg (orientation 6)",), False),
+        "Rotated by EXIF": (("train/dogs/phone.jpg (orientation 6)",), False),
         "Tiny": (("train/dogs/tiny.bmp (2 x 20)",), False),
-        "Passed over": (("train/dogs/notes.txt",), False),
+        "Not used": (("train/dogs/notes.txt",), False),
         "In several splits": (("train/cats/002.jpg (cats) = valid/cats/leak.jpg (cats)",), True),
         "In several classes": (("train/cats/003.jpg (cats) = train/dogs/torn.jpg (dogs)",), True),
         "More than once in a split": (("train/cats/003.jpg (cats) = train/dogs/torn.jpg (dogs)",), False),
@@ -105,7 +105,7 @@ def test_what_is_no_image_has_no_picture(tmp_path: Path) -> None:
     assert found.sizes == ()
     assert thumbnail(found.sources["train"], 0) is None
     write_page(tmp_path / "page.html", found, samples=1)
-    assert "The inputs are no images." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The inputs are not images." in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("value", [-3.5, 0.0, 7.0])

@@ -1,1 +1,1 @@
-"""The report of a data set."""
+"""Inspection of a data set: findings, page and terminal report."""

@@ -1,4 +1,4 @@
-"""What a data set holds and what is odd about it: counts, sizes, damage, duplicates, pictures to look at."""
+"""Statistics and problems of a data set: counts, sizes, corrupt files, duplicates and unusual images."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -19,12 +19,12 @@ from experiments.errors import pluralized
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
 _CHUNK = 256
-_SMALL = 4  # times smaller than what the model sees
+_SMALL = 4  # times smaller than the model's input
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example: its place in a split, and what identifies its content."""
+    """An example: its position in a split, and in `content` a hash of its inputs."""
 
     split: str
     position: int
@@ -35,10 +35,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about some examples.
+    """A property or problem that some examples share.
 
-    title: in a few words; meaning: what is done about it; details: one text an example or group of them;
-    examples: those that can be shown; wrong: whether it spoils training or its figures.
+    title: a few words; meaning: its consequence; details: one text per example or group of examples;
+    examples: those that have a picture; wrong: True if it harms training or its metrics.
     """
 
     title: str
@@ -50,7 +50,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Inspection:
-    """specs: of each split by its name; sizes: (width, height) of every image, upright; empty where not images."""
+    """Result of an inspection; `specs`, `sources` and `examples` are by split name.
+
+    sizes: (width, height) of every upright image; empty if the inputs are not images.
+    """
 
     specs: Mapping[str, DataSpec]
     sources: Mapping[str, Source]
@@ -60,9 +63,9 @@ class Inspection:
 
 
 def inspect_splits(splits: Splits, *, decode: bool) -> Inspection:
-    """Looks at every example of every split that has positions (`IndexedSplit`).
+    """Inspects every example of each split that gives access to single examples (`IndexedSplit`).
 
-    decode: also decodes every image file, which finds damage that header and end marker do not show.
+    decode: also decodes every image file, which finds corrupt pixels that header and end marker do not show.
     """
     named = splits.named()
     sources = {name: split.source for name, split in named.items() if isinstance(split, IndexedSplit)}
@@ -79,7 +82,7 @@ def inspect_splits(splits: Splits, *, decode: bool) -> Inspection:
 
 
 def upright_size(record: Record) -> tuple[int, int]:
-    """(width, height) as a person sees the photo."""
+    """Returns (width, height) after the rotation that EXIF specifies."""
     header = record.header
     return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
 
@@ -116,15 +119,15 @@ def _of_files(
     source = next(iter(files.values()))
     height, width = source.decoder.image_size
     damaged = [str(damage) for source in files.values() for damage in source.skipped]
-    yield Finding("Damaged", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
+    yield Finding("Corrupt", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
     if decode:
         inside = tuple(name for source in files.values() for name in source.unreadable_examples())
         yield Finding(
-            "Damaged inside", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
+            "Corrupt pixels", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
         )
     yield _finding(
-        "Wrong ending",
-        "read by what they are",
+        "Wrong extension",
+        "read according to the content, not the extension",
         [
             (one, f"is {record.header.format}")
             for one, record in pairs
@@ -137,13 +140,13 @@ def _of_files(
         [(one, record.header.mode) for one, record in pairs if record.header.mode != "RGB"],
     )
     yield _finding(
-        "Turned by EXIF",
-        "shown to the model upright",
+        "Rotated by EXIF",
+        "given to the model upright",
         [(one, f"orientation {record.header.orientation}") for one, record in pairs if record.header.orientation > 1],
     )
     yield _finding(
         "Tiny",
-        f"a side is under a quarter of {width} x {height}, so that most pixels are made up",
+        f"a side is less than a quarter of {width} x {height}, so most pixels are interpolated",
         [
             (one, f"{record.header.width} x {record.header.height}")
             for one, record in pairs
@@ -151,11 +154,12 @@ def _of_files(
         ],
     )
     others = tuple(passed_over(source.root))
-    yield Finding("Passed over", "no image of a class folder by place and ending", others, (), wrong=False)
+    yield Finding("Not used", "not in a class folder, or not with the extension of an image", others, (), wrong=False)
 
 
 def passed_over(root: Path) -> Iterator[str]:
-    """Files below `root` that are not hidden and no image by place and ending."""
+    """Returns the files below `root` that are not hidden and not used as images because of folder or extension."""
+    # The files of all splits are used together, so any fraction gives the same result.
     used = {file.path for files in class_folders(root, validation_fraction=0.5).splits().values() for file in files}
     return (path for path in sorted(files_below(root, root)) if path not in used)
 
@@ -171,11 +175,11 @@ def _duplicates(examples: Mapping[str, Sequence[Example]], class_names: Sequence
         groups[example.content].append(example)
     equal = [group for group in groups.values() if len(group) > 1]
     across = [group for group in equal if len({one.split for one in group}) > 1]
-    torn = [group for group in equal if len({one.label for one in group}) > 1]
+    conflicting = [group for group in equal if len({one.label for one in group}) > 1]
     within = [group for group in equal if max(Counter(one.split for one in group).values()) > 1]
-    yield _equal("In several splits", "scores on what was trained on mean little", across, class_names, wrong=True)
-    yield _equal("In several classes", "no model can be right about all of them", torn, class_names, wrong=True)
-    yield _equal("More than once in a split", "counts more than others", within, class_names, wrong=False)
+    yield _equal("In several splits", "scores on training examples are misleading", across, class_names, wrong=True)
+    yield _equal("In several classes", "no model can predict all of them", conflicting, class_names, wrong=True)
+    yield _equal("More than once in a split", "counts several times", within, class_names, wrong=False)
 
 
 def _equal(
@@ -186,7 +190,7 @@ def _equal(
 
 
 def size_summary(sizes: Sequence[tuple[int, int]]) -> str:
-    """Smallest, median and largest by area, in one line."""
+    """Describes the smallest, median and largest size by area in one line."""
     ordered = sorted(sizes, key=lambda size: size[0] * size[1])
     smallest, middle, largest = (ordered[at] for at in (0, len(ordered) // 2, -1))
     if smallest == largest:
@@ -200,7 +204,7 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def spread_of(examples: Sequence[Example], label: int, count: int) -> list[Example]:
-    """At most `count` examples of a class, evenly over their order."""
+    """Returns at most `count` examples of a class, evenly spaced in their order."""
     members = [example for example in examples if example.label == label]
     places: NDArray[np.int64] = np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(np.int64)
     return [members[place] for place in places]

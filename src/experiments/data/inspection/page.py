@@ -1,4 +1,4 @@
-"""An inspection as one HTML file that needs no other: it can be mailed and opened anywhere."""
+"""Writes an inspection as one self-contained HTML file."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from experiments.errors import pluralized
 
 _SHOWN = 8  # pictures of a finding
 _LISTED = 200  # lines of a finding
-_OPEN = 4  # as many lines show without a click
+_OPEN = 4  # up to this number of lines, the list of a finding is expanded
 _BINS = 24
 
 
@@ -75,7 +75,7 @@ def _bar(count: int, most: int) -> str:
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
     if not sizes:
-        return "<p>The inputs are no images.</p>"
+        return "<p>The inputs are not images.</p>"
     charts = ""
     if len(set(sizes)) > 1:
         widths, heights = np.array(sizes).T

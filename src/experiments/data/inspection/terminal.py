@@ -1,4 +1,4 @@
-"""An inspection at the terminal."""
+"""Prints an inspection to the terminal."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.text import Text
 from experiments.data.inspection.findings import Inspection, size_summary
 from experiments.errors import first_few
 
-_WIDE = 10_000  # a pipe has no width of its own: 80 columns would cut names that a person greps for
+_WIDE = 10_000  # for pipes, where rich would assume 80 columns and cut off file names that users search for
 
 
 def print_report(inspection: Inspection, page: Path | None) -> None:

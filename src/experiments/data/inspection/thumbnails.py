@@ -1,4 +1,4 @@
-"""Small JPEG pictures of examples, for a page to look at."""
+"""Small JPEG pictures of examples for the inspection page."""
 
 import io
 
@@ -14,7 +14,7 @@ _QUALITY = 80
 
 
 def thumbnail(source: Source, position: int) -> bytes | None:
-    """JPEG, upright, at most 128 pixels a side; None where the example is no image or cannot be decoded."""
+    """Returns an upright JPEG of at most 128 pixels per side; None if the example is not a readable image."""
     image = _photo(source, position) if isinstance(source, FileSource) else _array(source, position)
     if image is None:
         return None
@@ -26,7 +26,7 @@ def thumbnail(source: Source, position: int) -> bytes | None:
 def _photo(source: FileSource, position: int) -> Image.Image | None:
     try:
         with quiet_exif(), Image.open(source.names[position]) as opened:
-            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes large photos at a fraction of their size
+            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes large photos at a reduced size
             image = ImageOps.exif_transpose(opened)
             image.thumbnail((_SIDE, _SIDE))
     except (OSError, SyntaxError, ValueError):
@@ -35,7 +35,7 @@ def _photo(source: FileSource, position: int) -> Image.Image | None:
 
 
 def _array(source: Source, position: int) -> Image.Image | None:
-    """Pixels enlarged by whole numbers, floats stretched to the range of grey."""
+    """Returns the picture of an array: pixels are enlarged by an integer factor, floats are scaled to 0..255."""
     if len(source.spec.input_shape) != 3 or source.spec.input_shape[-1] not in (1, 3):
         return None
     (batch,) = source.batches(np.array([position]), 1, 1).as_numpy_iterator()
