@@ -131,8 +131,8 @@ def test_an_example_drawn_twice_is_augmented_in_two_ways() -> None:
         ),
         (
             {"sampling": "balanced", "class_weight": "balanced"},
-            "data.sampling=balanced and data.class_weight=balanced make up for the same thing twice: expected one of "
-            "them. Set data.class_weight=null or data.sampling=shuffled.",
+            "data.sampling=balanced and data.class_weight=balanced both correct for classes of unequal size: expected "
+            "one of them. Set data.class_weight=null or data.sampling=shuffled.",
         ),
     ],
 )

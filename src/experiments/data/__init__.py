@@ -55,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: `doctor` lists the cache without TensorFlow."""
+    """Imports names on first use, so that `doctor` can list the cache without importing TensorFlow."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""Arrays as a data set: what a data function of your own returns in one call."""
+"""Arrays as a data set; a user-defined data function needs one call of `from_arrays`."""
 
 import hashlib
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class ArraySource:
-    """Examples held in memory."""
+    """Source of examples in memory."""
 
     name: str
     examples: Examples
@@ -72,12 +72,12 @@ class ArraySource:
 
     @cached_property
     def _inputs(self) -> tf.Tensor:
-        with tf.device("CPU:0"):  # a named device halves the copies made on the way
+        with tf.device("CPU:0"):  # naming the device halves the number of copies
             return tf.constant(self.examples.inputs)
 
 
 def gathered(inputs: tf.Tensor, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
-    """Rows `indices` of a tensor in memory, a batch at a time."""
+    """Returns batches of the rows `indices` of a tensor in memory."""
     rows = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
     gather = tf.autograph.experimental.do_not_convert(lambda chosen: tf.gather(inputs, chosen))
     return rows.map(gather, num_parallel_calls=num_parallel_calls, deterministic=True)
@@ -94,13 +94,13 @@ def from_arrays(
     source: str = "arrays",
     **batching: Unpack[BatchOptions],
 ) -> Splits:
-    """Splits of (inputs [n, ...], integer labels [n]) pairs.
+    """Returns splits of pairs (inputs [n, ...], integer labels [n]).
 
-    uint8 inputs are pixels and stay as they are, [n, height, width] becoming [n, height, width, 1]; anything else
-    becomes float32. Without `validation`, `validation_fraction` of `train` is held out by a hash of the position,
-    the same for every seed. `limit` keeps at most so many examples of each split; `source` says where they are from.
-    `batching` is what `Batching` takes; its `sampling` and `class_weight` concern training only.
-    Raises DataError naming the array when lengths, shapes or labels do not fit.
+    uint8 inputs are pixels and keep their values, but [n, height, width] becomes [n, height, width, 1]; other inputs
+    become float32. If `validation` is None, `validation_fraction` of `train` is held out by a hash of the position,
+    the same for every seed. `limit` is the maximum number of examples per split; `source` names the origin of the data.
+    `batching` are arguments of `Batching`, of which `sampling` and `class_weight` affect only training.
+    Raises DataError naming the array if lengths, shapes or labels do not fit.
     """
     batches = Batching(**batching)
     parts = {"train": _examples(train, "train")}
@@ -119,7 +119,7 @@ def from_arrays(
 
 
 def digest(examples: Examples) -> str:
-    """SHA-256 over shape, type and values of inputs and labels, in their order."""
+    """SHA-256 over shape, type and values of inputs and labels, in order."""
     total = hashlib.sha256()
     for array in (examples.inputs, examples.labels):
         total.update(f"{array.dtype.str} {array.shape}\n".encode())

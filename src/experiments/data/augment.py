@@ -1,4 +1,4 @@
-"""Stateless augmentation: each example brings its own uniform numbers, so batch and position change nothing."""
+"""Stateless augmentation: each example has its own random numbers, so its batch and position do not matter."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,26 @@ from experiments.data.base import DataSpec
 from experiments.errors import DataError
 
 Change = Callable[[tf.Tensor], tf.Tensor]
-_ANGLES = 4096
+_ANGLES = 4096  # steps of the table of angles of `Rotate`
 
 
 class Augmentation(Protocol):
     @property
     def draws(self) -> int:
-        """How many uniform numbers one example needs."""
+        """Number of uniform random numbers that one example needs."""
         ...
 
     def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """images: [batch, height, width, channels]; u: float32 in [0, 1), [batch, draws]. Keeps shape and dtype."""
+        """Returns augmented images of the same shape and dtype.
+
+        images: [batch, height, width, channels]; u: random numbers in [0, 1), float32 [batch, draws].
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors one half of the images along each axis asked for."""
+    """Mirrors half of the images along each selected axis."""
 
     horizontal: bool
     vertical: bool
@@ -43,7 +46,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Rot90:
-    """Turns by 0, 90, 180 or 270 degrees, each for a quarter of the images."""
+    """Rotates by 0, 90, 180 or 270 degrees, each for a quarter of the images."""
 
     draws: int = 1
 
@@ -66,13 +69,13 @@ class Rot90:
 
 @dataclass(frozen=True)
 class Rotate:
-    """Turns around the centre by an angle from -`degrees` to `degrees`, bilinear; corners are filled by reflection."""
+    """Rotates bilinearly around the centre by up to `degrees` either way; reflection fills the corners."""
 
     degrees: float
     draws: int = 1
 
     def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        # looked up: the last bit of tf.sin depends on the place in the batch
+        # A lookup table, because the last bit of tf.sin depends on the position in the batch.
         angles = np.radians(np.linspace(-self.degrees, self.degrees, _ANGLES + 1))
         drawn = tf.cast(u[:, 0] * _ANGLES, tf.int32)
         sine, cosine = (tf.gather(table.astype(np.float32), drawn) for table in (np.sin(angles), np.cos(angles)))
@@ -83,7 +86,7 @@ class Rotate:
         shift_y = middle_y - sine * middle_x - cosine * middle_y
         turned = tf.raw_ops.ImageProjectiveTransformV3(
             images=tf.cast(images, tf.float32),
-            # where each pixel comes from: x' = cos x - sin y + shift_x, y' = sin x + cos y + shift_y
+            # The source of each pixel is x' = cos x - sin y + shift_x, y' = sin x + cos y + shift_y.
             transforms=tf.stack([cosine, -sine, shift_x, sine, cosine, shift_y, zero, zero], axis=1),
             output_shape=(height, width),
             fill_value=0.0,
@@ -95,7 +98,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class CropAndResize:
-    """Cuts a window whose sides are `scale` to 1 times the image's, anywhere in it, and resizes it bilinear."""
+    """Crops a random window with sides of `scale` to 1 times those of the image, and resizes it bilinearly."""
 
     scale: float
     draws: int = 3
@@ -110,10 +113,10 @@ class CropAndResize:
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Brightness moves by up to `brightness` of the range of values, contrast by up to `contrast` of itself.
+    """Shifts values by up to `brightness` of their range and multiplies contrast by 1 - `contrast` to 1 + `contrast`.
 
-    Contrast turns around the middle of the range (0..255 for uint8, 0..1 otherwise): the image's own mean would be a
-    sum whose rounding depends on the number of threads.
+    Contrast is scaled around the middle of the range (0..255 for uint8, 0..1 otherwise), not around the mean of the
+    image, because the rounding of a sum depends on the number of threads.
     """
 
     brightness: float
@@ -126,13 +129,13 @@ class ColorJitter:
         factor = 1.0 + sway[:, 1] * self.contrast
         shift = (1.0 - factor) * highest / 2 + sway[:, 0] * self.brightness * highest
         if images.dtype.is_integer:
-            shift += 0.5  # rounds: the cast cuts
+            shift += 0.5  # rounds, because the cast below truncates
         changed = tf.cast(images, tf.float32) * _of_images(factor) + _of_images(shift)
         return tf.cast(tf.clip_by_value(changed, 0.0, highest), images.dtype)
 
 
 def augmented(images: tf.Tensor, u: tf.Tensor, augmentations: Sequence[Augmentation]) -> tf.Tensor:
-    """Applies all in order; each takes its own columns of `u`, [batch, draws of all]."""
+    """Applies all augmentations in order; each uses its own columns of `u`, float32 [batch, total draws]."""
     column = 0
     for augmentation in augmentations:
         images = augmentation(images, u[:, column : column + augmentation.draws])
@@ -141,7 +144,7 @@ def augmented(images: tf.Tensor, u: tf.Tensor, augmentations: Sequence[Augmentat
 
 
 def check_augmentations(augmentations: Sequence[Augmentation], spec: DataSpec) -> None:
-    """Raises DataError unless all can work on inputs of `spec`: tried on one black image."""
+    """Applies each augmentation to one black image; raises DataError if one does not fit the inputs of `spec`."""
     if augmentations and len(spec.input_shape) != 3:
         raise DataError(
             f"augment needs images [height, width, channels]: received inputs of shape {list(spec.input_shape)}. "
@@ -158,9 +161,9 @@ def check_augmentations(augmentations: Sequence[Augmentation], spec: DataSpec) -
 
 
 def _changed(images: tf.Tensor, choice: tf.Tensor, changes: Sequence[Change]) -> tf.Tensor:
-    """Image i is left alone where int(choice[i]) is 0, else goes through changes[int(choice[i]) - 1].
+    """Returns image i unchanged if int(choice[i]) is 0, else changed by changes[int(choice[i]) - 1].
 
-    Each change gets only its own images: ten times as fast as changing all and choosing by tf.where.
+    Each change is applied only to its own images, ten times as fast as changing all images and using tf.where.
     """
     number = tf.cast(choice, tf.int32)
     parts = tf.dynamic_partition(images, number, len(changes) + 1)
@@ -174,5 +177,5 @@ def _of_images(values: tf.Tensor) -> tf.Tensor:
 
 
 def _restored(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Floats back to `dtype`, rounded and clipped when that is uint8."""
+    """Converts floats back to `dtype`; rounds and clips them if it is uint8."""
     return tf.saturate_cast(tf.round(images), dtype) if dtype.is_integer else tf.cast(images, dtype)

@@ -1,4 +1,4 @@
-"""The data seam: what a run needs to know of a data set, and batches addressed by epoch and step."""
+"""Interface of data sets: a description of the examples, and batches addressed by epoch and step."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a split holds.
+    """Description of the examples of a split.
 
-    input_shape: one example without the batch axis, e.g. (160, 160, 3).
+    input_shape: shape of one example without the batch axis, e.g. (160, 160, 3).
     input_dtype: "uint8" for pixels in 0..255, "float32" for anything else.
-    digest: SHA-256 over the content in a fixed order; equal on every machine.
+    digest: SHA-256 over the content in a fixed order, equal on every machine.
     class_counts: examples per class, in the order of `class_names`.
-    source: where the data came from, for people (a folder, a file, a library).
-    skipped: files left out by `on_corrupt=skip`, with the reason of each.
+    source: origin of the data, shown to users (a folder, a file, a library).
+    skipped: files left out by `on_corrupt=skip`, each with the reason.
     """
 
     input_shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class DataSpec:
 
 
 class Split(Protocol):
-    """Batch k of epoch e is a pure function of the config: no running iterator, no shuffle buffer."""
+    """Batches addressed by epoch and step; batch k of epoch e depends only on the config, not on earlier batches."""
 
     @property
     def spec(self) -> DataSpec: ...
@@ -43,7 +43,7 @@ class Split(Protocol):
     def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> "tf.data.Dataset":
-        """Batches (inputs, labels), or (inputs, labels, weights) where examples have any, from `first_step` on.
+        """Returns batches from `first_step` on: (inputs, labels), or (inputs, labels, weights) if examples have weights.
 
         inputs: [batch, *input_shape] of `spec.input_dtype`; labels: int64 [batch]; weights: float32 [batch].
         The last batch may be short; `element_spec` always has a batch axis of None.
@@ -53,13 +53,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """The splits of one data set; `test` is None where the source has none."""
+    """Splits of one data set; `test` is None if there is no test split."""
 
     train: Split
     validation: Split
     test: Split | None = None
 
     def named(self) -> dict[str, Split]:
-        """Those that there are."""
+        """Returns the existing splits by name."""
         every = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in every.items() if split is not None}

@@ -1,4 +1,4 @@
-"""Batches addressed by epoch and step: order and augmentation are pure functions of seed, epoch and example."""
+"""Batches addressed by epoch and step: order and augmentation depend only on seed, epoch and example."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,40 +18,40 @@ Auto = int | Literal["auto"]
 
 
 class Source(Protocol):
-    """Examples by position; where they lie (files, arrays, a cache) is the source's own business."""
+    """Examples by position, stored in files, arrays or a cache."""
 
     @property
     def spec(self) -> DataSpec: ...
 
     @property
     def labels(self) -> Indices:
-        """The class of every example, int64 [num_examples]."""
+        """Class of every example, int64 [num_examples]."""
         ...
 
     @property
     def names(self) -> Sequence[str]:
-        """What a person would call each example, such as its file."""
+        """Name of each example for messages, such as its file."""
         ...
 
     def batches(self, indices: Indices, batch_size: int, num_parallel_calls: int) -> tf.data.Dataset:
-        """The inputs of `indices` in that order, [batch, *input_shape]; the last batch may be short."""
+        """Returns the inputs of `indices` in that order, [batch, *input_shape]; the last batch may be short."""
         ...
 
     def unreadable_examples(self) -> list[str]:
-        """The names of all examples that cannot be read, found by reading every one."""
+        """Reads every example and returns the names of those that cannot be read."""
         ...
 
     def read_error(self) -> DataError | None:
-        """What else has stopped reading: files that changed, a cache that takes nothing."""
+        """Returns any other reason why reading failed: changed files, or a cache that cannot be written."""
         ...
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How examples become batches; `num_parallel_calls` and `prefetch` change no bit of them.
+    """Options of batches; `num_parallel_calls` and `prefetch` change no bit of them.
 
-    sampling: "shuffled" takes every example once an epoch, "balanced" every class equally often.
-    class_weight: adds the weight of each example to the batches; see `class_weights`.
+    sampling: "shuffled" takes every example once per epoch, "balanced" takes every class equally often.
+    class_weight: adds a weight per example to the batches; see `class_weights`.
     """
 
     batch_size: int
@@ -81,7 +81,7 @@ class BatchOptions(TypedDict):
 
 
 class SplitOptions(BatchOptions):
-    """Keyword arguments of every data function of this package: how splits are made, and their batches."""
+    """Keyword arguments of every data function of this package, for its splits and their batches."""
 
     validation_fraction: float
     limit: int | None
@@ -89,9 +89,9 @@ class SplitOptions(BatchOptions):
 
 @dataclass(frozen=True)
 class IndexedSplit:
-    """A `Split` over any source: nothing runs between two epochs, so any batch can be asked for at any time.
+    """A `Split` of any source. It keeps no state between epochs, so any batch can be requested at any time.
 
-    class_weights: of each class by its number; None leaves weights out of the batches.
+    class_weights: weight of each class in the order of labels; None leaves weights out of the batches.
     """
 
     source: Source
@@ -111,7 +111,7 @@ class IndexedSplit:
         return -(-self.spec.num_examples // self.batching.batch_size)
 
     def order(self, epoch: int) -> Indices:
-        """The position in the source of every example of `epoch`, in training order."""
+        """Returns the position in the source of every example of `epoch`, in training order."""
         count = self.spec.num_examples
         if not self.batching.shuffle:
             return np.arange(count)
@@ -123,7 +123,7 @@ class IndexedSplit:
         indices = self.order(epoch)[first_step * batch_size :]
         inputs = self.source.batches(indices, batch_size, parallel)
         if self.batching.augment:
-            # an example that balanced sampling takes twice must look different: its place draws, not its number
+            # Balanced sampling may take an example twice. Random numbers by place in the epoch make the two differ.
             rows = np.arange(first_step * batch_size, self.spec.num_examples) if self._balanced else indices
             inputs = self._augmented(inputs, epoch, rows, parallel)
         dataset = tf.data.Dataset.zip(inputs, *(self._in_batches(column) for column in self._targets(indices)))
@@ -134,7 +134,7 @@ class IndexedSplit:
         return self.batching.sampling == "balanced"
 
     def _targets(self, indices: Indices) -> list[NDArray[np.generic]]:
-        """Labels and, where classes have one, weights."""
+        """Returns labels and, if classes have weights, weights."""
         labels = self.source.labels[indices]
         return [labels] if self.class_weights is None else [labels, np.array(self.class_weights, np.float32)[labels]]
 
@@ -143,7 +143,7 @@ class IndexedSplit:
 
     def _augmented(self, inputs: tf.data.Dataset, epoch: int, chosen: Indices, parallel: int) -> tf.data.Dataset:
         draws = sum(augmentation.draws for augmentation in self.batching.augment)
-        # one row an example of the data set, not of this epoch's order: a batch draws the same wherever it starts
+        # One row per example of the data set, so a batch gets the same numbers at whichever step the epoch starts.
         uniform = np.random.default_rng([self.batching.seed, epoch, 1]).random(
             (self.spec.num_examples, draws), dtype=np.float32
         )
@@ -153,9 +153,9 @@ class IndexedSplit:
 
 
 def indexed(train: Source, validation: Source, test: Source | None, batching: Batching) -> Splits:
-    """Splits of which only `train` is shuffled, balanced, weighted and augmented.
+    """Returns splits of which only `train` is shuffled, balanced, weighted and augmented.
 
-    Raises DataError when augmentations or weights do not fit the data, or when options contradict each other.
+    Raises DataError if augmentations or weights do not fit the data, or if options contradict each other.
     """
     check_augmentations(batching.augment, train.spec)
     _check_balance(batching)
@@ -175,16 +175,16 @@ def _check_balance(batching: Batching) -> None:
         )
     if batching.sampling == "balanced" and batching.class_weight == "balanced":
         raise DataError(
-            "data.sampling=balanced and data.class_weight=balanced make up for the same thing twice: expected one of "
-            "them. Set data.class_weight=null or data.sampling=shuffled."
+            "data.sampling=balanced and data.class_weight=balanced both correct for classes of unequal size: expected "
+            "one of them. Set data.class_weight=null or data.sampling=shuffled."
         )
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without the thread that tunes what is `auto`: that is as many calls as cores then, and batches as needed.
+    """Disables tf.data autotuning; AUTOTUNE then means one call per core, and as many prefetched batches as needed.
 
-    That thread sleeps up to a minute between two looks, and whoever leaves an iterator before its end waits for it now
-    and then (tensorflow::data::model::Model::OptimizeLoop): a stopped run did not end for half a minute.
+    The tuning thread sleeps for up to a minute, and an iterator that is left early sometimes waits for it
+    (tensorflow::data::model::Model::OptimizeLoop): stopping a run took up to half a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -196,11 +196,11 @@ def _calls(value: Auto) -> int:
 
 
 def side_effect(step: Callable[..., None], arguments: list[tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
-    """`batch` itself, after `step(*arguments)` ran on their arrays; what it raises ends the epoch.
+    """Calls `step` with the arrays of `arguments` and returns `batch` unchanged; an error in `step` ends the epoch.
 
-    A stateful function would be kept without more ado, but costs the prefetching under determinism; of one that is
-    not, the graph's optimiser leaves out whatever the result does not need. So the result is cut at a place that only
-    the function knows, which is its begin: no copy.
+    A stateful function would disable prefetching under determinism, and the graph optimizer removes a stateless one
+    whose result is not used. Therefore the batch is sliced from the index that the function returns. The index is
+    always 0, so nothing is copied, but the optimizer cannot know that.
     """
 
     def run(*arrays: Any) -> np.int32:

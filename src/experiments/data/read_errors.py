@@ -1,4 +1,4 @@
-"""Damage that only decoding finds: names the file when training stops over it."""
+"""Names the files when training stops on images that cannot be decoded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +20,13 @@ _READING = (
 
 @contextmanager
 def named_errors(splits: Splits) -> Iterator[None]:
-    """Around training: an error of TensorFlow that the examples or their cache explain becomes a DataError saying so.
+    """Turns TensorFlow errors that unreadable examples or their cache cause into a DataError naming them.
 
-    Every example is read again to find those that are damaged; any other error passes through unchanged.
+    Reads every example again to find the unreadable ones; any other error passes through unchanged.
     """
     try:
         yield
+    # An error raised by Python code within tf.data may arrive as UnknownError.
     except (*_READING, tf.errors.UnknownError) as error:
         for source in _sources(splits):
             if (explanation := source.read_error()) is not None:
@@ -37,8 +38,8 @@ def named_errors(splits: Splits) -> Iterator[None]:
             raise
         subject = "An image" if len(damaged) == 1 else f"{len(damaged)} images"
         raise DataError(
-            f"{subject} could not be read during training, though header and end were in order before: "
-            f"{first_few(damaged)}. Replace or delete what is damaged inside or gone, and start again."
+            f"{subject} could not be read during training, although header and end were valid before: "
+            f"{first_few(damaged)}. Replace or delete corrupt and missing files, and start again."
         ) from error
 
 

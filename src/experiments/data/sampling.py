@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights for their examples, or as many draws of each."""
+"""Class weights and balanced sampling for classes of unequal size, held-out examples and subsets."""
 
 import hashlib
 import unicodedata
@@ -12,14 +12,14 @@ from experiments.data.base import DataSpec
 from experiments.errors import DataError, near
 
 ClassWeight = Mapping[str, float] | Literal["balanced"] | None
-"""`balanced`: the same total for every class; a mapping: class name -> weight, 1 for those it leaves out."""
+"""Weights by class name, 1 for missing names; "balanced" gives all classes the same total; None adds no weights."""
 
 
 def class_weights(given: ClassWeight, spec: DataSpec) -> tuple[float, ...] | None:
-    """One weight a class in the order of `spec.class_names`, as Keras and scikit-learn define them.
+    """Returns one weight per class in the order of `spec.class_names`, as Keras and scikit-learn define them.
 
     `balanced` is num_examples / (number of classes that have examples * examples of this class).
-    Raises DataError for an unknown class or a weight that cannot be one.
+    Raises DataError for an unknown class or an invalid weight.
     """
     if given is None:
         return None
@@ -41,10 +41,10 @@ def class_weights(given: ClassWeight, spec: DataSpec) -> tuple[float, ...] | Non
 
 
 def balanced_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """As many positions as `labels` has, in random order, each class as often as any other.
+    """Returns len(labels) positions in random order, with each class equally often.
 
-    What does not divide evenly goes to classes drawn by `rng`. Within a class no example comes a third time before
-    every other has come twice.
+    `rng` draws the classes that get one position more if the number is not divisible. Within a class, no example is
+    used a third time before every other one has been used twice.
     """
     classes = np.unique(labels)
     shares = np.full(len(classes), len(labels) // len(classes))
@@ -55,6 +55,7 @@ def balanced_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArr
 
 def _drawn(members: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rounds = -(-count // len(members))
+    # A count of 0 gives no rounds, but np.concatenate needs an array.
     return np.concatenate([rng.permutation(members) for _ in range(rounds)] or [members])[:count]
 
 
@@ -66,13 +67,13 @@ def _wrong(received: str, spec: DataSpec) -> DataError:
 
 
 def position(name: str) -> float:
-    """A number in [0, 1) that depends on `name` only (in Unicode's composed form, since file systems differ)."""
+    """Returns a number in [0, 1) that depends only on `name` (in Unicode's composed form, as file systems differ)."""
     digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
     return int.from_bytes(digest[:4]) / 2**32
 
 
 def held_out(names: Sequence[str], fraction: float) -> NDArray[np.bool_]:
-    """True for about `fraction` of `names`; at least one of two or more is held out, and one is not."""
+    """Returns True for about `fraction` of `names`; of two or more, at least one is held out and one is not."""
     positions = np.array([position(name) for name in names])
     chosen = positions < fraction
     if fraction > 0 and len(names) > 1:
@@ -81,7 +82,7 @@ def held_out(names: Sequence[str], fraction: float) -> NDArray[np.bool_]:
 
 
 def stratified_subset(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
-    """The positions of at most `limit` examples, in ascending order; every class keeps its share."""
+    """Returns the positions of at most `limit` examples in ascending order; the classes keep their proportions."""
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     by_class = np.argsort(labels, kind="stable")

@@ -121,8 +121,8 @@ def test_damage_inside_is_named_when_training_finds_it(photos: Path, options: di
     with pytest.raises(DataError) as raised, named_errors(splits):
         _read(splits)
     assert str(raised.value) == (
-        f"An image could not be read during training, though header and end were in order before: {victim}. "
-        "Replace or delete what is damaged inside or gone, and start again."
+        f"An image could not be read during training, although header and end were valid before: {victim}. "
+        "Replace or delete corrupt and missing files, and start again."
     )
 
 
