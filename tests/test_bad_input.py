@@ -1,4 +1,4 @@
-"""Each mistake a person can make: one line that helps, exit status 1, and no half-made run."""
+"""User errors are reported in one helpful line, with exit status 1 and without starting a run."""
 
 import io
 import os
@@ -21,9 +21,9 @@ from experiments.train import main
 Refused = Callable[..., str]
 
 
-def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "experiments.train", *words],
+        [sys.executable, "-m", "experiments.train", *overrides],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -33,7 +33,7 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("overrides", "line"),
     [
         (
             "optimizer.learing_rate=1",
@@ -103,51 +103,51 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
         ),
     ],
 )
-def test_words_that_do_not_compose(refused: Refused, tmp_path: Path, words: str, line: str) -> None:
+def test_invalid_override_is_refused_with_one_line(refused: Refused, tmp_path: Path, overrides: str, line: str) -> None:
     (tmp_path / "taken").touch()
-    assert refused(*words.split()) == f"error: {line}"
+    assert refused(*overrides.split()) == f"error: {line}"
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
 @pytest.mark.parametrize(
-    ("word", "line"),
+    ("override", "line"),
     [
         ("epoch=3", "'epoch' is not a key of this config. Did you mean 'epochs'?"),
         ("epochs=0", "epochs=0 is out of range: expected 1 or more. Change epochs."),
     ],
 )
-def test_a_whole_process_says_the_line_alone(tmp_path: Path, word: str, line: str) -> None:
-    done = command(tmp_path, word)
+def test_process_prints_only_the_error_line(tmp_path: Path, override: str, line: str) -> None:
+    done = command(tmp_path, override)
     assert (done.stderr, done.stdout, done.returncode) == (f"error: {line}\n", "", 1)
     assert not (tmp_path / "mlflow.db").exists()
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
-@pytest.mark.parametrize("word", ["optimizer.learing_rate=1", "epochs=0"])
-def test_the_full_error_for_those_who_ask(tmp_path: Path, word: str) -> None:
-    done = command(tmp_path, word, HYDRA_FULL_ERROR="1")
+@pytest.mark.parametrize("override", ["optimizer.learing_rate=1", "epochs=0"])
+def test_full_traceback_is_shown_on_request(tmp_path: Path, override: str) -> None:
+    done = command(tmp_path, override, HYDRA_FULL_ERROR="1")
     assert "Traceback (most recent call last)" in done.stderr
     assert done.returncode == 1
 
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Refused]:
-    """Runs the command in this process and returns its last line; it must be all that is printed, and leave no run."""
+    """Runs the command in this process and returns its error line; checks that it prints and leaves nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    # MLflow puts its address there, for the commands of later tests too if it were not taken back.
+    # MLflow sets this variable, and monkeypatch restores it for later tests.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     terminate = signal.getsignal(signal.SIGTERM)
 
-    def run(*words: str) -> str:
+    def run(*overrides: str) -> str:
         quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none")
-        monkeypatch.setattr(sys, "argv", ["train", "progress=none", "logging.log_model=false", *quiet, *words])
+        monkeypatch.setattr(sys, "argv", ["train", "progress=none", "logging.log_model=false", *quiet, *overrides])
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
             run_command(main, "config")
-        said = capfd.readouterr()
-        own = [line for line in said.out.splitlines() if not line.startswith("Downloading data from")]  # of Keras
-        assert (own, said.err) == ([], "")
+        output = capfd.readouterr()
+        printed = [line for line in output.out.splitlines() if not line.startswith("Downloading data from")]  # by Keras
+        assert (printed, output.err) == ([], "")
         assert not (tmp_path / "mlflow.db").exists()
         return str(ended.value.code)
 
@@ -177,7 +177,7 @@ FROM_SCRATCH = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null")
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("overrides", "line"),
     [
         (
             "monitor.metric=val_acuracy",
@@ -211,11 +211,11 @@ FROM_SCRATCH = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null")
         ("runtime.device=gpu", "runtime.device=gpu, but TensorFlow finds no GPU on this machine."),
     ],
 )
-def test_values_that_only_building_can_refuse(refused: Refused, words: str, line: str) -> None:
-    assert refused(*words.split()).startswith(f"error: {line}")
+def test_value_that_cannot_be_built_is_refused_with_one_line(refused: Refused, overrides: str, line: str) -> None:
+    assert refused(*overrides.split()).startswith(f"error: {line}")
 
 
-def test_an_empty_class_folder(refused: Refused, photos: Path) -> None:
+def test_empty_class_folder_is_refused(refused: Refused, photos: Path) -> None:
     for file in (photos / "train/dogs").iterdir():
         file.unlink()
     assert refused(*PHOTOS) == (
@@ -224,7 +224,7 @@ def test_an_empty_class_folder(refused: Refused, photos: Path) -> None:
     )
 
 
-def test_class_folders_that_differ_between_splits(refused: Refused, photos: Path) -> None:
+def test_different_class_folders_in_splits_are_refused(refused: Refused, photos: Path) -> None:
     (photos / "valid/dogs").rename(photos / "valid/wolves")
     assert refused(*PHOTOS) == (
         "error: The class folders of 'photos' differ between splits: train/ has cats, dogs; valid/ has cats, wolves. "
@@ -233,28 +233,28 @@ def test_class_folders_that_differ_between_splits(refused: Refused, photos: Path
 
 
 @pytest.mark.parametrize("content", [jpeg(0)[:-200], b"not an image"], ids=["truncated", "unreadable"])
-def test_a_damaged_image(refused: Refused, photos: Path, content: bytes) -> None:
+def test_corrupt_image_is_named(refused: Refused, photos: Path, content: bytes) -> None:
     (photos / "train/cats/1.jpg").write_bytes(content)
     line = refused(*PHOTOS)
     assert line.startswith("error: 1 image of 12 below 'photos' cannot be read: train/cats/1.jpg (")
     assert line.endswith("Remove or replace them, or set data.on_corrupt=skip to leave them out.")
 
 
-def test_images_smaller_than_the_network_takes(refused: Refused, photos: Path) -> None:
+def test_too_small_image_size_is_refused(refused: Refused, photos: Path) -> None:
     assert refused(*PHOTOS, *FROM_SCRATCH, "data.image_size=[16,16]") == (
         "error: data.image_size=[16,16] is too small for model.architecture=MobileNetV2: expected [32,32] or larger. "
         "Set data.image_size=[32,32] for photos, or choose another model."
     )
 
 
-def test_a_weights_file_that_does_not_fit(refused: Refused, photos: Path) -> None:
+def test_weights_file_of_another_model_is_refused(refused: Refused, photos: Path) -> None:
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights("other.weights.h5")
     line = refused(*PHOTOS, *FROM_SCRATCH, "model.weights=other.weights.h5")
     assert line.startswith("error: model.weights='other.weights.h5' does not fit MobileNetV2: ")
     assert line.endswith("or model.weights=null.")
 
 
-def test_imagenet_weights_without_network(
+def test_missing_network_for_imagenet_weights_is_reported(
     refused: Refused, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

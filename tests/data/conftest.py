@@ -1,4 +1,4 @@
-"""Small real files and a loopback server."""
+"""Fixtures for data sets: small image files, keyword arguments, and a file server on the loopback interface."""
 
 import io
 import threading
@@ -15,7 +15,7 @@ MakePhotos = Callable[[Path, dict[str, int]], Path]
 
 
 def encoded(seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 20)) -> bytes:
-    """A real image of noise in soft patches, `size` = (width, height)."""
+    """Returns an encoded image of smooth noise; `size` is (width, height)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(coarse).resize(size).save(stream, kind)
@@ -24,7 +24,7 @@ def encoded(seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 20)) -> 
 
 @pytest.fixture
 def make_photos() -> MakePhotos:
-    """Writes as many JPEG files as asked into each folder, e.g. {"train/cats": 3}."""
+    """Writes the given number of JPEG files into each folder, e.g. {"train/cats": 3}."""
 
     def make(root: Path, folders: dict[str, int]) -> Path:
         for number, (folder, count) in enumerate(folders.items()):
@@ -38,7 +38,7 @@ def make_photos() -> MakePhotos:
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    """What every image source takes; the values of the config, but for the cache."""
+    """Keyword arguments of `image_folder`, with the defaults of the config except for the cache."""
     return {
         "image_size": [16, 12],
         "channels": 3,
@@ -74,7 +74,7 @@ def array_options() -> dict[str, Any]:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `content` at /file with ranges; `break_after` bytes the connection is cut, `times` times."""
+    """Serves `content` at /file with ranges; cuts the first `times` connections after `break_after` bytes."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _FileHandler)
@@ -112,12 +112,12 @@ class _FileHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *arguments: object) -> None:
-        """Keeps the test output clean."""
+        """Does nothing, to keep the test output clean."""
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[bytes], FileServer]]:
-    """Starts a server of one file on a loopback port; it ends with the test."""
+    """Starts servers of one file on loopback ports, and stops them at the end of the test."""
     servers: list[FileServer] = []
 
     def start(content: bytes) -> FileServer:

@@ -1,4 +1,4 @@
-"""Arrays, in memory and in files."""
+"""Data sets from arrays in memory and in .npz files."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ def read(split: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def my_data(path: str, batch_size: int, shuffle: bool, seed: int) -> Splits:
-    """A data function of a user's own."""
+    """User-defined data function."""
     x, y = X[: int(path)], Y[: int(path)]
     return from_arrays((x, y), validation=(X[8:], Y[8:]), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
-def test_a_data_function_of_ones_own_takes_a_few_lines() -> None:
+def test_user_defined_data_function_returns_splits() -> None:
     splits = my_data("8", batch_size=3, shuffle=False, seed=0)
     x, y = read(splits.train)
     np.testing.assert_array_equal(x, X[:8, ..., None])
@@ -35,7 +35,7 @@ def test_a_data_function_of_ones_own_takes_a_few_lines() -> None:
     assert splits.test is None
 
 
-def test_numbers_that_are_no_pixels_become_float32(array_options: dict[str, Any]) -> None:
+def test_float64_inputs_become_float32(array_options: dict[str, Any]) -> None:
     split = from_arrays((X.astype(np.float64) / 7, Y[:, None]), **{**array_options, "shuffle": False}).train
     assert (split.spec.input_dtype, split.spec.input_shape) == ("float32", (3, 2))
     assert read(split)[0].dtype == np.float32
@@ -48,7 +48,7 @@ def test_held_out_examples_do_not_depend_on_the_seed(array_options: dict[str, An
     assert not np.array_equal(read(first.train)[0], read(second.train)[0])
 
 
-def test_the_digest_tells_contents_apart(array_options: dict[str, Any]) -> None:
+def test_digest_differs_for_other_inputs_or_labels(array_options: dict[str, Any]) -> None:
     changed = X.copy()
     changed[0] += 1
     made = [
@@ -57,7 +57,7 @@ def test_the_digest_tells_contents_apart(array_options: dict[str, Any]) -> None:
     assert len(set(made)) == 3
 
 
-def test_a_limit_counts_for_each_split(array_options: dict[str, Any]) -> None:
+def test_limit_applies_to_each_split(array_options: dict[str, Any]) -> None:
     splits = from_arrays((X, Y), (X, Y), **{**array_options, "limit": 4})
     assert splits.train.spec.class_counts == splits.validation.spec.class_counts == (2, 2)
 
@@ -80,7 +80,7 @@ def test_a_limit_counts_for_each_split(array_options: dict[str, Any]) -> None:
          "examples leaves none for it. Set data.validation_fraction=0.1 or give a validation split."),
     ],
 )  # fmt: skip
-def test_arrays_that_cannot_work_are_explained(
+def test_invalid_arrays_are_refused_with_reason(
     array_options: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DataError) as raised:
@@ -89,7 +89,7 @@ def test_arrays_that_cannot_work_are_explained(
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])
-def test_npz_takes_the_usual_names(tmp_path: Path, array_options: dict[str, Any], name: str) -> None:
+def test_npz_accepts_usual_names_of_validation_arrays(tmp_path: Path, array_options: dict[str, Any], name: str) -> None:
     file = tmp_path / "meine Zahlen ö.npz"
     arrays: dict[str, Any] = {"x_train": X, "y_train": Y, f"x_{name}": X[:4], f"y_{name}": Y[:4]}
     np.savez(file, **arrays, x_test=X[:2], y_test=Y[:2])
@@ -107,7 +107,7 @@ def test_npz_takes_the_usual_names(tmp_path: Path, array_options: dict[str, Any]
         ({"x_train": X, "y_train": np.array([None] * 10)}, "received an array of Python objects; save plain numbers"),
     ],
 )
-def test_npz_files_that_cannot_work_are_explained(
+def test_npz_with_invalid_arrays_is_refused_with_reason(
     tmp_path: Path, array_options: dict[str, Any], arrays: dict[str, Any], message: str
 ) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
@@ -117,24 +117,24 @@ def test_npz_files_that_cannot_work_are_explained(
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken", bytes(9) + b"PK\x05\x06" + bytes(18)])
-def test_a_file_that_is_no_npz_is_named(tmp_path: Path, array_options: dict[str, Any], content: bytes) -> None:
+def test_unreadable_npz_is_named(tmp_path: Path, array_options: dict[str, Any], content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.npz' cannot be read: expected a NumPy \.npz file"):
         npz(str(tmp_path / "a.npz"), **array_options)
 
 
-def test_a_missing_npz_is_named(tmp_path: Path, array_options: dict[str, Any]) -> None:
+def test_missing_npz_is_named(tmp_path: Path, array_options: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"no\.npz' does not exist: expected a NumPy .* Set data\.path=FILE\.$"):
         npz(str(tmp_path / "no.npz"), **array_options)
 
 
-def test_a_single_array_is_no_npz(tmp_path: Path, array_options: dict[str, Any]) -> None:
+def test_npy_file_is_refused(tmp_path: Path, array_options: dict[str, Any]) -> None:
     np.save(tmp_path / "a.npy", X)
     with pytest.raises(DataError, match=r"cannot be read: expected a NumPy \.npz file with x_train and y_train"):
         npz(str(tmp_path / "a.npy"), **array_options)
 
 
-def test_digits_come_with_three_splits(array_options: dict[str, Any]) -> None:
+def test_digits_have_three_splits(array_options: dict[str, Any]) -> None:
     splits = digits(test_fraction=0.1, **array_options)
     assert splits.test is not None
     parts = [part.spec for part in (splits.train, splits.validation, splits.test)]
@@ -146,7 +146,7 @@ def test_digits_come_with_three_splits(array_options: dict[str, Any]) -> None:
 
 
 @pytest.mark.real_data
-def test_mnist_is_read_from_its_file(real_data: Path, array_options: dict[str, Any]) -> None:
+def test_mnist_is_read_from_existing_file(real_data: Path, array_options: dict[str, Any]) -> None:
     splits = mnist(str(real_data / "mnist/mnist.npz"), url="", sha256="", **array_options)
     assert splits.test is not None
     assert splits.train.spec.num_examples + splits.validation.spec.num_examples == 60000

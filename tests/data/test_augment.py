@@ -1,4 +1,4 @@
-"""Each augmentation against NumPy, on uint8 and float, in batches of any size."""
+"""Augmentations compared with NumPy and Pillow, for uint8 and float images and any batch size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,18 +25,18 @@ def uniform(count: int, draws: int) -> Any:
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("augmentation", ALL, ids=lambda one: type(one).__name__)
-def test_shape_dtype_and_range_are_kept_whatever_the_batch(augmentation: Any, dtype: str) -> None:
+def test_augmentation_keeps_shape_dtype_and_range_for_any_batch(augmentation: Any, dtype: str) -> None:
     images, u = batch(dtype), uniform(8, augmentation.draws)
-    whole = augmentation(tf.constant(images), tf.constant(u)).numpy()
-    assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
-    assert whole.min() >= 0
-    assert whole.max() <= (255 if dtype == "uint8" else 1 + 1e-6)
+    together = augmentation(tf.constant(images), tf.constant(u)).numpy()
+    assert (together.shape, together.dtype) == (images.shape, images.dtype)
+    assert together.min() >= 0
+    assert together.max() <= (255 if dtype == "uint8" else 1 + 1e-6)
     for index in range(8):
-        alone = augmentation(tf.constant(images[index : index + 1]), tf.constant(u[index : index + 1])).numpy()
-        np.testing.assert_array_equal(alone[0], whole[index])
+        single = augmentation(tf.constant(images[index : index + 1]), tf.constant(u[index : index + 1])).numpy()
+        np.testing.assert_array_equal(single[0], together[index])
 
 
-def test_rot90_turns_as_numpy_does() -> None:
+def test_rot90_equals_numpy() -> None:
     images = batch("uint8", 4)
     turned = Rot90()(tf.constant(images), tf.constant([[0.1], [0.3], [0.6], [0.9]])).numpy()
     for turns, (image, result) in enumerate(zip(images, turned, strict=True)):
@@ -44,14 +44,14 @@ def test_rot90_turns_as_numpy_does() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_rotating_turns_by_the_angle_drawn(dtype: str) -> None:
+def test_rotate_uses_the_drawn_angle(dtype: str) -> None:
     images = batch(dtype, 3)
     turned = Rotate(90)(tf.constant(images), tf.constant([[0.0], [0.5], [1.0]])).numpy()
     for result, turns, image in zip(turned, (-1, 0, 1), images, strict=True):
         np.testing.assert_allclose(result, np.rot90(image, turns), atol=1e-4 if dtype == "float32" else 1)
 
 
-def test_rotating_agrees_with_pillow_away_from_the_border() -> None:
+def test_rotate_agrees_with_pillow_inside_the_border() -> None:
     image = np.asarray(Image.fromarray(batch("uint8", 1)[0]).resize((41, 31), Image.Resampling.BICUBIC))
     turned = Rotate(20)(tf.constant(image[None]), tf.constant([[1.0]])).numpy()[0]
     expected = np.asarray(Image.fromarray(image).rotate(20, Image.Resampling.BILINEAR))
@@ -60,7 +60,7 @@ def test_rotating_agrees_with_pillow_away_from_the_border() -> None:
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), [(True, False), (False, True), (True, True)])
-def test_flip_mirrors_the_axes_asked_for(horizontal: bool, vertical: bool) -> None:
+def test_flip_mirrors_selected_axes(horizontal: bool, vertical: bool) -> None:
     images = batch("uint8", 2)
     flipped = Flip(horizontal, vertical)(tf.constant(images), tf.constant([[0.1, 0.1], [0.9, 0.9]])).numpy()
     axes = tuple(axis for axis, wanted in ((1, horizontal), (0, vertical)) if wanted)
@@ -68,12 +68,12 @@ def test_flip_mirrors_the_axes_asked_for(horizontal: bool, vertical: bool) -> No
     np.testing.assert_array_equal(flipped[1], images[1])
 
 
-def test_a_crop_of_the_whole_changes_nothing() -> None:
+def test_crop_of_full_image_changes_nothing() -> None:
     images = batch("uint8")
     np.testing.assert_array_equal(CropAndResize(1.0)(tf.constant(images), tf.constant(uniform(8, 3))), images)
 
 
-def test_color_jitter_moves_brightness_and_contrast() -> None:
+def test_color_jitter_changes_brightness_and_contrast() -> None:
     image = np.full((1, 2, 2, 1), 100, np.uint8)
     brighter = ColorJitter(0.2, 0.0)(tf.constant(image), tf.constant([[1.0, 0.5]])).numpy()
     assert brighter.max() == 151
@@ -81,7 +81,7 @@ def test_color_jitter_moves_brightness_and_contrast() -> None:
     assert flatter.max() == 114
 
 
-def test_rot90_refuses_images_that_are_not_square(array_options: dict[str, Any]) -> None:
+def test_rot90_refuses_non_square_images(array_options: dict[str, Any]) -> None:
     arrays = (np.zeros((6, 4, 5, 3), np.uint8), np.arange(6) % 2)
     with pytest.raises(DataError) as raised:
         from_arrays(arrays, **{**array_options, "augment": [Rot90()]})
@@ -91,7 +91,7 @@ def test_rot90_refuses_images_that_are_not_square(array_options: dict[str, Any])
     )
 
 
-def test_augmentation_needs_images(array_options: dict[str, Any]) -> None:
+def test_augmentation_refuses_inputs_that_are_not_images(array_options: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"received inputs of shape \[7\]\. Set augment=none\."):
         from_arrays((np.zeros((6, 7)), np.arange(6) % 2), **{**array_options, "augment": [Flip(True, False)]})
 
@@ -105,6 +105,6 @@ class Shrink:
         return images[:, 1:]
 
 
-def test_an_augmentation_of_ones_own_that_changes_the_shape_is_named(array_options: dict[str, Any]) -> None:
+def test_custom_augmentation_that_changes_shape_is_named(array_options: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"Shrink must keep shape and dtype .* received \(1, 3, 4, 1\) uint8"):
         from_arrays((np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2), **{**array_options, "augment": [Shrink()]})

@@ -1,4 +1,4 @@
-"""Batch k of epoch e is a pure function of the config."""
+"""Batch k of epoch e depends only on the config."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,7 +43,7 @@ def assert_equal(left: list[tuple[Any, Any]], right: list[tuple[Any, Any]]) -> N
     prefetch=st.one_of(st.just("auto"), st.integers(0, 3)),
     part=st.floats(0, 1),
 )
-def test_options_of_speed_and_the_first_step_change_no_bit(
+def test_batches_do_not_depend_on_parallelism_prefetch_or_first_step(
     count: int, batch_size: int, epoch: int, parallel: Any, prefetch: Any, part: float
 ) -> None:
     plain = splits(count, batch_size=batch_size, num_parallel_calls=1, prefetch=0).train
@@ -55,12 +55,12 @@ def test_options_of_speed_and_the_first_step_change_no_bit(
     assert_equal(batches(other, epoch, first_step), expected[first_step:])
 
 
-def test_no_thread_tunes_it() -> None:
-    """A run that is stopped within an epoch would wait for that thread, half a minute at times."""
+def test_autotuning_is_disabled() -> None:
+    """The tuning thread can delay the end of a stopped run by half a minute."""
     assert not splits(num_parallel_calls="auto", prefetch="auto").train.epoch(0).options().autotune.enabled
 
 
-def test_the_order_of_an_epoch_is_the_documented_permutation() -> None:
+def test_order_of_epoch_is_documented_permutation() -> None:
     split = splits(augment=()).train
     x, y = images(23)
     order = np.random.default_rng([7, 2]).permutation(23)
@@ -68,8 +68,8 @@ def test_the_order_of_an_epoch_is_the_documented_permutation() -> None:
     assert not np.array_equal(order, np.random.default_rng([7, 3]).permutation(23))
 
 
-def test_augmentation_follows_the_example_not_its_batch_or_place() -> None:
-    """The same examples in another order and another batch size are changed in the same way."""
+def test_augmentation_depends_only_on_example() -> None:
+    """Examples are changed in the same way in another order and with another batch size."""
     shuffled, straight = splits().train, splits(shuffle=False, batch_size=9).train
     assert isinstance(shuffled, IndexedSplit)
     found = np.concatenate([x for x, _ in batches(shuffled, 1)])
@@ -87,19 +87,19 @@ def test_validation_and_test_are_neither_shuffled_nor_augmented() -> None:
 
 
 @pytest.mark.parametrize("augment", [(), AUGMENTATIONS])
-def test_the_batch_axis_is_open_and_types_are_kept(augment: Any) -> None:
+def test_element_spec_has_open_batch_axis_and_input_types(augment: Any) -> None:
     inputs, labels = splits(augment=augment).train.epoch(0).element_spec
     assert inputs.shape.as_list() == [None, 6, 6, 3]
     assert labels.shape.as_list() == [None]
     assert (inputs.dtype.name, labels.dtype.name) == ("uint8", "int64")
 
 
-def test_a_first_step_at_the_end_leaves_an_epoch_empty() -> None:
+def test_first_step_at_the_end_gives_empty_epoch() -> None:
     split = splits().train
     assert batches(split, 0, split.steps_per_epoch) == []
 
 
-def test_a_split_is_a_value() -> None:
+def test_order_depends_only_on_seed() -> None:
     split = splits().train
     assert isinstance(split, IndexedSplit)
     other = replace(split, batching=replace(split.batching, seed=8))

@@ -1,4 +1,4 @@
-"""Class weights and balanced sampling: what they mean, that they are exact, and what is said of wrong ones."""
+"""Class weights and balanced sampling: their values, epochs from any step on, and messages on invalid options."""
 
 from typing import Any
 
@@ -22,30 +22,30 @@ def splits(**changes: Any) -> Splits:
 
 
 def weights_of(class_weight: Any) -> dict[int, float]:
-    """Label -> weight, as the batches of an epoch have them."""
+    """Returns the weights in the batches of an epoch, by label."""
     found: dict[int, float] = {}
     for _, labels, weights in splits(class_weight=class_weight).train.epoch(0):
         found |= dict(zip(labels.numpy().tolist(), weights.numpy().tolist(), strict=True))
     return found
 
 
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
+def test_balanced_weights_equal_scikit_learn() -> None:
     expected = compute_class_weight("balanced", classes=np.unique(LABELS), y=LABELS)
     np.testing.assert_allclose([weights_of("balanced")[label] for label in range(3)], expected, rtol=1e-6)
 
 
-def test_named_weights_are_taken_and_others_are_one() -> None:
+def test_missing_class_weights_are_one() -> None:
     assert weights_of({"dogs": 3, "owls": 0.5}) == {0: 1.0, 1: 3.0, 2: 0.5}
 
 
-def test_classes_that_are_numbers_are_found_by_number() -> None:
+def test_numbered_classes_are_weighted_by_number() -> None:
     assert weights_of({"cats": 1.0, "owls": 0}) == {0: 1.0, 1: 1.0, 2: 0.0}
     numbered = splits(class_weight={1: 2.0}, class_names=None).train
     assert isinstance(numbered, IndexedSplit)
     assert numbered.class_weights == (1.0, 2.0, 1.0)
 
 
-def test_only_training_is_weighted_and_balanced() -> None:
+def test_only_training_split_is_weighted_and_balanced() -> None:
     made = splits(class_weight="balanced", shuffle=False)
     assert len(made.train.epoch(0).element_spec) == 3
     assert len(made.validation.epoch(0).element_spec) == 2
@@ -54,7 +54,7 @@ def test_only_training_is_weighted_and_balanced() -> None:
     np.testing.assert_array_equal(next(iter(sampled.epoch(0)))[1], [0, 1, 2])
 
 
-def test_a_class_without_examples_needs_no_weight() -> None:
+def test_class_without_examples_has_weight_zero() -> None:
     inputs = np.zeros((4, 2), np.float32)
     made = from_arrays(
         (inputs, [0, 0, 0, 2]),
@@ -72,7 +72,7 @@ def test_a_class_without_examples_needs_no_weight() -> None:
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda found: np.array(found, np.int64)),
     seed=st.integers(0, 9),
 )
-def test_balanced_order_draws_classes_alike_and_spreads_within_them(labels: Any, seed: int) -> None:
+def test_balanced_order_uses_classes_and_their_examples_equally_often(labels: Any, seed: int) -> None:
     order = balanced_order(labels, np.random.default_rng(seed))
     assert len(order) == len(labels)
     times = np.bincount(labels[order], minlength=5)[np.unique(labels)]
@@ -85,7 +85,7 @@ def test_balanced_order_draws_classes_alike_and_spreads_within_them(labels: Any,
 
 @settings(max_examples=10, deadline=None)
 @given(epoch=st.integers(0, 3), first_step=st.integers(0, 5), batch_size=st.integers(1, 7))
-def test_balanced_epochs_can_start_anywhere(epoch: int, first_step: int, batch_size: int) -> None:
+def test_balanced_epoch_can_start_at_any_step(epoch: int, first_step: int, batch_size: int) -> None:
     options: dict[str, Any] = {"sampling": "balanced", "batch_size": batch_size, "augment": [ColorJitter(0.3, 0.3)]}
     train = splits(**options, class_weight={"cats": 2}).train
     whole, late = (list(train.epoch(epoch, first_step=first).as_numpy_iterator()) for first in (0, first_step))
@@ -95,7 +95,7 @@ def test_balanced_epochs_can_start_anywhere(epoch: int, first_step: int, batch_s
             np.testing.assert_array_equal(left, right)
 
 
-def test_an_example_drawn_twice_is_augmented_in_two_ways() -> None:
+def test_example_drawn_twice_is_augmented_differently() -> None:
     train = splits(sampling="balanced", augment=[ColorJitter(0.3, 0.3)], batch_size=len(LABELS)).train
     assert isinstance(train, IndexedSplit)
     order, (inputs, _) = train.order(0), next(iter(train.epoch(0)))
@@ -136,7 +136,7 @@ def test_an_example_drawn_twice_is_augmented_in_two_ways() -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_explained(changes: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused_with_reason(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as raised:
         splits(**changes)
     assert str(raised.value) == message

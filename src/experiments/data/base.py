@@ -43,7 +43,7 @@ class Split(Protocol):
     def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> "tf.data.Dataset":
-        """Returns batches from `first_step` on: (inputs, labels), or (inputs, labels, weights) if examples have weights.
+        """Returns batches from `first_step` on: (inputs, labels), or (inputs, labels, weights) if there are weights.
 
         inputs: [batch, *input_shape] of `spec.input_dtype`; labels: int64 [batch]; weights: float32 [batch].
         The last batch may be short; `element_spec` always has a batch axis of None.

@@ -1,4 +1,4 @@
-"""`none`, `memory` and `disk` give the same bits, whatever happens to what is kept."""
+"""All caches give bit for bit identical batches, even if packs are corrupt or removed, or if the disk is full."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def assert_equal(left: Batches, right: Batches) -> None:
             np.testing.assert_array_equal(array, expected)
 
 
-def keeper(splits: Splits) -> DiskCache:
+def disk_cache(splits: Splits) -> DiskCache:
     assert isinstance(splits.train, IndexedSplit)
     assert isinstance(splits.train.source, CachedSource)
     assert isinstance(splits.train.source.backend, DiskCache)
@@ -73,11 +73,11 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def packed(photos: Path, options: dict[str, Any]) -> Path:
-    """Trains one epoch with a pack and waits for it to have its name."""
+    """Reads one epoch, waits until its pack is committed, and returns the folder of the pack."""
     splits = image_folder(str(photos), **{**options, "cache": "disk"})
     read(splits.train)
-    wait_for(keeper(splits).folder.exists)
-    return keeper(splits).folder
+    wait_for(disk_cache(splits).folder.exists)
+    return disk_cache(splits).folder
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -88,7 +88,7 @@ def packed(photos: Path, options: dict[str, Any]) -> Path:
     begin=st.floats(0, 1),
     augment=st.sampled_from([(), (Flip(True, True),)]),
 )
-def test_a_cache_changes_no_bit(
+def test_cached_batches_are_bit_identical(
     more_photos: Path,
     tmp_path_factory: pytest.TempPathFactory,
     options: dict[str, Any],
@@ -98,7 +98,7 @@ def test_a_cache_changes_no_bit(
     begin: float,
     augment: Any,
 ) -> None:
-    """Cold, half full after a resumed epoch, and warm; in this process and in a later one."""
+    """Covers an empty cache, one that an epoch from `begin` on filled, a full one, and a second reader."""
     changes = {"image_size": [8, 7], "batch_size": batch_size, "limit": limit, "augment": augment}
     same = {**options, **changes, "cache_dir": str(tmp_path_factory.mktemp("cache"))}
     plain = image_folder(str(more_photos), **{**same, "num_parallel_calls": 1, "prefetch": 0}).train
@@ -116,7 +116,7 @@ def test_a_cache_changes_no_bit(
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
-def test_a_kept_split_needs_its_files_no_more(photos: Path, options: dict[str, Any], cache: str) -> None:
+def test_cached_split_does_not_need_its_files(photos: Path, options: dict[str, Any], cache: str) -> None:
     split = image_folder(str(photos), **{**options, "cache": cache}).train
     before = read(split)
     for file in photos.rglob("*.jpg"):
@@ -124,7 +124,7 @@ def test_a_kept_split_needs_its_files_no_more(photos: Path, options: dict[str, A
     assert_equal(read(split), before)
 
 
-def test_the_first_epoch_writes_the_pack_that_a_later_run_reads(photos: Path, options: dict[str, Any]) -> None:
+def test_first_epoch_writes_pack_that_later_run_reads(photos: Path, options: dict[str, Any]) -> None:
     folder = packed(photos, options)
     later = image_folder(str(photos), **{**options, "cache": "disk"})
     for file in photos.rglob("*.jpg"):
@@ -135,42 +135,46 @@ def test_the_first_epoch_writes_the_pack_that_a_later_run_reads(photos: Path, op
     assert entry.shape == "11 x 16 x 12 x 3 uint8"
 
 
-def test_an_epoch_that_began_in_the_middle_is_completed(photos: Path, options: dict[str, Any]) -> None:
+def test_pack_is_completed_after_epoch_that_started_in_the_middle(photos: Path, options: dict[str, Any]) -> None:
     splits = image_folder(str(photos), **{**options, "cache": "disk"})
     assert len(read(splits.train, first_step=2)) == 1
-    wait_for(keeper(splits).folder.exists)
+    wait_for(disk_cache(splits).folder.exists)
 
 
-def test_an_epoch_that_is_left_early_packs_nothing(photos: Path, options: dict[str, Any]) -> None:
+def test_epoch_that_stops_early_commits_no_pack(photos: Path, options: dict[str, Any]) -> None:
     nothing_ahead = {"num_parallel_calls": 1, "prefetch": 0}
     splits = image_folder(str(photos), **{**options, **nothing_ahead, "cache": "disk"})
     next(iter(splits.train.epoch(0)))
-    assert not keeper(splits).folder.exists()
+    assert not disk_cache(splits).folder.exists()
 
 
 @pytest.mark.parametrize("change", [{"image_size": [12, 16]}, {"channels": 1}, {"antialias": True}, {"limit": 6}])
-def test_what_changes_pixels_makes_another_pack(photos: Path, options: dict[str, Any], change: dict[str, Any]) -> None:
+def test_options_that_change_pixels_use_another_pack(
+    photos: Path, options: dict[str, Any], change: dict[str, Any]
+) -> None:
     assert packed(photos, options) != packed(photos, {**options, **change})
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 2}, {"seed": 5}, {"augment": (Flip(True, False),)}, {"prefetch": 1}])
-def test_what_changes_none_does_not(photos: Path, options: dict[str, Any], change: dict[str, Any]) -> None:
+def test_options_that_change_no_pixel_use_the_same_pack(
+    photos: Path, options: dict[str, Any], change: dict[str, Any]
+) -> None:
     assert packed(photos, options) == packed(photos, {**options, **change})
 
 
-def test_a_changed_file_makes_another_pack(photos: Path, options: dict[str, Any]) -> None:
+def test_changed_file_uses_another_pack(photos: Path, options: dict[str, Any]) -> None:
     before = packed(photos, options)
     (photos / "train/cats/000.jpg").write_bytes((photos / "valid/dogs/002.jpg").read_bytes())
     assert packed(photos, {**options, "allow_leakage": True}) != before
 
 
-def test_a_damaged_row_is_decoded_again_and_the_pack_made_anew(
+def test_corrupt_row_is_decoded_and_pack_is_written_again(
     photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = read(image_folder(str(photos), **options).train, 1)
     folder = packed(photos, options)
     split = image_folder(str(photos), **{**options, "cache": "disk"}).train
-    spoil(folder / "data.npy", 5000)
+    flip_bit(folder / "data.npy", 5000)
     with caplog.at_level(logging.WARNING):
         assert_equal(read(split, 1), before)
     assert caplog.messages == [
@@ -182,7 +186,7 @@ def test_a_damaged_row_is_decoded_again_and_the_pack_made_anew(
     assert_equal(read(image_folder(str(photos), **{**options, "cache": "disk"}).train, 1), before)
 
 
-def test_a_pack_that_lost_everything_while_in_use_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
+def test_pack_truncated_while_in_use_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
     before = read(image_folder(str(photos), **options).train, 1)
     folder = packed(photos, options)
     split = image_folder(str(photos), **{**options, "cache": "disk", "num_parallel_calls": 4}).train
@@ -191,8 +195,8 @@ def test_a_pack_that_lost_everything_while_in_use_changes_no_bit(photos: Path, o
     assert_equal([(x.numpy(), y.numpy()) for x, y in batches], before)
 
 
-def spoil(file: Path, place: int) -> None:
-    """Turns one bit of `file` over."""
+def flip_bit(file: Path, place: int) -> None:
+    """Flips one bit of the byte at `place` in `file`."""
     with file.open("r+b") as opened:
         opened.seek(place)
         (value,) = opened.read(1)
@@ -200,7 +204,7 @@ def spoil(file: Path, place: int) -> None:
         opened.write(bytes([value ^ 1]))
 
 
-def test_a_pack_that_cannot_be_whole_is_made_anew(
+def test_truncated_pack_is_written_again(
     photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = packed(photos, options)
@@ -212,12 +216,12 @@ def test_a_pack_that_cannot_be_whole_is_made_anew(
     assert message.endswith("): it is removed and written again.")
 
 
-def test_a_pack_that_is_removed_as_it_gets_its_name(
+def test_writer_does_not_touch_pack_that_is_removed_during_commit(
     photos: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What removes it moves it aside first, to the name that the unfinished pack had."""
+    """`remove` first renames the pack to the name that the unfinished pack had."""
     splits = image_folder(str(photos), **{**options, "cache": "disk"})
-    folder, aside = keeper(splits).folder, unfinished_folder(keeper(splits).folder)
+    folder, aside = disk_cache(splits).folder, unfinished_folder(disk_cache(splits).folder)
 
     def move_aside(path: Path) -> None:
         if path == folder.parent:
@@ -229,7 +233,7 @@ def test_a_pack_that_is_removed_as_it_gets_its_name(
     assert (aside / "data.npy").exists()
 
 
-def test_a_pack_that_is_pruned_while_in_use_is_read_on(photos: Path, options: dict[str, Any]) -> None:
+def test_pack_removed_while_in_use_stays_readable(photos: Path, options: dict[str, Any]) -> None:
     folder = packed(photos, options)
     split = image_folder(str(photos), **{**options, "cache": "disk"}).train
     before = read(split)
@@ -237,15 +241,15 @@ def test_a_pack_that_is_pruned_while_in_use_is_read_on(photos: Path, options: di
     assert_equal(read(split), before)
 
 
-def in_the_way(options: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A file where the cache folder should be: refused by the system even for root."""
+def unwritable_cache(options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Puts a file in the place of the cache folder, so that writing fails even for root."""
     Path(options["cache_dir"]).write_text("")
     return {**options, "cache": "disk", **changes}
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(photos: Path, options: dict[str, Any]) -> None:
+def test_unwritable_required_cache_is_an_error(photos: Path, options: dict[str, Any]) -> None:
     with pytest.raises(DataError) as raised:
-        image_folder(str(photos), **in_the_way(options))
+        image_folder(str(photos), **unwritable_cache(options))
     assert str(raised.value) == (
         f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
         "Set data.cache_dir to a place with room that you can write to, data.cache=none to decode in every epoch, or "
@@ -253,15 +257,15 @@ def test_a_cache_that_cannot_be_written_is_an_error(photos: Path, options: dict[
     )
 
 
-def test_or_one_line_where_it_is_not_required(
+def test_unwritable_optional_cache_logs_one_warning(
     photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = read(image_folder(str(photos), **options).train)
     with caplog.at_level(logging.WARNING):
-        split = image_folder(str(photos), **in_the_way(options, cache_required=False)).train
+        split = image_folder(str(photos), **unwritable_cache(options, cache_required=False)).train
         for _ in range(3):
             assert_equal(read(split), expected)
-    of_training, _ = caplog.messages  # and of validation
+    of_training, _ = caplog.messages  # the second message is about validation
     assert of_training == (
         f"data.cache_dir='{options['cache_dir']}' cannot keep the decoded images of 'train' (0 MB): Not a directory. "
         "Training continues and decodes in every epoch."
@@ -269,7 +273,7 @@ def test_or_one_line_where_it_is_not_required(
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_disk_that_fills_up_in_the_first_epoch(
+def test_full_disk_in_first_epoch_is_an_error_or_a_warning(
     photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture, required: bool
 ) -> None:
     expected = read(image_folder(str(photos), **options).train)
@@ -287,7 +291,7 @@ def test_a_disk_that_fills_up_in_the_first_epoch(
 
 @contextmanager
 def files_limited_to(num_bytes: int) -> Iterator[None]:
-    """The system refuses to write beyond, as a full disk does."""
+    """Limits the size of files, so that writing fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
@@ -302,7 +306,7 @@ def train(splits: Splits) -> None:
 
 
 @pytest.mark.parametrize("cache", ["none", "disk"])
-def test_a_file_that_changes_meanwhile_is_named(photos: Path, options: dict[str, Any], cache: str) -> None:
+def test_file_that_changes_during_training_is_named(photos: Path, options: dict[str, Any], cache: str) -> None:
     splits = image_folder(str(photos), **{**options, "cache": cache})
     changed = photos / "train/dogs/003.jpg"
     changed.write_bytes((photos / "train/cats/003.jpg").read_bytes())
@@ -316,7 +320,7 @@ def test_a_file_that_changes_meanwhile_is_named(photos: Path, options: dict[str,
 
 
 def hashes(photos: str, options: dict[str, Any], go: str) -> None:
-    """Prints one for each of three epochs, from the moment on that the file `go` is there."""
+    """Waits until the file `go` exists, then prints the hash of each of three epochs."""
     split = image_folder(photos, **options).train
     print("ready", flush=True)
     wait_for(Path(go).exists)
@@ -325,7 +329,7 @@ def hashes(photos: str, options: dict[str, Any], go: str) -> None:
 
 
 def halfway(photos: str, options: dict[str, Any]) -> None:
-    """Reads one batch of an epoch, says so, and goes no further."""
+    """Reads one batch of an epoch, prints "half" and waits to be killed."""
     batches = iter(image_folder(photos, **options).train.epoch(0))
     next(batches)
     print("half", flush=True)
@@ -333,7 +337,7 @@ def halfway(photos: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_make_one_pack(
+def test_parallel_processes_write_one_pack(
     trainings: Trainings, photos: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
     call = (hashes, str(photos), {**options, "cache": "disk"}, str(tmp_path / "go"))
@@ -348,10 +352,10 @@ def test_processes_that_start_together_make_one_pack(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_while_it_packs_leaves_nothing_that_counts(
+def test_run_killed_while_writing_a_pack_leaves_no_valid_pack(
     trainings: Trainings, photos: Path, options: dict[str, Any]
 ) -> None:
-    # What reads ahead may have packed all by then.
+    # Reading ahead could already have completed the pack.
     slow = {**options, "cache": "disk", "num_parallel_calls": 1, "prefetch": 0}
     with trainings.calling(halfway, str(photos), slow) as process:
         process.wait_for("half\n")

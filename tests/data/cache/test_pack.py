@@ -1,4 +1,4 @@
-"""Packs: whole or not there, checked when read, made by one process at a time."""
+"""Packs are complete or absent, verified when read, and written by one process at a time."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def filled(folder: Path, what: PackSpec | None = None) -> PackWriter:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_what_was_written_is_read(tmp_path: Path, dtype: str) -> None:
+def test_written_rows_are_read_back(tmp_path: Path, dtype: str) -> None:
     filled(tmp_path / "key", contents(dtype))
     pack = Pack(tmp_path / "key", contents(dtype))
     read, sound = pack.read(np.array([7, 0, 7]))
@@ -50,7 +50,7 @@ def test_what_was_written_is_read(tmp_path: Path, dtype: str) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["key"]
 
 
-def test_numpy_opens_a_pack_too(tmp_path: Path) -> None:
+def test_numpy_can_open_a_pack(tmp_path: Path) -> None:
     filled(tmp_path / "key")
     np.testing.assert_array_equal(np.load(tmp_path / "key/data.npy", mmap_mode="r"), rows())
     np.testing.assert_array_equal(np.load(tmp_path / "key/labels.npy"), contents().labels)
@@ -60,7 +60,7 @@ def test_numpy_opens_a_pack_too(tmp_path: Path) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=4), max_size=12))
-def test_any_order_of_writing_gives_the_same_pack(
+def test_order_of_writing_does_not_change_the_pack(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("packs") / "key"
@@ -82,15 +82,15 @@ def test_any_order_of_writing_gives_the_same_pack(
         PackSpec({}, (5, 3), "uint8", contents().labels, {}),
     ],
 )
-def test_what_changes_a_bit_changes_the_key(other: PackSpec) -> None:
+def test_key_depends_on_everything_that_changes_bits(other: PackSpec) -> None:
     assert other.key != contents().key
 
 
-def test_what_is_for_people_changes_no_key() -> None:
+def test_key_does_not_depend_on_about() -> None:
     assert PackSpec({}, (3, 5), "uint8", contents().labels, {"source": "elsewhere"}).key == contents().key
 
 
-def test_a_pack_that_is_not_whole_when_closed_leaves_nothing(tmp_path: Path) -> None:
+def test_incomplete_pack_is_removed_when_closed(tmp_path: Path) -> None:
     begun = packing(tmp_path / "key", contents())
     assert begun is not None
     begun.write(np.array([1]), rows()[[1]])
@@ -98,7 +98,7 @@ def test_a_pack_that_is_not_whole_when_closed_leaves_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_jobs_of_one_process_share_what_is_being_made(tmp_path: Path) -> None:
+def test_jobs_of_one_process_share_the_writer(tmp_path: Path) -> None:
     first = packing(tmp_path / "key", contents())
     assert first is not None
     assert packing(tmp_path / "key", contents()) is first
@@ -116,9 +116,7 @@ def test_jobs_of_one_process_share_what_is_being_made(tmp_path: Path) -> None:
         ("meta.json", b"[]", "list indices"),
     ],
 )
-def test_damage_of_the_whole_is_found_when_opened(
-    tmp_path: Path, file: str, content: bytes | None, reason: str
-) -> None:
+def test_corrupt_pack_is_found_when_opened(tmp_path: Path, file: str, content: bytes | None, reason: str) -> None:
     filled(tmp_path / "key")
     path = tmp_path / "key" / file
     path.unlink() if content is None else path.write_bytes(content)
@@ -126,7 +124,7 @@ def test_damage_of_the_whole_is_found_when_opened(
         Pack(tmp_path / "key", contents())
 
 
-def test_a_damaged_row_is_found_when_first_read(tmp_path: Path) -> None:
+def test_corrupt_row_is_found_when_first_read(tmp_path: Path) -> None:
     filled(tmp_path / "key")
     with (tmp_path / "key/data.npy").open("r+b") as data:
         data.seek(len(contents().header) + 4 * 15 + 3)
@@ -138,14 +136,14 @@ def test_a_damaged_row_is_found_when_first_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read[sound], rows()[sound])
 
 
-def test_a_file_that_shrinks_while_open_is_damage_and_no_crash(tmp_path: Path) -> None:
+def test_rows_of_pack_truncated_while_open_are_invalid(tmp_path: Path) -> None:
     filled(tmp_path / "key")
     pack = Pack(tmp_path / "key", contents())
     os.truncate(tmp_path / "key/data.npy", len(contents().header) + 7 * 15 + 1)
     assert pack.read(np.arange(COUNT))[1].tolist() == [number < 7 for number in range(COUNT)]
 
 
-def test_discarding_spares_a_pack_that_took_the_place(tmp_path: Path) -> None:
+def test_discard_keeps_new_pack_with_the_same_name(tmp_path: Path) -> None:
     filled(tmp_path / "key")
     old = Pack(tmp_path / "key", contents())
     old.discard()
@@ -157,7 +155,7 @@ def test_discarding_spares_a_pack_that_took_the_place(tmp_path: Path) -> None:
 
 @contextmanager
 def files_limited_to(num_bytes: int) -> Iterator[None]:
-    """The system refuses to write beyond, as a full disk does."""
+    """Limits the size of files, so that writing fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
@@ -166,7 +164,7 @@ def files_limited_to(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
+def test_full_disk_leaves_no_incomplete_pack(tmp_path: Path) -> None:
     large = PackSpec({}, (1000,), "uint8", np.zeros(COUNT, np.int64), {})
     begun = packing(tmp_path / "key", large)
     assert begun is not None
@@ -177,15 +175,15 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
     assert not begun.complete
 
 
-def test_no_room_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_missing_space_is_reported_before_writing(tmp_path: Path) -> None:
     vast = PackSpec({}, (2**40,), "uint8", np.zeros(2**10, np.int64), {})
     with pytest.raises(OSError, match=r"1,125,899,907 MB are needed and [0-9,]+ MB are free"):
         packing(tmp_path / "key", vast)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_large_pack_is_read_without_being_taken_in(tmp_path: Path) -> None:
-    """Its pages are the system's: neither anonymous nor mapped memory grows with it."""
+def test_memory_does_not_grow_with_a_large_pack(tmp_path: Path) -> None:
+    """The pages stay in the system's cache: neither anonymous nor mapped memory of the process grows."""
     large = PackSpec({}, (2**20,), "uint8", np.zeros(200, np.int64), {})
     begun = packing(tmp_path / "key", large)
     assert begun is not None
@@ -200,7 +198,7 @@ def test_a_large_pack_is_read_without_being_taken_in(tmp_path: Path) -> None:
 
 
 def resident() -> int:
-    """Bytes of this process in memory, anonymous and mapped."""
+    """Returns the bytes of this process in memory, anonymous and mapped."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -219,8 +217,8 @@ sys.stdin.readline()
 
 
 @pytest.mark.slow
-def test_a_killed_maker_is_followed_by_another(tmp_path: Path) -> None:
-    """While one process makes a pack others do without; when it is killed, the next one starts afresh."""
+def test_pack_of_killed_process_is_written_by_the_next(tmp_path: Path) -> None:
+    """While one process writes a pack, others work without it; after it is killed, the next one starts again."""
     folder = tmp_path / "key"
     command = [sys.executable, "-c", MAKER, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
@@ -235,14 +233,14 @@ def test_a_killed_maker_is_followed_by_another(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 
-def test_use_is_remembered(tmp_path: Path) -> None:
+def test_time_of_last_use_is_updated(tmp_path: Path) -> None:
     filled(tmp_path / "key")
     os.utime(tmp_path / "key/meta.json", (0, 0))
     Pack(tmp_path / "key", contents())
     assert (tmp_path / "key/meta.json").stat().st_mtime > time.time() - 60
 
 
-def test_a_file_of_rows_is_closed_with_its_last_user(tmp_path: Path) -> None:
+def test_file_of_rows_is_closed_with_its_last_reference(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(bytes(12))
     descriptor = FileRows(tmp_path / "rows", os.O_RDONLY, 0, (3,), "uint8").descriptor
     with pytest.raises(OSError, match="Bad file descriptor"):

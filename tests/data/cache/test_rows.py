@@ -1,4 +1,4 @@
-"""Memory that is lent for one batch and used again for a later one."""
+"""Buffers that are lent for one batch and reused for a later one."""
 
 import gc
 
@@ -12,34 +12,34 @@ def place(array: np.ndarray) -> int:
     return int(array.ctypes.data)
 
 
-def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
-    memory = BufferPool()
-    first = memory.lent(1000)
+def test_buffer_is_reused_when_no_array_refers_to_it() -> None:
+    pool = BufferPool()
+    first = pool.lent(1000)
     begin = place(first)
     part = first.reshape(10, 100)[3].view(np.uint32)
     del first
     gc.collect()
-    assert place(memory.lent(1000)) != begin, "a part of the first is still there"
+    assert place(pool.lent(1000)) != begin, "a view of the first buffer still exists"
     del part
     gc.collect()
-    assert place(memory.lent(700)) == begin
+    assert place(pool.lent(700)) == begin
 
 
-def test_more_than_there_is_is_new() -> None:
-    memory = BufferPool()
-    memory.lent(100)
-    larger = memory.lent(5000)
+def test_larger_buffer_is_allocated_and_aligned() -> None:
+    pool = BufferPool()
+    pool.lent(100)
+    larger = pool.lent(5000)
     larger[:] = 1
     assert len(larger) == 5000
     assert place(larger) % 64 == 0
 
 
-def test_a_tensor_keeps_what_it_took_over() -> None:
-    """Without a copy, and for as long as the tensor lives: else a later batch would be written over it."""
-    memory, places = BufferPool(), []
+def test_tensor_keeps_its_buffer() -> None:
+    """The tensor uses the buffer without a copy, so no later batch may overwrite it while the tensor exists."""
+    pool, places = BufferPool(), []
 
     def numbered(number: np.int64) -> np.ndarray:
-        batch = memory.lent(4096)
+        batch = pool.lent(4096)
         batch[:] = number
         places.append(place(batch))
         return batch

@@ -1,4 +1,4 @@
-"""A cache on a disk that is really full, or really read-only: file systems in memory, made for each test."""
+"""Caches on full and on read-only disks; each test mounts its own file system in memory."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from experiments.errors import DataError
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
 FOLDERS = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
-DISK = 100 * 2**20  # bytes: more than a pack leaves to others
+DISK = 100 * 2**20  # bytes; more than the space that packs leave free
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def read_only(tmp_path: Path, disk: Path) -> Iterator[Path]:
-    """What lies on `disk`, as a place that nobody can write to."""
+    """Mounts `disk` a second time, read-only."""
     yield from mounted(tmp_path / "read-only", "-o", "bind,ro", str(disk))
 
 
@@ -39,7 +39,7 @@ def photos(tmp_path: Path, make_photos: MakePhotos) -> Path:
 
 @pytest.fixture(name="options")
 def larger(options: dict[str, Any]) -> dict[str, Any]:
-    """Several pages an image."""
+    """Enlarges the images to several memory pages each."""
     return {**options, "image_size": [80, 70]}
 
 
@@ -54,23 +54,23 @@ def assert_equal(left: list[np.ndarray], right: list[np.ndarray]) -> None:
 
 
 def fill(disk: Path) -> Path:
-    """Another program takes all the room there is."""
+    """Fills the disk with a file, which it returns."""
     file = disk / "other"
     with file.open("wb", buffering=0) as stream:
-        stream.write(bytes(DISK))  # as much of it as goes in
+        stream.write(bytes(DISK))  # writes as much as fits
         with pytest.raises(OSError, match="No space left on device"):
             stream.write(bytes(2**20))
     return file
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_disk_that_fills_up_while_a_pack_is_made(
+def test_disk_that_fills_up_while_writing_a_pack_is_an_error_or_a_warning(
     photos: Path, disk: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture, required: bool
 ) -> None:
     expected = read(image_folder(str(photos), **options))
     kept = {**options, "cache": "disk", "cache_dir": str(disk / "cache"), "cache_required": required}
     splits = image_folder(str(photos), **kept)
-    batches = splits.train.epoch(0)  # the pack is begun
+    batches = splits.train.epoch(0)  # starts writing the pack
     other = fill(disk)
     with caplog.at_level(logging.WARNING):
         if required:
@@ -98,7 +98,7 @@ def assert_whole(cache_dir: str, count: int = 1) -> None:
         time.sleep(0.01)
 
 
-def test_a_disk_that_is_full_before_is_told_before_training(photos: Path, disk: Path, options: dict[str, Any]) -> None:
+def test_full_disk_is_reported_before_training(photos: Path, disk: Path, options: dict[str, Any]) -> None:
     (disk / "cache").mkdir()
     fill(disk)
     with pytest.raises(DataError, match=r"cannot keep .*: (No space left|0 MB are needed and 0 MB are free)"):
@@ -123,10 +123,10 @@ def from_read_only(read_only: Path, options: dict[str, Any], **changes: Any) -> 
     return {**options, "cache": "disk", "cache_dir": str(read_only / "cache"), **changes}
 
 
-def test_a_pack_that_cannot_be_written_is_read(
+def test_read_only_pack_is_read(
     photos: Path, disk: Path, read_only: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By everybody whom a colleague lends a cache; validation was never packed, and is no part of this."""
+    """Users can share a read-only cache. There is no pack of validation, which causes one warning."""
     expected = read(image_folder(str(photos), **options), 1)
     packed(photos, disk, options)
     with caplog.at_level(logging.WARNING):
@@ -138,10 +138,10 @@ def test_a_pack_that_cannot_be_written_is_read(
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_cache_that_cannot_be_written_says_why(
+def test_read_only_cache_is_reported_with_reason(
     photos: Path, disk: Path, read_only: Path, options: dict[str, Any], begun: bool
 ) -> None:
-    """Whether or not packs of other data lie there."""
+    """Covers caches with and without packs of other data."""
     if begun:
         packed(photos, disk, {**options, "limit": 4})
     expected = read(image_folder(str(photos), **options))
@@ -152,7 +152,7 @@ def test_a_cache_that_cannot_be_written_says_why(
         assert_equal(read(splits), expected)
 
 
-def test_a_damaged_pack_that_cannot_be_removed_is_decoded(
+def test_images_of_corrupt_read_only_pack_are_decoded(
     photos: Path, disk: Path, read_only: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = read(image_folder(str(photos), **options), 1)
@@ -161,7 +161,7 @@ def test_a_damaged_pack_that_cannot_be_removed_is_decoded(
     with data.open("r+b") as file:
         file.seek(50_000)
         file.write(b"damage")
-    caplog.clear()  # of what was said of validation
+    caplog.clear()  # removes the warning about validation
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert_equal(read(splits, 1), expected)
@@ -173,7 +173,7 @@ def test_a_damaged_pack_that_cannot_be_removed_is_decoded(
     assert_equal(read(splits, 1), expected)
 
 
-def test_or_is_an_error_in_the_next_epoch_where_the_cache_is_required(
+def test_corrupt_read_only_pack_is_an_error_in_next_epoch_if_required(
     photos: Path, disk: Path, read_only: Path, options: dict[str, Any]
 ) -> None:
     data = packed(photos, disk, options) / "data.npy"

@@ -1,4 +1,4 @@
-"""The public archive's layout, served on loopback."""
+"""Download and unpacking of an archive with the layout of the public one, from a loopback server."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ PHOTOS = 60
 
 
 def archive(photos: int = PHOTOS) -> bytes:
-    """PetImages/{Cat,Dog}/N.jpg, one empty file and one text in each, and what else lies in the real one."""
+    """Returns a zip file with PetImages/{Cat,Dog}/N.jpg and, as in the real archive, files that are not images."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as opened:
         opened.writestr("readme[1].txt", "text")
@@ -45,7 +45,9 @@ def files(root: Path) -> dict[str, int]:
     }
 
 
-def test_the_archive_becomes_a_data_set(tmp_path: Path, serve: Callable[[bytes], Any], options: dict[str, Any]) -> None:
+def test_archive_is_downloaded_and_split(
+    tmp_path: Path, serve: Callable[[bytes], Any], options: dict[str, Any]
+) -> None:
     content, root = archive(), tmp_path / "Daten ö" / "cats dogs"
     server = serve(content)
     server.break_after, server.times = len(content) // 2, 1
@@ -64,7 +66,7 @@ def test_the_archive_becomes_a_data_set(tmp_path: Path, serve: Callable[[bytes],
     assert len(server.requested) == asked
 
 
-def test_no_network_names_the_way_out(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_missing_network_is_reported_with_alternatives(tmp_path: Path, options: dict[str, Any]) -> None:
     root = tmp_path / "absent"
     with pytest.raises(DataError) as raised:
         cats_dogs(str(root), url="http://127.0.0.1:9/x.zip", sha256="", **options)
@@ -76,7 +78,7 @@ def test_no_network_names_the_way_out(tmp_path: Path, options: dict[str, Any]) -
     assert not root.exists()
 
 
-def test_what_is_no_archive_leaves_no_folder(
+def test_invalid_archive_leaves_no_folder(
     tmp_path: Path, serve: Callable[[bytes], Any], options: dict[str, Any]
 ) -> None:
     content = b"no zip file"

@@ -1,4 +1,4 @@
-"""Downloads over a real server that breaks off, lies, refuses or is not there."""
+"""Downloads from servers that interrupt, send wrong content, refuse the request or cannot be reached."""
 
 import hashlib
 import socket
@@ -23,14 +23,14 @@ def fetch(url: str, file: Path, sha256: str = SHA256) -> None:
     download(url, file, sha256=sha256, offline=OFFLINE)
 
 
-def test_a_file_is_fetched_once_and_whole(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_download_leaves_only_the_complete_file(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     file = tmp_path / "new folder ö" / "data set"
     fetch(serve(CONTENT).url, file)
     assert file.read_bytes() == CONTENT
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_broken_download_is_continued(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_interrupted_download_is_resumed(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     server = serve(CONTENT)
     server.break_after, server.times = 6 << 14, 2
     fetch(server.url, tmp_path / "file")
@@ -38,7 +38,7 @@ def test_a_broken_download_is_continued(tmp_path: Path, serve: Callable[[bytes],
     assert server.requested == [None, f"bytes={6 << 14}-", f"bytes={12 << 14}-"]
 
 
-def test_a_later_call_continues_what_is_there(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_later_call_resumes_partial_file(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     server = serve(CONTENT)
     server.break_after, server.times = 0, 1
     (tmp_path / "file.part").write_bytes(CONTENT[:50_000])
@@ -50,7 +50,7 @@ def test_a_later_call_continues_what_is_there(tmp_path: Path, serve: Callable[[b
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_server_without_ranges_starts_anew(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_server_without_ranges_restarts_download(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     server = serve(CONTENT)
     server.ranges = False
     (tmp_path / "file.part").write_bytes(b"something old")
@@ -58,13 +58,13 @@ def test_a_server_without_ranges_starts_anew(tmp_path: Path, serve: Callable[[by
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_complete_is_put_in_place(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_complete_partial_file_is_renamed(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT)
     fetch(serve(CONTENT).url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_wrong_digest_is_refused_and_nothing_is_kept(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_file_with_wrong_digest_is_refused_and_removed(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     server = serve(CONTENT)
     with pytest.raises(DataError) as raised:
         fetch(server.url, tmp_path / "file", sha256="0" * 64)
@@ -75,7 +75,7 @@ def test_a_wrong_digest_is_refused_and_nothing_is_kept(tmp_path: Path, serve: Ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_is_one_line(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
+def test_http_error_is_reported(tmp_path: Path, serve: Callable[[bytes], Any]) -> None:
     url = serve(CONTENT).url + "s"
     with pytest.raises(DataError) as raised:
         fetch(url, tmp_path / "file")
@@ -83,7 +83,7 @@ def test_a_refusal_is_one_line(tmp_path: Path, serve: Callable[[bytes], Any]) ->
     assert str(raised.value).endswith(OFFLINE)
 
 
-def test_no_server_is_one_line(tmp_path: Path) -> None:
+def test_unreachable_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/file"
@@ -92,7 +92,7 @@ def test_no_server_is_one_line(tmp_path: Path) -> None:
     assert str(raised.value) == f"{url} cannot be downloaded: the server is not reachable. {OFFLINE}"
 
 
-def test_mnist_is_downloaded_once_for_all_who_ask(
+def test_mnist_is_downloaded_once_by_parallel_threads(
     tmp_path: Path, serve: Callable[[bytes], Any], array_options: dict[str, Any]
 ) -> None:
     labels = np.arange(40) % 10

@@ -1,4 +1,4 @@
-"""Layouts of folders, and what is said of those that cannot be trained on."""
+"""Folder layouts, and messages on layouts that cannot be used for training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def names(split: Any) -> list[str]:
     return [Path(name).name for name in split.source.names]
 
 
-def test_class_folders_alone_are_split_by_name(
+def test_class_folders_without_splits_are_split_by_name(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]
 ) -> None:
     make_photos(tmp_path, {"b": 20, "a ü": 20, "c": 20, ".hidden": 2})
@@ -33,7 +33,7 @@ def test_class_folders_alone_are_split_by_name(
 
 
 @pytest.mark.parametrize("validation", ["valid", "validation"])
-def test_folders_of_splits_are_taken_as_they_are(
+def test_split_folders_are_used_unchanged(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any], validation: str
 ) -> None:
     folders = {"train/a": 3, "train/b": 4, f"{validation}/a": 1, f"{validation}/b": 2, "test/a": 2, "test/b": 1}
@@ -43,14 +43,14 @@ def test_folders_of_splits_are_taken_as_they_are(
     assert counts == [(3, 4), (1, 2), (2, 1)]
 
 
-def test_training_images_are_held_out_where_there_is_no_validation_folder(
+def test_training_images_are_held_out_if_validation_folder_is_missing(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]
 ) -> None:
     splits = image_folder(str(make_photos(tmp_path, {"train/a": 10, "train/b": 10})), **options)
     assert splits.train.spec.num_examples + splits.validation.spec.num_examples == 20
 
 
-def test_a_limit_keeps_every_class(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
+def test_limit_keeps_every_class(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
     make_photos(tmp_path, {"train/a": 12, "train/b": 12, "valid/a": 2, "valid/b": 2})
     splits = image_folder(str(tmp_path), **{**options, "limit": 6})
     assert splits.train.spec.class_counts == (3, 3)
@@ -58,7 +58,7 @@ def test_a_limit_keeps_every_class(tmp_path: Path, make_photos: MakePhotos, opti
     assert splits.train.spec.digest != image_folder(str(tmp_path), **options).train.spec.digest
 
 
-def test_what_is_no_image_or_hidden_is_passed_over(tmp_path: Path, make_photos: MakePhotos) -> None:
+def test_hidden_files_and_other_types_are_ignored(tmp_path: Path, make_photos: MakePhotos) -> None:
     make_photos(tmp_path, {"train/a/deep": 1, "train/b": 2, "valid/a": 1, "valid/b": 1})
     for name in ("notes.txt", ".hidden.jpg", "Thumbs.db"):
         (tmp_path / "train/b" / name).write_text("no image")
@@ -70,14 +70,14 @@ def test_what_is_no_image_or_hidden_is_passed_over(tmp_path: Path, make_photos: 
     ]
 
 
-def read_error(root: Path, fraction: float = 0.1) -> str:
+def error_message(root: Path, fraction: float = 0.1) -> str:
     with pytest.raises(DataError) as raised:
         class_folders(root, fraction)
     return str(raised.value).replace(str(root), "ROOT")
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    assert read_error(tmp_path / "no such ö") == (
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    assert error_message(tmp_path / "no such ö") == (
         f"data.path='ROOT' is not a folder: expected {LAYOUT}. Set data.path=FOLDER."
     )
 
@@ -109,14 +109,14 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_folders_that_cannot_work_are_explained(
+def test_invalid_layout_is_refused_with_reason(
     tmp_path: Path, make_photos: MakePhotos, folders: dict[str, int], message: str
 ) -> None:
-    assert read_error(make_photos(tmp_path, folders)) == message
+    assert error_message(make_photos(tmp_path, folders)) == message
 
 
-def test_no_validation_at_all_is_an_error(tmp_path: Path, make_photos: MakePhotos) -> None:
-    assert read_error(make_photos(tmp_path, {"a": 2, "b": 2}), fraction=0.0) == (
+def test_empty_validation_split_is_an_error(tmp_path: Path, make_photos: MakePhotos) -> None:
+    assert error_message(make_photos(tmp_path, {"a": 2, "b": 2}), fraction=0.0) == (
         "'ROOT' has no folder valid/, and data.validation_fraction=0 of 4 images leaves none for validation. "
         "Set data.validation_fraction=0.1 or add the folder."
     )

@@ -1,4 +1,4 @@
-"""Drawn data sets: the same for the same numbers, drawn once, and never over anything of the user's."""
+"""Drawn data sets: determined by their parameters, drawn once, and never over files of the user."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*.jpg")}
 
 
-def test_a_drawn_set_has_three_splits_of_both_kinds(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_drawn_data_set_has_three_splits_of_both_classes(tmp_path: Path, options: dict[str, Any]) -> None:
     splits = draw(tmp_path / "gemalt ü", options)
     assert splits.test is not None
     counts = [part.spec.class_counts for part in (splits.train, splits.validation, splits.test)]
@@ -37,7 +37,7 @@ def test_a_drawn_set_has_three_splits_of_both_kinds(tmp_path: Path, options: dic
         assert (image.format, image.size, image.mode) == ("JPEG", (32, 32), "RGB")
 
 
-def test_the_same_numbers_draw_the_same_files_once(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_equal_parameters_draw_equal_files_once(tmp_path: Path, options: dict[str, Any]) -> None:
     draw(tmp_path / "a", options)
     draw(tmp_path / "b", options)
     first = contents(tmp_path / "a")
@@ -49,7 +49,7 @@ def test_the_same_numbers_draw_the_same_files_once(tmp_path: Path, options: dict
 
 
 @pytest.mark.parametrize("change", [{"draw_seed": 1}, {"draw_size": 16}, {"num_examples": 72}])
-def test_other_numbers_draw_anew(tmp_path: Path, options: dict[str, Any], change: dict[str, int]) -> None:
+def test_other_parameters_draw_again(tmp_path: Path, options: dict[str, Any], change: dict[str, int]) -> None:
     draw(tmp_path / "a", options)
     before = contents(tmp_path / "a")
     draw(tmp_path / "a", options, **change)
@@ -57,7 +57,7 @@ def test_other_numbers_draw_anew(tmp_path: Path, options: dict[str, Any], change
     assert len(contents(tmp_path / "a")) == change.get("num_examples", 60)
 
 
-def test_a_folder_of_the_users_own_is_left_alone(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_existing_user_folder_is_not_overwritten(tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(b"precious")
     with pytest.raises(DataError) as raised:
@@ -69,20 +69,20 @@ def test_a_folder_of_the_users_own_is_left_alone(tmp_path: Path, options: dict[s
     assert (tmp_path / "mine/photo.jpg").read_bytes() == b"precious"
 
 
-def test_what_a_killed_drawing_left_is_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_leftovers_of_killed_drawing_are_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / ".a.partial/train").mkdir(parents=True)
     draw(tmp_path / "a", options)
     assert len(contents(tmp_path / "a")) == 60
     assert not (tmp_path / ".a.partial").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_unwritable_folder_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cannot be made: .* Set data\.path to a place you can write to\."):
         draw(tmp_path / "file" / "a", options)
 
 
-def test_the_kinds_differ_and_every_face_is_its_own() -> None:
+def test_faces_differ_by_kind_and_seed() -> None:
     drawn = {
         (kind, seed): draw_face(kind, 64, np.random.default_rng(seed)).tobytes()
         for kind in ("cats", "dogs")
@@ -91,7 +91,7 @@ def test_the_kinds_differ_and_every_face_is_its_own() -> None:
     assert len(set(drawn.values())) == 4
 
 
-def test_threads_that_start_together_share_one_drawing(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_parallel_threads_share_one_drawing(tmp_path: Path, options: dict[str, Any]) -> None:
     made: list[int] = []
     together = [
         threading.Thread(target=lambda: made.append(draw(tmp_path / "a", options).train.spec.num_examples))
@@ -105,7 +105,7 @@ def test_threads_that_start_together_share_one_drawing(tmp_path: Path, options: 
 
 
 def draw_together(root: str, go: str) -> None:
-    """Draws from the moment on that the file `go` is there."""
+    """Draws as soon as the file `go` exists."""
     print("ready", flush=True)
     while not Path(go).exists():
         time.sleep(0.002)
@@ -114,7 +114,7 @@ def draw_together(root: str, go: str) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_do_not_clash(trainings: Trainings, tmp_path: Path) -> None:
+def test_parallel_processes_share_one_drawing(trainings: Trainings, tmp_path: Path) -> None:
     root, go = tmp_path / "together", tmp_path / "go"
     with trainings.calling(draw_together, str(root), str(go)) as other:
         other.wait_for("ready\n")

@@ -1,4 +1,4 @@
-"""Whole images pass, cut and empty ones do not, whatever the format."""
+"""Headers of image files: complete files are accepted, truncated and unsupported ones are refused."""
 
 import io
 
@@ -22,13 +22,13 @@ def encoded(kind: str, mode: str = "RGB", **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_header_of_a_whole_image_is_read(kind: str) -> None:
+def test_header_of_complete_image_is_read(kind: str) -> None:
     assert read_header(encoded(kind)) == Header(kind, 56, 40, "P" if kind == "GIF" else "RGB", 1)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cut_image_is_truncated(kind: str, part: float) -> None:
+def test_truncated_image_is_refused(kind: str, part: float) -> None:
     content = encoded(kind)
     with pytest.raises(UnreadableImageError, match=r"truncated|header"):
         read_header(content[: int(len(content) * part)])
@@ -42,12 +42,12 @@ def test_a_cut_image_is_truncated(kind: str, part: float) -> None:
         (b"\xff\xd8\xff\xe0 and nothing more", "header of a JPEG that cannot be read"),
     ],
 )
-def test_what_is_no_image_says_so(content: bytes, reason: str) -> None:
+def test_content_that_is_not_an_image_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableImageError, match=f"^{reason}$"):
         read_header(content)
 
 
-def test_an_end_marker_inside_the_thumbnail_does_not_count() -> None:
+def test_end_marker_of_thumbnail_does_not_count() -> None:
     thumbnail = b"Exif\0\0" + encoded("JPEG")
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail
     content = encoded("JPEG")
@@ -64,7 +64,7 @@ def test_an_end_marker_inside_the_thumbnail_does_not_count() -> None:
     exif=st.sampled_from([b"", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"]),
     comment=st.binary(max_size=30),
 )
-def test_a_jpeg_is_read_as_pillow_reads_it(
+def test_jpeg_header_equals_pillow(
     size: tuple[int, int], mode: str, progressive: bool, exif: bytes, comment: bytes
 ) -> None:
     stream = io.BytesIO()
@@ -74,18 +74,18 @@ def test_a_jpeg_is_read_as_pillow_reads_it(
 
 
 @given(st.binary(max_size=200))
-def test_nothing_that_starts_like_a_jpeg_stops_the_scan(rest: bytes) -> None:
+def test_invalid_jpeg_raises_only_unreadable_image_error(rest: bytes) -> None:
     with pytest.raises(UnreadableImageError):
         read_header(b"\xff\xd8\xff" + rest)
 
 
-def test_bytes_after_the_end_marker_do_no_harm() -> None:
+def test_bytes_after_end_marker_are_accepted() -> None:
     assert read_header(encoded("JPEG") + bytes(5000)).height == 40
     assert read_header(encoded("JPEG", progressive=True)).height == 40
 
 
 @pytest.mark.parametrize("mode", ["1", "P"])
-def test_a_bmp_that_tensorflow_would_misread_is_refused(mode: str) -> None:
+def test_bmp_that_tensorflow_misreads_is_refused(mode: str) -> None:
     with pytest.raises(UnreadableImageError, match=f"bits a pixel in mode {mode}"):
         read_header(encoded("BMP", mode))
 
@@ -93,7 +93,7 @@ def test_a_bmp_that_tensorflow_would_misread_is_refused(mode: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "mode"), [("BMP", "L"), ("BMP", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L"), ("JPEG", "CMYK")]
 )
-def test_what_passes_can_be_decoded(kind: str, mode: str) -> None:
+def test_accepted_image_can_be_decoded(kind: str, mode: str) -> None:
     content = encoded(kind, mode)
     read_header(content)
     decoded = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()

@@ -1,4 +1,4 @@
-"""Decoding, caching, the scan's verdicts, and damage that only training finds."""
+"""Decoding and caching of image files, and corrupt files found by the scan or during training."""
 
 import logging
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from experiments.data.images.image_source import Decoder, digest
 from experiments.data.images.scan import FileState, Record
 from experiments.errors import DataError
 
-TWO = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
+FOLDERS = {"train/cats": 6, "train/dogs": 5, "valid/cats": 3, "valid/dogs": 3}
 
 
 @pytest.fixture
 def photos(tmp_path: Path, make_photos: Callable[[Path, dict[str, int]], Path]) -> Path:
-    return make_photos(tmp_path / "Fotos äö ü ß", TWO)
+    return make_photos(tmp_path / "Fotos äö ü ß", FOLDERS)
 
 
-def test_decoding_is_tensorflows_rounded_to_uint8(photos: Path, options: dict[str, Any]) -> None:
+def test_decoded_image_equals_tensorflow_resize_rounded_to_uint8(photos: Path, options: dict[str, Any]) -> None:
     split = image_folder(str(photos), **{**options, "shuffle": False}).train
     inputs, labels = next(iter(split.epoch(0)))
     content = tf.io.read_file(str(photos / "train/cats/000.jpg"))
@@ -33,7 +33,7 @@ def test_decoding_is_tensorflows_rounded_to_uint8(photos: Path, options: dict[st
     np.testing.assert_array_equal(labels, [0, 0, 0, 0])
 
 
-def test_the_spec_tells_what_is_there(photos: Path, options: dict[str, Any]) -> None:
+def test_spec_describes_the_folder(photos: Path, options: dict[str, Any]) -> None:
     spec = image_folder(str(photos), **options).train.spec
     assert (spec.input_shape, spec.input_dtype) == ((16, 12, 3), "uint8")
     assert (spec.class_names, spec.class_counts, spec.num_examples) == (("cats", "dogs"), (6, 5), 11)
@@ -41,20 +41,20 @@ def test_the_spec_tells_what_is_there(photos: Path, options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF"])
-def test_grey_stays_the_grey_it_is(tmp_path: Path, kind: str) -> None:
+def test_grey_levels_are_unchanged(tmp_path: Path, kind: str) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "grey", kind)
     decoded = Decoder((16, 16), channels=1, antialias=False).read(tf.constant(str(tmp_path / "grey")), tf.constant(1))
     np.testing.assert_array_equal(decoded[..., 0], values)
 
 
-def test_antialias_is_passed_on(photos: Path, options: dict[str, Any]) -> None:
+def test_antialias_changes_pixels(photos: Path, options: dict[str, Any]) -> None:
     small = {**options, "image_size": [5, 5], "shuffle": False}
     rough, smooth = (image_folder(str(photos), **small | {"antialias": on}).train for on in (False, True))
     assert not np.array_equal(next(iter(rough.epoch(0)))[0], next(iter(smooth.epoch(0)))[0])
 
 
-def test_caching_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
+def test_memory_cache_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
     options = {**options, "augment": [Flip(True, False)]}
     plain, kept = (image_folder(str(photos), **{**options, "cache": cache}).train for cache in ("none", "memory"))
     assert plain.spec == kept.spec
@@ -64,7 +64,7 @@ def test_caching_changes_no_bit(photos: Path, options: dict[str, Any]) -> None:
             np.testing.assert_array_equal(y, other_y)
 
 
-def test_a_kept_split_needs_its_files_no_more(photos: Path, options: dict[str, Any]) -> None:
+def test_cached_split_does_not_need_its_files(photos: Path, options: dict[str, Any]) -> None:
     split = image_folder(str(photos), **{**options, "cache": "memory"}).train
     first = [x.numpy() for x, _ in split.epoch(0)]
     for file in photos.rglob("*.jpg"):
@@ -73,8 +73,8 @@ def test_a_kept_split_needs_its_files_no_more(photos: Path, options: dict[str, A
         np.testing.assert_array_equal(before, after)
 
 
-def test_damaged_files_stop_the_scan_and_are_named(photos: Path, options: dict[str, Any]) -> None:
-    _cut(photos / "train/cats/001.jpg")
+def test_corrupt_files_are_named_in_error(photos: Path, options: dict[str, Any]) -> None:
+    _truncate(photos / "train/cats/001.jpg")
     (photos / "train/dogs/002.jpg").write_bytes(b"")
     with pytest.raises(DataError) as raised:
         image_folder(str(photos), **options)
@@ -84,11 +84,11 @@ def test_damaged_files_stop_the_scan_and_are_named(photos: Path, options: dict[s
     )
 
 
-def test_skipping_leaves_them_out_and_tells(
+def test_skipped_files_are_left_out_and_logged(
     photos: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("000", "001", "002", "003"):
-        _cut(photos / f"train/cats/{name}.jpg")
+        _truncate(photos / f"train/cats/{name}.jpg")
     with caplog.at_level(logging.WARNING):
         spec = image_folder(str(photos), **{**options, "on_corrupt": "skip"}).train.spec
     assert (spec.num_examples, spec.class_counts) == (7, (2, 5))
@@ -98,14 +98,14 @@ def test_skipping_leaves_them_out_and_tells(
     assert "and 1 more" in caplog.text
 
 
-def test_nothing_left_is_an_error(photos: Path, options: dict[str, Any]) -> None:
+def test_split_without_readable_images_is_an_error(photos: Path, options: dict[str, Any]) -> None:
     for file in (photos / "valid").rglob("*.jpg"):
-        _cut(file)
+        _truncate(file)
     with pytest.raises(DataError, match=r"^No image of 'validation' below .* is left\. Check data\.limit"):
         image_folder(str(photos), **{**options, "on_corrupt": "skip"})
 
 
-def test_the_digest_is_of_content_and_place_not_of_order() -> None:
+def test_digest_depends_on_content_and_class_not_on_order() -> None:
     header = Header("JPEG", 2, 2, "RGB", 1)
     state = FileState(1, 1, 1, 1)
     records = [Record(f"{name}.jpg", 0, name * 3, header, state) for name in "abc"]
@@ -114,9 +114,9 @@ def test_the_digest_is_of_content_and_place_not_of_order() -> None:
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_damage_inside_is_named_when_training_finds_it(photos: Path, options: dict[str, Any], cache: str) -> None:
+def test_corrupt_pixels_found_during_training_are_named(photos: Path, options: dict[str, Any], cache: str) -> None:
     victim = photos / "train/dogs/003.jpg"
-    _spoil(victim)
+    _corrupt(victim)
     splits = image_folder(str(photos), **{**options, "cache": cache})
     with pytest.raises(DataError) as raised, named_errors(splits):
         _read(splits)
@@ -126,20 +126,20 @@ def test_damage_inside_is_named_when_training_finds_it(photos: Path, options: di
     )
 
 
-def test_spoilt_photos_pass_the_scan(photos: Path, options: dict[str, Any]) -> None:
-    """So it is the decoder that has to find them."""
-    _spoil(photos / "train/dogs/003.jpg")
+def test_corrupt_pixels_pass_the_scan(photos: Path, options: dict[str, Any]) -> None:
+    """Header and end marker are valid, so only decoding can find the corruption."""
+    _corrupt(photos / "train/dogs/003.jpg")
     assert image_folder(str(photos), **options).train.spec.skipped == ()
 
 
-def test_a_file_that_vanished_is_named(photos: Path, options: dict[str, Any]) -> None:
+def test_deleted_file_is_named(photos: Path, options: dict[str, Any]) -> None:
     splits = image_folder(str(photos), **options)
     (photos / "valid/cats/000.jpg").unlink()
     with pytest.raises(DataError, match=r"valid.cats.000\.jpg"), named_errors(splits):
         _read(splits)
 
 
-def test_other_errors_pass_through(photos: Path, options: dict[str, Any]) -> None:
+def test_unrelated_errors_pass_through(photos: Path, options: dict[str, Any]) -> None:
     splits = image_folder(str(photos), **options)
     with pytest.raises(tf.errors.InvalidArgumentError), named_errors(splits):
         tf.reshape(tf.zeros(3), (2, 2))
@@ -148,10 +148,8 @@ def test_other_errors_pass_through(photos: Path, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.real_data
-def test_damage_inside_real_photos_is_found_or_harmless(
-    real_data: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    """Of photos overwritten in the middle, each one that TensorFlow cannot decode is named, and no other."""
+def test_corrupt_real_photos_are_found(real_data: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The photos are overwritten in the middle, and TensorFlow cannot decode at least 12 of 32."""
     rng = np.random.default_rng(0)
     for split in ("train", "valid"):
         for kind in ("cats", "dogs"):
@@ -174,13 +172,13 @@ def _read(splits: Splits) -> None:
             pass
 
 
-def _cut(file: Path) -> None:
+def _truncate(file: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[:-20])
 
 
-def _spoil(file: Path) -> None:
-    """Puts a marker that no decoder knows into the image data; header and end stay."""
+def _corrupt(file: Path) -> None:
+    """Writes a marker that decoders refuse into the image data; header and end stay valid."""
     content = bytearray(file.read_bytes())
     start = content.index(b"\xff\xda") + 16
     content[start : start + 2] = b"\xff\xc3"

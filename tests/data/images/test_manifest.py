@@ -1,4 +1,4 @@
-"""What the one pass over the files finds, and the same image in two splits."""
+"""Results of a scan, and equal images in several splits."""
 
 import gc
 import hashlib
@@ -20,14 +20,14 @@ from experiments.data.images.scan import Damage, FileState, ImageFile, Record
 from experiments.errors import DataError
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
-FOUR = {"train/cats": 4, "train/dogs": 3, "valid/cats": 2, "valid/dogs": 2}
+FOLDERS = {"train/cats": 4, "train/dogs": 3, "valid/cats": 2, "valid/dogs": 2}
 
 
 def listed(root: Path) -> list[ImageFile]:
     return [ImageFile(file.relative_to(root).as_posix(), 0) for file in sorted(root.rglob("*.jpg"))]
 
 
-def test_a_record_tells_what_the_file_is(tmp_path: Path, make_photos: MakePhotos) -> None:
+def test_record_contains_hash_header_and_state(tmp_path: Path, make_photos: MakePhotos) -> None:
     file = make_photos(tmp_path, {"ä": 1}) / "ä/000.jpg"
     (record,) = scan.scan(tmp_path, [ImageFile("ä/000.jpg", 3)])
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -35,7 +35,7 @@ def test_a_record_tells_what_the_file_is(tmp_path: Path, make_photos: MakePhotos
 
 
 @pytest.mark.parametrize("slow", [0.0, 10.0], ids=["many threads", "one thread"])
-def test_the_order_is_that_of_the_files(
+def test_scan_keeps_order_of_files(
     tmp_path: Path, make_photos: MakePhotos, monkeypatch: pytest.MonkeyPatch, slow: float
 ) -> None:
     monkeypatch.setattr(scan, "_SLOW", slow)
@@ -47,15 +47,15 @@ def test_the_order_is_that_of_the_files(
     assert [str(item) for item in found if isinstance(item, Damage)] == ["a/004.jpg (empty)"]
 
 
-def test_a_file_that_is_gone_or_forbidden_is_damage(tmp_path: Path, make_photos: MakePhotos) -> None:
+def test_missing_file_and_folder_are_reported_as_damage(tmp_path: Path, make_photos: MakePhotos) -> None:
     make_photos(tmp_path, {"a": 1})
     (tmp_path / "folder.jpg").mkdir()
     found = scan.scan(tmp_path, [ImageFile("a/gone.jpg", 0), ImageFile("folder.jpg", 0)])
     assert [str(item) for item in found] == ["a/gone.jpg (No such file or directory)", "folder.jpg (Is a directory)"]
 
 
-def test_a_file_that_grows_while_it_is_read_is_damage(tmp_path: Path, make_photos: MakePhotos) -> None:
-    """Under load the writer may always come between two reads, or never: both verdicts are checked against it."""
+def test_file_that_grows_while_read_is_reported_as_damage(tmp_path: Path, make_photos: MakePhotos) -> None:
+    """A single scan may run between two writes, so the file is scanned five times."""
     file = make_photos(tmp_path, {"a": 1}) / "a/000.jpg"
     file.write_bytes(file.read_bytes() + bytes(20_000_000))
     stop = threading.Event()
@@ -76,10 +76,8 @@ def test_a_file_that_grows_while_it_is_read_is_damage(tmp_path: Path, make_photo
     assert "a/000.jpg (changed while it was read)" in map(str, found)
 
 
-def test_the_same_image_in_two_splits_is_an_error(
-    tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]
-) -> None:
-    make_photos(tmp_path, FOUR)
+def test_image_in_two_splits_is_an_error(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
+    make_photos(tmp_path, FOLDERS)
     for number in range(3):
         shutil.copy(tmp_path / f"train/cats/00{number}.jpg", tmp_path / f"valid/dogs/copy{number}.png")
     shutil.copy(tmp_path / "valid/dogs/copy0.png", tmp_path / "valid/cats/again.jpg")
@@ -94,16 +92,14 @@ def test_the_same_image_in_two_splits_is_an_error(
     assert allowed.validation.spec.num_examples == 8
 
 
-def test_the_same_image_twice_in_one_split_is_none(
-    tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]
-) -> None:
-    make_photos(tmp_path, FOUR)
+def test_image_twice_in_one_split_is_allowed(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
+    make_photos(tmp_path, FOLDERS)
     shutil.copy(tmp_path / "train/cats/000.jpg", tmp_path / "train/dogs/copy.jpg")
     assert image_folder(str(tmp_path), **options).train.spec.num_examples == 8
 
 
 @pytest.mark.parametrize("limit", [None, 12])
-def test_splits_made_by_name_keep_the_same_image_together(
+def test_held_out_split_shares_no_image_with_training(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any], limit: int | None
 ) -> None:
     make_photos(tmp_path, {"a": 20, "b": 20})
@@ -117,10 +113,10 @@ def test_splits_made_by_name_keep_the_same_image_together(
     assert _names(splits.train) == sorted(_names(splits.train))
 
 
-def test_images_that_are_not_used_are_named(
+def test_unused_images_are_named_in_warning(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    photo = make_photos(tmp_path, FOUR) / "train/cats/000.jpg"
+    photo = make_photos(tmp_path, FOLDERS) / "train/cats/000.jpg"
     (tmp_path / "train/cats/notes.txt").write_text("no image")
     for name in ("train/cats/one.jfif", "train/stray.jpg", "train/dogs/none"):
         shutil.copy(photo, tmp_path / name)
@@ -132,8 +128,8 @@ def test_images_that_are_not_used_are_named(
     ]
 
 
-def test_the_digest_moves_with_the_folder(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
-    make_photos(tmp_path / "here", FOUR)
+def test_digest_is_equal_in_copied_folder(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> None:
+    make_photos(tmp_path / "here", FOLDERS)
     before = image_folder(str(tmp_path / "here"), **options).train.spec.digest
     shutil.copytree(tmp_path / "here", tmp_path / "dort ü")
     for file in (tmp_path / "dort ü").rglob("*.jpg"):
@@ -142,7 +138,7 @@ def test_the_digest_moves_with_the_folder(tmp_path: Path, make_photos: MakePhoto
 
 
 @pytest.mark.real_data
-def test_the_real_photos_are_whole_and_in_one_split_each(real_data: Path, options: dict[str, Any]) -> None:
+def test_real_photos_are_readable_and_in_one_split_each(real_data: Path, options: dict[str, Any]) -> None:
     splits = image_folder(str(real_data / "cats_dogs"), **options)
     assert [split.spec.class_counts for split in (splits.train, splits.validation)] == [(400, 400), (100, 100)]
     for split in (splits.train, splits.validation):
@@ -160,7 +156,7 @@ def _content(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("collects", [True, False])
-def test_garbage_is_collected_after_a_scan_as_before(
+def test_garbage_collection_is_restored_after_scan(
     tmp_path: Path, make_photos: MakePhotos, monkeypatch: pytest.MonkeyPatch, collects: bool
 ) -> None:
     make_photos(tmp_path, {"a": 1})

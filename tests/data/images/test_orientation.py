@@ -1,4 +1,4 @@
-"""EXIF orientation: training and predicting see photos the way up that a person does."""
+"""EXIF orientation: training and prediction use upright photos."""
 
 import io
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MakePhotos = Callable[[Path, dict[str, int]], Path]
 
 
 def photo(orientation: int, kind: str = "PNG", size: tuple[int, int] = (7, 5)) -> bytes:
-    """Noise, `size` = (width, height) as stored."""
+    """Returns an encoded image of noise; `size` is (width, height) as stored."""
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -34,7 +34,7 @@ def turned(content: bytes) -> Any:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int) -> None:
+def test_rotation_by_exif_equals_pillow(orientation: int) -> None:
     content = photo(orientation)
     expected = turned(content)
     decoder = Decoder(expected.shape[:2], channels=3, antialias=False)
@@ -45,19 +45,19 @@ def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int) -> Non
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize(("orientation", "read"), [(1, 1), (6, 6), (8, 8), (0, 1), (9, 1)])
-def test_the_header_tells_the_orientation_and_the_stored_size(kind: str, orientation: int, read: int) -> None:
+def test_header_contains_orientation_and_stored_size(kind: str, orientation: int, read: int) -> None:
     header = read_header(photo(orientation, kind))
     assert (header.width, header.height, header.orientation) == (7, 5, read)
 
 
-def test_without_exif_or_without_an_image_nothing_is_turned() -> None:
+def test_orientation_is_one_without_exif_or_image() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4)).save(stream, "JPEG")
     assert [orientation_of(content) for content in (stream.getvalue(), b"", b"no image", photo(6)[:30])] == [1] * 4
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01"])
-def test_exif_data_that_makes_no_sense_turns_nothing_and_warns_nobody(exif: bytes) -> None:
+def test_invalid_exif_is_ignored_without_warning(exif: bytes) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4)).save(stream, "JPEG", exif=exif)
     with quiet_exif():
@@ -65,7 +65,7 @@ def test_exif_data_that_makes_no_sense_turns_nothing_and_warns_nobody(exif: byte
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_training_sees_photos_upright(
+def test_training_uses_upright_photos(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any], cache: str
 ) -> None:
     make_photos(tmp_path, {f"{split}/{kind}": 1 for split in ("train", "valid") for kind in ("cats", "dogs")})

@@ -1,4 +1,4 @@
-"""A folder that has not changed is not read again; one that has is, however it was changed."""
+"""A scan reads only files that have changed since the last scan."""
 
 import os
 import time
@@ -19,7 +19,7 @@ MakePhotos = Callable[[Path, dict[str, int]], Path]
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files just written count as old."""
+    """Makes results of files that were just written storable."""
     monkeypatch.setattr(scan_cache, "_SETTLED", -(10**9))
 
 
@@ -31,8 +31,8 @@ def files(tmp_path: Path, make_photos: MakePhotos) -> list[ImageFile]:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that are read."""
+def read_paths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Records the paths that are read."""
     read: list[str] = []
 
     def recording(root: Path, files: Any) -> Any:
@@ -43,21 +43,21 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_the_second_scan_finds_the_same_and_reads_nothing(
-    tmp_path: Path, files: list[ImageFile], counted: list[str]
+def test_second_scan_returns_same_records_without_reading(
+    tmp_path: Path, files: list[ImageFile], read_paths: list[str]
 ) -> None:
-    root, memory = tmp_path / "photos", tmp_path / "cache/one.json"
-    first = cached_scan(root, files, memory, rescan=False)
+    root, cache_file = tmp_path / "photos", tmp_path / "cache/one.json"
+    first = cached_scan(root, files, cache_file, rescan=False)
     assert first == scan(root, files)
-    counted.clear()
-    assert cached_scan(root, files[::-1], memory, rescan=False) == first[::-1]
-    assert counted == []
-    assert cached_scan(root, files, memory, rescan=True) == first
-    assert len(counted) == 5
+    read_paths.clear()
+    assert cached_scan(root, files[::-1], cache_file, rescan=False) == first[::-1]
+    assert read_paths == []
+    assert cached_scan(root, files, cache_file, rescan=True) == first
+    assert len(read_paths) == 5
 
 
 def _rewrite(file: Path) -> None:
-    """Other bytes of the same number, with the old time of modification."""
+    """Changes one bit, but keeps size and modification time."""
     status, content = file.stat(), bytearray(file.read_bytes())
     content[-40] ^= 1
     file.write_bytes(content)
@@ -71,50 +71,50 @@ def _replace(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_rewrite, _replace, lambda file: file.write_bytes(b""), Path.unlink])
-def test_what_changed_is_read_again(
-    tmp_path: Path, files: list[ImageFile], counted: list[str], change: Callable[[Path], Any]
+def test_changed_file_is_read_again(
+    tmp_path: Path, files: list[ImageFile], read_paths: list[str], change: Callable[[Path], Any]
 ) -> None:
-    root, memory = tmp_path / "photos", tmp_path / "one.json"
-    cached_scan(root, files, memory, rescan=False)
+    root, cache_file = tmp_path / "photos", tmp_path / "one.json"
+    cached_scan(root, files, cache_file, rescan=False)
     change(root / files[3].path)
-    counted.clear()
-    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
-    assert counted == [files[3].path]
+    read_paths.clear()
+    assert cached_scan(root, files, cache_file, rescan=False) == scan(root, files)
+    assert read_paths == [files[3].path]
 
 
-def test_a_file_that_may_still_be_changing_is_not_remembered(
-    tmp_path: Path, files: list[ImageFile], counted: list[str], monkeypatch: pytest.MonkeyPatch
+def test_recently_changed_file_is_not_stored(
+    tmp_path: Path, files: list[ImageFile], read_paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan_cache, "_SETTLED", 3600 * 10**9)
     for _ in range(2):
         cached_scan(tmp_path / "photos", files, tmp_path / "one.json", rescan=False)
-    assert len(counted) == 10
+    assert len(read_paths) == 10
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"0" * 64 + b"\n{}"])
-def test_a_damaged_memory_is_none(tmp_path: Path, files: list[ImageFile], content: bytes) -> None:
-    root, memory = tmp_path / "photos", tmp_path / "one.json"
-    memory.write_bytes(content)
-    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
-    assert memory.stat().st_size > 500
+def test_corrupt_scan_cache_is_ignored(tmp_path: Path, files: list[ImageFile], content: bytes) -> None:
+    root, cache_file = tmp_path / "photos", tmp_path / "one.json"
+    cache_file.write_bytes(content)
+    assert cached_scan(root, files, cache_file, rescan=False) == scan(root, files)
+    assert cache_file.stat().st_size > 500
 
 
-def test_where_nothing_can_be_kept_all_is_read(tmp_path: Path, files: list[ImageFile]) -> None:
+def test_unwritable_scan_cache_reads_all_files(tmp_path: Path, files: list[ImageFile]) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
-    root, memory = tmp_path / "photos", tmp_path / "taken/one.json"
-    assert cached_scan(root, files, memory, rescan=False) == scan(root, files)
+    root, cache_file = tmp_path / "photos", tmp_path / "taken/one.json"
+    assert cached_scan(root, files, cache_file, rescan=False) == scan(root, files)
 
 
-def test_a_limit_forgets_nothing(tmp_path: Path, files: list[ImageFile], counted: list[str]) -> None:
-    root, memory = tmp_path / "photos", tmp_path / "one.json"
-    cached_scan(root, files, memory, rescan=False)
-    cached_scan(root, files[:2], memory, rescan=False)
-    counted.clear()
-    cached_scan(root, files, memory, rescan=False)
-    assert counted == []
+def test_scan_of_fewer_files_keeps_other_records(tmp_path: Path, files: list[ImageFile], read_paths: list[str]) -> None:
+    root, cache_file = tmp_path / "photos", tmp_path / "one.json"
+    cached_scan(root, files, cache_file, rescan=False)
+    cached_scan(root, files[:2], cache_file, rescan=False)
+    read_paths.clear()
+    cached_scan(root, files, cache_file, rescan=False)
+    assert read_paths == []
 
 
-def test_a_run_says_that_it_did_not_read_again(
+def test_number_of_unchanged_images_is_logged(
     tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     root = make_photos(tmp_path / "photos", {f"{s}/{k}": 2 for s in ("train", "valid") for k in "ab"})
@@ -127,9 +127,9 @@ def test_a_run_says_that_it_did_not_read_again(
     ]
 
 
-def test_use_is_remembered(tmp_path: Path, files: list[ImageFile]) -> None:
-    root, memory = tmp_path / "photos", tmp_path / "one.json"
-    cached_scan(root, files, memory, rescan=False)
-    os.utime(memory, (0, 0))
-    cached_scan(root, files, memory, rescan=False)
-    assert memory.stat().st_mtime > time.time() - 60
+def test_time_of_last_use_is_updated(tmp_path: Path, files: list[ImageFile]) -> None:
+    root, cache_file = tmp_path / "photos", tmp_path / "one.json"
+    cached_scan(root, files, cache_file, rescan=False)
+    os.utime(cache_file, (0, 0))
+    cached_scan(root, files, cache_file, rescan=False)
+    assert cache_file.stat().st_mtime > time.time() - 60

@@ -1,4 +1,4 @@
-"""What an inspection finds in a folder where everything odd happens once, and in arrays."""
+"""Findings of an inspection in a folder with one case of each problem, and in arrays."""
 
 import io
 import shutil
@@ -20,6 +20,7 @@ MakePhotos = Callable[[Path, dict[str, int]], Path]
 
 @pytest.fixture
 def odd(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> Inspection:
+    """Inspection of a folder with one case of each problem."""
     root = make_photos(tmp_path / "odd ö & <b>", {f"{s}/{k}": 4 for s in ("train", "valid") for k in ("cats", "dogs")})
     cats, dogs = root / "train/cats", root / "train/dogs"
     (cats / "cut.jpg").write_bytes((cats / "000.jpg").read_bytes()[:-20])
@@ -43,7 +44,7 @@ def odd(tmp_path: Path, make_photos: MakePhotos, options: dict[str, Any]) -> Ins
     )
 
 
-def test_everything_odd_is_found(odd: Inspection) -> None:
+def test_each_problem_is_found(odd: Inspection) -> None:
     root = odd.specs["train"].source
     assert {finding.title: (finding.details, finding.wrong) for finding in odd.findings} == {
         "Corrupt pixels": ((f"{root}/train/dogs/inside.jpg",), True),
@@ -58,10 +59,10 @@ def test_everything_odd_is_found(odd: Inspection) -> None:
         "More than once in a split": (("train/cats/003.jpg (cats) = train/dogs/torn.jpg (dogs)",), False),
     }
     assert odd.specs["train"].class_counts == (6, 8)
-    assert (20, 24) in odd.sizes, "the photo that EXIF turns is upright"
+    assert (20, 24) in odd.sizes, "the photo rotated by EXIF must be upright"
 
 
-def test_the_page_is_one_file_with_all_of_it(odd: Inspection, tmp_path: Path) -> None:
+def test_page_contains_findings_and_pictures(odd: Inspection, tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", odd, samples=3)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     for finding in odd.findings:
@@ -74,7 +75,7 @@ def test_the_page_is_one_file_with_all_of_it(odd: Inspection, tmp_path: Path) ->
     assert odd.specs["train"].digest in page
 
 
-def test_photos_are_shown_upright_and_small(odd: Inspection) -> None:
+def test_thumbnail_is_upright_and_small(odd: Inspection) -> None:
     (phone,) = (one for one in odd.examples["train"] if one.name.endswith("phone.jpg"))
     jpeg = thumbnail(odd.sources["train"], phone.position)
     assert jpeg is not None
@@ -86,7 +87,7 @@ def arrays(inputs: Any, **changes: Any) -> Splits:
     return from_arrays((inputs, labels), (inputs[:2], labels[:2]), batch_size=4, shuffle=True, seed=0, **changes)
 
 
-def test_arrays_are_inspected_as_far_as_it_applies(tmp_path: Path) -> None:
+def test_duplicates_in_arrays_are_found(tmp_path: Path) -> None:
     inputs = np.random.default_rng(0).integers(0, 256, (9, 8, 6), np.uint8)
     inputs[5] = inputs[4]
     found = inspect_splits(arrays(inputs), decode=True)
@@ -100,7 +101,7 @@ def test_arrays_are_inspected_as_far_as_it_applies(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2 * 2 + 4 + 2 + 2
 
 
-def test_what_is_no_image_has_no_picture(tmp_path: Path) -> None:
+def test_inputs_that_are_not_images_have_no_picture(tmp_path: Path) -> None:
     found = inspect_splits(arrays(np.random.default_rng(0).random((6, 7), np.float32)), decode=False)
     assert found.sizes == ()
     assert thumbnail(found.sources["train"], 0) is None
@@ -109,12 +110,12 @@ def test_what_is_no_image_has_no_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-3.5, 0.0, 7.0])
-def test_a_flat_picture_of_floats_is_drawn(value: float) -> None:
+def test_constant_float_image_has_a_picture(value: float) -> None:
     found = inspect_splits(arrays(np.full((4, 8, 8, 3), value, np.float32)), decode=False)
     assert thumbnail(found.sources["train"], 0) is not None
 
 
-def test_samples_are_spread_over_a_class() -> None:
+def test_samples_are_evenly_spaced_within_a_class() -> None:
     found = inspect_splits(arrays(np.random.default_rng(0).random((20, 7), np.float32)), decode=False)
     assert [one.position for one in spread_of(found.examples["train"], 1, 3)] == [1, 9, 19]
     assert len(spread_of(found.examples["train"], 1, 99)) == 10
