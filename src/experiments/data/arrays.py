@@ -99,7 +99,7 @@ def from_arrays(
     uint8 inputs are pixels and keep their values, but [n, height, width] becomes [n, height, width, 1]; other inputs
     become float32. If `validation` is None, `validation_fraction` of `train` is held out by a hash of the position,
     the same for every seed. `limit` is the maximum number of examples per split; `source` names the origin of the data.
-    `batching` are arguments of `Batching`, of which `sampling` and `class_weight` affect only training.
+    `batching` contains arguments of `Batching`; `sampling` and `class_weight` affect only training.
     Raises DataError naming the array if lengths, shapes or labels do not fit.
     """
     batches = Batching(**batching)

@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
     def read_error(self) -> DataError | None:
-        """Returns any other reason why reading failed: changed files, or a cache that cannot be written."""
+        """Returns another reason why reading failed, such as changed files or an unwritable cache; None if unknown."""
         ...
 
 

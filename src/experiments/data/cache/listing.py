@@ -16,7 +16,7 @@ _ABANDONED = 60
 
 @dataclass(frozen=True)
 class Entry:
-    """A cache entry: a pack or a manifest.
+    """A cache entry: a pack, or a manifest (the stored results of a scan).
 
     state: "whole", "damaged", "being made", "left over" (by a killed process), or "unfinished" if it is unknown whether
     a process still writes it. made, last_used: seconds since 1970. shape: e.g. `640 x 160 x 160 x 3 uint8` or

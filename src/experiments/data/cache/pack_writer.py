@@ -154,7 +154,7 @@ def _close_all() -> None:
 
 
 def check_room(folder: Path, contents: PackSpec) -> None:
-    """Creates the folder for packs. Raises OSError if a pack cannot be written there."""
+    """Creates the folder for packs. Raises OSError if a pack cannot be written there or does not fit."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Comes first, because os.access reports a read-only disk as missing permission.
     if os.statvfs(folder.parent).f_flag & os.ST_RDONLY:

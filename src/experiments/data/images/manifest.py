@@ -38,7 +38,8 @@ def read_manifest(
 ) -> Manifest:
     """Reads every file of all `splits` below `root` in one pass.
 
-    memory: file that stores the results for the next scan; unchanged files are then read again only with `rescan`.
+    memory: file that stores the results for the next scan, which reads unchanged files only with `rescan`; None stores
+        nothing.
     """
     files = [file for split in splits.values() for file in split]
     with _no_collection():

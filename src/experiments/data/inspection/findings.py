@@ -158,7 +158,7 @@ def _of_files(
 
 
 def passed_over(root: Path) -> Iterator[str]:
-    """Returns the files below `root` that are not hidden and not used as images because of folder or extension."""
+    """Returns the visible files below `root` that are not used as images because of their folder or extension."""
     # The files of all splits are used together, so any fraction gives the same result.
     used = {file.path for files in class_folders(root, validation_fraction=0.5).splits().values() for file in files}
     return (path for path in sorted(files_below(root, root)) if path not in used)

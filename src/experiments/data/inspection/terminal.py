@@ -34,7 +34,7 @@ def _counts(inspection: Inspection) -> Table:
 
 
 def _findings(inspection: Inspection) -> Table:
-    table = Table("finding", "number", "what it means", "which")
+    table = Table("finding", "number", "meaning", "examples")
     for finding in inspection.findings:
         style = "red" if finding.wrong else ""
         title = Text(finding.title, style)
