@@ -69,7 +69,7 @@ def command(folder: Path, *overrides: str, **environment: str) -> subprocess.Com
         (
             "epochs=[1",
             "'epochs=[1' cannot be read: no viable alternative at input '[1'. "
-            "Expected key=value, quoted where it has blanks.",
+            "Expected KEY=VALUE, quoted if it contains blanks.",
         ),
         (
             "data.batch_size=0",
@@ -196,7 +196,7 @@ FROM_SCRATCH = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null")
         (
             "model._target_=nowhere.model",
             "model._target_=nowhere.model cannot be used: No module named 'nowhere'. Expected the dotted name of a "
-            "function or class. Run from the folder that holds its module, or install it.",
+            "function or class. Run from the folder that contains its module, or install it.",
         ),
         (
             "loop=tape loop.train_step=nowhere.step",

@@ -115,6 +115,6 @@ def test_both_loops_on_a_pack_being_made_and_on_a_whole_one(
 
 def wait_for_packs(cache_dir: Path) -> None:
     until = time.monotonic() + 30
-    while [entry.state for entry in entries(str(cache_dir))] != ["whole", "whole"]:
+    while [entry.state for entry in entries(str(cache_dir))] != ["complete", "complete"]:
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -68,11 +68,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root = tmp_path / "Zwischen ü"
     pack(root, "old", idle_days=40)
     pack(root, "new")
-    (pack(root, "damaged") / "meta.json").write_text("{")
+    (pack(root, "corrupt") / "meta.json").write_text("{")
     (root / "packs" / f"{pack_spec('killed').key}.123.tmp").mkdir()
     manifest(root, "old", idle_days=40)
     manifest(root, "new")
-    manifest(root, "damaged").write_text("{")
+    manifest(root, "corrupt").write_text("{")
     aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
     unfinished_file(root / "manifests/making.json").touch()
     making: PackWriter | None = packing(root / "packs" / pack_spec("making").key, pack_spec("making"))
@@ -105,23 +105,23 @@ def fates(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 def test_listing_shows_all_entries_and_changes_nothing(cache: Path, doctor: Doctor) -> None:
     done = doctor(cache)
     assert (done.returncode, done.stderr) == (0, "")
-    for text in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "being made", "left over", "damaged"):
+    for text in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "in progress", "left over", "corrupt"):
         assert text in done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"{cache} contains 5 packs and 5 manifests (")
-    assert manifest_states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
-    assert states(cache) == ["being made", "damaged", "left over", "whole", "whole"]
+    assert manifest_states(cache) == ["in progress", "corrupt", "left over", "complete", "complete"]
+    assert states(cache) == ["in progress", "corrupt", "left over", "complete", "complete"]
 
 
 def test_prune_lists_entries_and_removes_them_with_fix(cache: Path, doctor: Doctor) -> None:
     every = ("pack", "manifest")
-    expected = [f"{kind} {state}" for kind in every for state in ("damaged", "left over", "whole old")]
-    kept = {f"{kind} {state}": "keep" for kind in every for state in ("being made", "whole new")}
+    expected = [f"{kind} {state}" for kind in every for state in ("corrupt", "left over", "complete old")]
+    kept = {f"{kind} {state}": "keep" for kind in every for state in ("in progress", "complete new")}
     shown = doctor(cache, "prune=true", "format=json")
     assert fates(shown) == {**dict.fromkeys(expected, "would remove"), **kept}
     assert len(states(cache)) == 5
     done = doctor(cache, "prune=true", "fix=true", "format=json")
     assert fates(done) == {**dict.fromkeys(expected, "removed"), **kept}
-    assert states(cache) == manifest_states(cache) == ["being made", "whole"]
+    assert states(cache) == manifest_states(cache) == ["in progress", "complete"]
 
 
 def test_prune_summary_names_fix_option(cache: Path, doctor: Doctor) -> None:

@@ -35,7 +35,7 @@ def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:
         commands["MLflow"] = where_to_look(tracking_uri, result.page)
     commands["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(_near(result.output_dir / 'tensorboard')))}"
     if result.run_id is not None:
-        commands["evaluate"] = f"python -m experiments.evaluate run_id={result.run_id}"
+        commands["evaluate"] = f"experiments evaluate run_id={result.run_id}"
     return commands
 
 

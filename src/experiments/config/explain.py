@@ -44,7 +44,8 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file, conf, error.options)
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read: {one_line(error)}. Expected KEY=VALUE, quoted if it contains blanks."
+        reason = one_line(error)
+        return f"'{error.override}' cannot be read: {reason}. Expected KEY=VALUE, quoted if it contains blanks."
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
         return _unknown_key(unknown[1].lstrip("~"), conf, config_name)

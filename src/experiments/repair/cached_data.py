@@ -9,7 +9,7 @@ from experiments.data.cache.listing import Entry, entries, manifests
 from experiments.errors import DataError
 from experiments.repair.base import Finding
 
-UNWANTED = ("left over", "damaged")
+UNWANTED = ("left over", "corrupt")
 
 
 def unwanted_in_cache(cache_dir: str) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
 
 def _fate(entry: Entry, older_than_days: float, *, fix: bool) -> str:
     """Outcome for a pack or manifest: keep, would remove, removed or in use."""
-    if entry.state == "being made" or (entry.state not in UNWANTED and entry.idle_days < older_than_days):
+    if entry.state == "in progress" or (entry.state not in UNWANTED and entry.idle_days < older_than_days):
         return "keep"
     if not fix:
         return "would remove"

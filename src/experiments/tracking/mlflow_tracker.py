@@ -240,7 +240,7 @@ def sync_command(folder: Path) -> str:
     """Returns the command that delivers the folder's journal, from any working folder."""
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
     folders = f'folders=["{quoted}"]'
-    return f"python -m experiments.doctor sync {shlex.quote(folders)}"
+    return f"experiments doctor sync {shlex.quote(folders)}"
 
 
 def page_of(run: Run) -> str:

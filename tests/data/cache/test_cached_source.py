@@ -131,7 +131,7 @@ def test_first_epoch_writes_pack_that_later_run_reads(photos: Path, options: dic
         file.unlink()
     assert len(read(later.train)) == 3
     (entry,) = entries(options["cache_dir"])
-    assert (entry.path, entry.state, entry.source, entry.split) == (folder, "whole", str(photos), "train")
+    assert (entry.path, entry.state, entry.source, entry.split) == (folder, "complete", str(photos), "train")
     assert entry.shape == "11 x 16 x 12 x 3 uint8"
 
 
@@ -316,7 +316,7 @@ def test_file_that_changes_during_training_is_named(photos: Path, options: dict[
         f"1 image of 11 changed during training: {changed}. Expected files that stay unchanged until the run ends. "
         "Start again when no other program writes to the folder."
     )
-    assert [entry for entry in entries(options["cache_dir"]) if entry.state == "whole"] == []
+    assert [entry for entry in entries(options["cache_dir"]) if entry.state == "complete"] == []
 
 
 def hashes(photos: str, options: dict[str, Any], go: str) -> None:
@@ -348,7 +348,7 @@ def test_parallel_processes_write_one_pack(
         assert [each.wait() for each in (one, other)] == [0, 0], one.stderr + other.stderr
         assert one.stdout == other.stdout
     (entry,) = entries(options["cache_dir"])
-    assert entry.state == "whole"
+    assert entry.state == "complete"
 
 
 @pytest.mark.slow
@@ -365,4 +365,4 @@ def test_run_killed_while_writing_a_pack_leaves_no_valid_pack(
     assert entry.state == "left over"
     packed(photos, options)
     (entry,) = entries(options["cache_dir"])
-    assert entry.state == "whole"
+    assert entry.state == "complete"

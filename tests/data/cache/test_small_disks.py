@@ -93,7 +93,7 @@ def test_disk_that_fills_up_while_writing_a_pack_is_an_error_or_a_warning(
 
 def assert_whole(cache_dir: str, count: int = 1) -> None:
     until = time.monotonic() + 30
-    while [entry.state for entry in entries(cache_dir)] != ["whole"] * count:
+    while [entry.state for entry in entries(cache_dir)] != ["complete"] * count:
         assert time.monotonic() < until
         time.sleep(0.01)
 

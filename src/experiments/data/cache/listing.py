@@ -18,9 +18,9 @@ _ABANDONED = 60
 class Entry:
     """A cache entry: a pack, or a manifest (the stored results of a scan).
 
-    state: "whole", "damaged", "being made", "left over" (by a killed process), or "unfinished" if it is unknown whether
-    a process still writes it. made, last_used: seconds since 1970. shape: e.g. `640 x 160 x 160 x 3 uint8` or
-    `1000 files`.
+    `state` is complete, corrupt, in progress, left over (by a killed process), or unfinished if it is unknown whether a
+    process still writes it. `made` and `last_used` are in seconds since 1970. `shape` is, for example,
+    `640 x 160 x 160 x 3 uint8` or `1000 files`.
     """
 
     kind: str
@@ -82,7 +82,7 @@ def _state_of_unfinished(path: Path) -> str:
     pack = path.with_name(path.name.split(".")[0])
     try:
         with locked(lock_file(pack), wait=False, remove=True) as free:
-            return "left over" if free else "being made"
+            return "left over" if free else "in progress"
     except OSError:
         return "unfinished"  # the lock cannot be tried in a folder that this user cannot write
 
@@ -93,9 +93,9 @@ def _whole(path: Path, size: int, changed: float) -> Entry:
         about, last_used = meta["about"], (path / META).stat().st_mtime
         shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
         source, split = about.get("source", ""), about.get("split", "")
-        return Entry("pack", path, "whole", source, split, shape, size, meta["made"], last_used)
+        return Entry("pack", path, "complete", source, split, shape, size, meta["made"], last_used)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Entry("pack", path, "damaged", "", "", "", size, changed, changed)
+        return Entry("pack", path, "corrupt", "", "", "", size, changed, changed)
 
 
 def _manifest(path: Path) -> Iterator[Entry]:
@@ -107,12 +107,12 @@ def _manifest(path: Path) -> Iterator[Entry]:
         return  # removed by another process
     size, used = status.st_blocks * 512, status.st_mtime
     if path.suffix == UNFINISHED:
-        state = "left over" if time.time() - used > _ABANDONED else "being made"
+        state = "left over" if time.time() - used > _ABANDONED else "in progress"
         yield Entry("manifest", path, state, "", "", "", size, used, used)
         return
     try:
         head = json.loads(first)
         held = "1 file" if head["count"] == 1 else f"{head['count']} files"
-        yield Entry("manifest", path, "whole", head["root"], "", held, size, head["made"], used)
+        yield Entry("manifest", path, "complete", head["root"], "", held, size, head["made"], used)
     except (ValueError, KeyError, TypeError):
-        yield Entry("manifest", path, "damaged", "", "", "", size, used, used)
+        yield Entry("manifest", path, "corrupt", "", "", "", size, used, used)
