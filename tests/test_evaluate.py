@@ -190,8 +190,8 @@ def test_missing_split_names_existing_ones(refusal: Callable[..., str]) -> None:
 def test_data_with_other_classes_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("data=digits") == (
         "error: data has the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but run "
-        f"{finished_run.run_id} was trained on blue, green, red. Expected the same ones. Set data to such a set, or "
-        "another run_id."
+        f"{finished_run.run_id} was trained on blue, green, red. Expected the same classes. Set data to a data set "
+        "with these, or another run_id."
     )
 
 

@@ -39,7 +39,7 @@ ALLOWED = {
     "predict": {"cli", "config", "runs"},
     "inspect": {"cli", "config", "data"},
     "doctor": {"cli", "config", "repair", "sweeps"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "config", "errors"},
 }
 """Package or module of `experiments` -> those that it may import; imports for types only are left out."""
 WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "serving", "tracking", "checkpoints"}

@@ -1,4 +1,4 @@
-"""Code, command, versions and machine, from real repositories."""
+"""Provenance of a run (code, command, versions, machine) with real repositories."""
 
 import os
 import subprocess
@@ -36,14 +36,14 @@ def _found(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Provenance:
     return provenance()
 
 
-def test_a_clean_repository(repository: Path) -> None:
+def test_clean_repository_has_no_changes(repository: Path) -> None:
     found = provenance().git
     assert found is not None
     assert (found.commit, found.branch) == (_git(repository, "rev-parse", "HEAD"), "trunk")
     assert (found.dirty, found.diff, found.untracked) == (False, "", ())
 
 
-def test_changes_are_kept_and_masked(repository: Path, tmp_path: Path) -> None:
+def test_changes_are_saved_with_masked_secrets(repository: Path, tmp_path: Path) -> None:
     (repository / "a.py").write_text("password = 'geheim77'\nx = 2\n")
     (repository / "neü.py").write_text("y = 1\n")
     found = provenance()
@@ -57,7 +57,7 @@ def test_changes_are_kept_and_masked(repository: Path, tmp_path: Path) -> None:
     assert "hunter2" not in diff
 
 
-def test_a_folder_inside_the_repository_sees_all_changes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subfolder_includes_changes_of_entire_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "sub").mkdir()
     (repository / "new.py").write_text("y = 1\n")
     monkeypatch.chdir(repository / "sub")
@@ -66,9 +66,9 @@ def test_a_folder_inside_the_repository_sees_all_changes(repository: Path, monke
     assert found.untracked == ("new.py",)
 
 
-def test_git_takes_no_lock(repository: Path) -> None:
+def test_git_does_not_write_its_index(repository: Path) -> None:
     before = (repository / ".git" / "index").stat().st_mtime_ns
-    os.utime(repository / "a.py", (1, 1))  # a touched file, not a changed one: git would like to note it
+    os.utime(repository / "a.py", (1, 1))  # touched but unchanged: git would update its index
     found = provenance().git
     assert found is not None
     assert not found.dirty
@@ -76,7 +76,7 @@ def test_git_takes_no_lock(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["repository", "commit", "git"])
-def test_without_git(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_without_git(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "environment.py"))
     if missing == "commit":
@@ -90,18 +90,18 @@ def test_without_git(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "config" / "git.diff").exists()
 
 
-def test_the_command_and_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_is_masked_and_program_is_module(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _found(monkeypatch, "-m", "experiments.train", "data.token=a b", "seed=3")
     assert found.command == "python -m experiments.train 'data.token=***' seed=3"
     assert found.program == "experiments.train"
 
 
-def test_a_script_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_of_script_is_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["scripts/mine.py", "seed=3"])
     assert _found(monkeypatch, "scripts/mine.py", "seed=3").program == "scripts/mine.py"
 
 
-def test_the_tags_name_the_machine_and_the_versions() -> None:
+def test_tags_contain_machine_and_versions() -> None:
     tags = provenance().tags()
     assert tags["version.numpy"] == version("numpy")
     assert tags["version.python"] == ".".join(map(str, sys.version_info[:3]))
@@ -110,12 +110,12 @@ def test_the_tags_name_the_machine_and_the_versions() -> None:
     assert all(tags[name] for name in ("cpu", "host", "platform", "started", "mlflow.user", "mlflow.source.name"))
 
 
-def test_the_environment_lists_every_package(tmp_path: Path) -> None:
+def test_environment_file_lists_packages(tmp_path: Path) -> None:
     write_files(provenance(), tmp_path)
     assert f"numpy=={version('numpy')}" in (tmp_path / "environment.txt").read_text().splitlines()
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_provenance_imports_no_heavy_packages() -> None:
     script = (
         "import sys; from experiments.records.environment import provenance; "
         "import experiments.records.params; provenance().tags(); "

@@ -1,4 +1,4 @@
-"""What makes two runs the same, and what does not part them."""
+"""Changes that affect the fingerprint of a run, and changes that do not."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Compose = Callable[..., DictConfig]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "override",
     [
         "seed=1",
         "model=mlp",
@@ -35,14 +35,14 @@ Compose = Callable[..., DictConfig]
         "runtime.deterministic=false",
     ],
 )
-def test_what_changes_what_is_learned(composed: Compose, words: str) -> None:
-    before, after = comparable(composed()), comparable(composed(words))
+def test_override_that_changes_weights_changes_config_digest(composed: Compose, override: str) -> None:
+    before, after = comparable(composed()), comparable(composed(override))
     assert before["config"] != after["config"]
     assert (before["code"], before["versions"]) == (after["code"], after["versions"])
 
 
 @pytest.mark.parametrize(
-    "words",
+    "override",
     [
         "epochs=9",
         "progress=none",
@@ -57,16 +57,16 @@ def test_what_changes_what_is_learned(composed: Compose, words: str) -> None:
         "data.num_parallel_calls=3",
     ],
 )
-def test_what_changes_nothing(composed: Compose, words: str) -> None:
-    assert comparable(composed()) == comparable(composed(words))
+def test_neutral_override_changes_no_digest(composed: Compose, override: str) -> None:
+    assert comparable(composed()) == comparable(composed(override))
 
 
-def test_photos_may_move_and_be_kept_otherwise(composed: Compose) -> None:
+def test_data_path_and_cache_change_no_digest(composed: Compose) -> None:
     before = composed("data=image_folder", "data.path=here", "data.cache=none")
     assert comparable(before) == comparable(composed("data=image_folder", "data.path=there", "data.cache=memory"))
 
 
-def test_data_epochs_threads_and_devices_are_parts_of_their_own(composed: Compose) -> None:
+def test_data_epochs_threads_and_replicas_are_separate_parts(composed: Compose) -> None:
     cfg = composed("epochs=7")
     one, other = fingerprint(cfg, ["a", "b"], 2, 1), fingerprint(cfg, ["a", "c"], 3, 4)
     assert (one.config, one.code, one.versions) == (other.config, other.code, other.versions)
@@ -78,7 +78,7 @@ def test_data_epochs_threads_and_devices_are_parts_of_their_own(composed: Compos
     assert one.tags()["fingerprint.epochs"] == "7"
 
 
-def test_a_weights_file_counts_by_what_it_holds(composed: Compose, tmp_path: Path) -> None:
+def test_weights_file_is_compared_by_content(composed: Compose, tmp_path: Path) -> None:
     first, second = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
     first.write_bytes(b"weights")
     second.write_bytes(b"weights")
@@ -92,53 +92,53 @@ def test_a_weights_file_counts_by_what_it_holds(composed: Compose, tmp_path: Pat
     assert config(first) != before
 
 
-def test_secrets_are_not_compared_in_the_open(composed: Compose) -> None:
+def test_values_mask_secrets(composed: Compose) -> None:
     assert "hunter2" not in str(values(composed("+callbacks.mine._target_=a.B", "+callbacks.mine.password=hunter2")))
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Modules of one's own, which must not be imported for this."""
+    """Folder of custom modules that fail when they are imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "lone_part.py").write_text("raise ImportError")
-    (tmp_path / "parts_of_mine").mkdir()
-    (tmp_path / "parts_of_mine" / "steps.py").write_text("raise ImportError")
-    (tmp_path / "unused_part.py").write_text("")
+    (tmp_path / "single_module.py").write_text("raise ImportError")
+    (tmp_path / "custom_package").mkdir()
+    (tmp_path / "custom_package" / "steps.py").write_text("raise ImportError")
+    (tmp_path / "unused_module.py").write_text("")
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("word", "file"),
+    ("override", "file"),
     [
-        ("+callbacks.mine._target_=lone_part.Mine", "lone_part.py"),
-        ("loop.train_step=parts_of_mine.steps.step", "parts_of_mine/steps.py"),
+        ("+callbacks.mine._target_=single_module.Mine", "single_module.py"),
+        ("loop.train_step=custom_package.steps.step", "custom_package/steps.py"),
     ],
 )
-def test_ones_own_modules_are_code(composed: Compose, project: Path, word: str, file: str) -> None:
-    cfg = composed("loop=tape", word)
+def test_custom_modules_change_code_digest(composed: Compose, project: Path, override: str, file: str) -> None:
+    cfg = composed("loop=tape", override)
     before = comparable(cfg)
-    (project / "unused_part.py").write_text("changed = 1")
+    (project / "unused_module.py").write_text("changed = 1")
     assert comparable(cfg) == before
     (project / file).write_text("changed = 1")
     after = comparable(cfg)
     assert after["code"] != before["code"]
     assert after["config"] == before["config"]
-    assert "lone_part" not in sys.modules
+    assert "single_module" not in sys.modules
 
 
 @pytest.mark.parametrize("target", ["builtins.dict", "sys.exit", "no_such_module.Part", "zipimport.zipimporter"])
-def test_what_has_no_source_is_no_code(composed: Compose, target: str) -> None:
+def test_target_without_source_changes_no_code_digest(composed: Compose, target: str) -> None:
     assert comparable(composed(f"+callbacks.mine._target_={target}"))["code"] == comparable(composed())["code"]
 
 
-def test_this_package_is_code(composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_this_package_changes_code_digest(composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = comparable(composed())["code"]
     (tmp_path / "fingerprint.py").write_text("other = 1")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "records" / "fingerprint.py"))
     assert comparable(composed())["code"] != before
 
 
-def test_versions_count(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_versions_change_versions_digest(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     before = comparable(composed())
     monkeypatch.setattr(module, "version", lambda package: f"{package} 0")
     after = comparable(composed())

@@ -1,4 +1,4 @@
-"""The config as flat parameters."""
+"""Flattening of the config into params."""
 
 import pytest
 from mlflow.utils.validation import _validate_param
@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from experiments.records.params import CUT, LONGEST_VALUE, flatten
 
 
-def test_values_read_as_in_yaml() -> None:
+def test_values_are_formatted_like_yaml() -> None:
     cfg = OmegaConf.create(
         {
             "seed": 3,
@@ -30,7 +30,7 @@ def test_values_read_as_in_yaml() -> None:
     }
 
 
-def test_a_value_that_is_too_long_is_cut_visibly() -> None:
+def test_long_value_is_cut_and_marked() -> None:
     value = flatten(OmegaConf.create({"long": "x" * 10_000}))["long"]
     assert len(value) == LONGEST_VALUE
     assert value.endswith(CUT)
@@ -48,13 +48,13 @@ def test_a_value_that_is_too_long_is_cut_visibly() -> None:
         ("+", "_"),
     ],
 )
-def test_keys_that_mlflow_refuses_are_made_valid(key: str, expected: str) -> None:
+def test_invalid_keys_become_valid(key: str, expected: str) -> None:
     (found,) = flatten(OmegaConf.create({key: 1}))
     assert found == expected
     _validate_param(found, "1")
 
 
-def test_keys_that_become_equal_stay_apart() -> None:
+def test_equal_keys_are_numbered() -> None:
     assert flatten(OmegaConf.create({"a+b": 1, "a|b": 2})) == {"a_b": "1", "a_b_2": "2"}
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of itself, and what is read back."""
+"""Snapshot of a run: writing and reading."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CFG = OmegaConf.create(
 )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_snapshot_is_read_as_written(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "config", CFG, SPEC, ["seed=3", "model=mlp"])
     cfg, spec = read_snapshot(tmp_path / "config")
     assert spec == SPEC
@@ -23,7 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_overrides(tmp_path / "config") == ["seed=3", "model=mlp"]
 
 
-def test_secrets_stay_out(tmp_path: Path) -> None:
+def test_secrets_are_not_written(tmp_path: Path) -> None:
     typed = ["seed=3", "+my_password=hunter2", "logging.tracking_uri=http://a:hunter2@b"]
     write_snapshot(tmp_path, CFG, SPEC, typed)
     for path in tmp_path.iterdir():
@@ -31,7 +31,7 @@ def test_secrets_stay_out(tmp_path: Path) -> None:
     assert read_overrides(tmp_path) == ["seed=3"]
 
 
-def test_overrides_of_version_0_1_are_read_under_their_new_names(tmp_path: Path) -> None:
+def test_overrides_of_version_0_1_have_current_names(tmp_path: Path) -> None:
     typed = ["callbacks.terminate_on_nan=null", "~callbacks.terminate_on_nan", "logging.tracker.flush_timeout=5"]
     write_snapshot(tmp_path, CFG, SPEC, [*typed, "+logging.tracker.own=1", "callbacks.terminate_on_nan_too=null"])
     assert read_overrides(tmp_path) == [
@@ -41,7 +41,7 @@ def test_overrides_of_version_0_1_are_read_under_their_new_names(tmp_path: Path)
     ]
 
 
-def test_a_run_that_ended_before_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_snapshot_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_config(tmp_path) is None
     assert read_overrides(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""Features of frozen layers, kept: equal results, said or refused where they cannot be kept."""
+"""Cached features of frozen layers: identical results, and a reason if they cannot be cached."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """37 small images: three batches of 12 and a short one."""
+    """Path of 37 small images: three batches of 12 and a short one."""
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("features") / "images.npz"
     labels = np.arange(37) % 3
@@ -34,23 +34,26 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def prepared(cfg: DictConfig) -> tuple[TrainingTarget, list[np.ndarray]]:
-    """What the loop trains after two epochs, and all variables of the whole model."""
+def trained(cfg: DictConfig) -> tuple[TrainingTarget, list[np.ndarray]]:
+    """Returns the training target after two epochs, and all variables of the full model."""
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     with strategy.scope():
         spec = splits.train.spec
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
         give_statistics(model)
-        part = training_target(model, splits, cache_features=caches_features(cfg.model))
-        compile_model(cfg, *part)
-    build_variables(part.model, part.splits.validation)
-    build(cfg.loop)(*part, epochs=2, start=Position(), callbacks=[])
-    return part, [variable.numpy().copy() for variable in model.variables]
+        target = training_target(model, splits, cache_features=caches_features(cfg.model))
+        compile_model(cfg, *target)
+    build_variables(target.model, target.splits.validation)
+    build(cfg.loop)(*target, epochs=2, start=Position(), callbacks=[])
+    return target, [variable.numpy().copy() for variable in model.variables]
 
 
 def give_statistics(model: keras.Model) -> None:
-    """As of a trained network: with fresh ones, batch norm folded into a convolution gives the same bits as apart."""
+    """Assigns statistics like those of a trained network.
+
+    With initial statistics, batch norm folded into a convolution gives the same bits as separate layers.
+    """
     rng = np.random.default_rng(0)
     for variable in model.non_trainable_variables:
         if variable.name in ("gamma", "beta", "moving_mean", "moving_variance"):
@@ -58,61 +61,61 @@ def give_statistics(model: keras.Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_batches(arrays: Path) -> list[str]:
+def overrides_with_batches(arrays: Path) -> list[str]:
     return [*FROZEN, "data=npz", f"data.path='{arrays}'", "data.batch_size=12"]
 
 
 @pytest.fixture(scope="module")
-def not_kept(composed: Compose, in_batches: list[str]) -> tuple[TrainingTarget, list[np.ndarray]]:
-    """By one loop for both, which train the same bits."""
-    return prepared(composed(*in_batches, "loop=fit", "model.cache_features=false"))
+def uncached(composed: Compose, overrides_with_batches: list[str]) -> tuple[TrainingTarget, list[np.ndarray]]:
+    """Target and variables without a cache. Only `fit` is trained, because both loops are bit for bit identical."""
+    return trained(composed(*overrides_with_batches, "loop=fit", "model.cache_features=false"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_kept_features_change_no_bit(
-    composed: Compose, in_batches: list[str], not_kept: tuple[TrainingTarget, list[np.ndarray]], loop: str
+def test_cached_features_train_identical_weights(
+    composed: Compose, overrides_with_batches: list[str], uncached: tuple[TrainingTarget, list[np.ndarray]], loop: str
 ) -> None:
-    kept, variables = prepared(composed(*in_batches, f"loop={loop}", "model.cache_features=true"))
-    plain, expected = not_kept
-    assert isinstance(kept.splits.train, IndexedSplit)
+    cached, variables = trained(composed(*overrides_with_batches, f"loop={loop}", "model.cache_features=true"))
+    plain, expected = uncached
+    assert isinstance(cached.splits.train, IndexedSplit)
     assert isinstance(plain.splits.train, IndexedSplit)
-    assert kept.splits.train.spec.input_shape == (1280,)
+    assert cached.splits.train.spec.input_shape == (1280,)
     assert plain.splits.train.spec.input_shape == (32, 32, 3)
     for mine, theirs in zip(variables, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("overrides", "reason"),
     [
         (["model.freeze=false"], "mobilenetv2 does not begin with frozen layers that draw no random numbers"),
         (["augment=flip"], "augmented images differ in every epoch"),
-        (["runtime.precision=mixed_bfloat16"], "under runtime.precision=mixed_bfloat16 features would be kept"),
+        (["runtime.precision=mixed_bfloat16"], "under runtime.precision=mixed_bfloat16 features would be stored"),
     ],
 )
-def test_where_features_cannot_be_kept(
-    composed: Compose, arrays: Path, caplog: pytest.LogCaptureFixture, words: list[str], reason: str
+def test_reason_is_reported_if_features_cannot_be_cached(
+    composed: Compose, arrays: Path, caplog: pytest.LogCaptureFixture, overrides: list[str], reason: str
 ) -> None:
-    cfg = composed(*FROZEN, "data=npz", f"data.path='{arrays}'", *words)
+    cfg = composed(*FROZEN, "data=npz", f"data.path='{arrays}'", *overrides)
     runtime.configure(seed=0, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=0, augment=build_each(cfg.augment))
     model = build(cfg.model, input_shape=(32, 32, 3), num_classes=3)
-    with pytest.raises(ConfigError, match=f"^model.cache_features=true cannot be: {reason}"):
+    with pytest.raises(ConfigError, match=f"^model.cache_features=true is not possible: {reason}"):
         training_target(model, splits, cache_features=True)
     with caplog.at_level(logging.INFO):
         assert training_target(model, splits, cache_features="auto").model is model
     assert reason in caplog.text
 
 
-def test_features_describe_themselves(composed: Compose, arrays: Path) -> None:
+def test_feature_source_keeps_names_and_has_no_read_errors(composed: Compose, arrays: Path) -> None:
     cfg = composed(*FROZEN, "data=npz", f"data.path='{arrays}'")
     runtime.configure(seed=0, **cfg.runtime)
     splits: Splits = build(cfg.data, seed=0, augment=[])
     model = build(cfg.model, input_shape=(32, 32, 3), num_classes=3)
-    part = training_target(model, splits, cache_features=True)
+    target = training_target(model, splits, cache_features=True)
     assert isinstance(splits.train, IndexedSplit)
-    source = FeatureSource(splits.train.source, part.model, (3,))
+    source = FeatureSource(splits.train.source, target.model, (3,))
     assert source.names == splits.train.source.names
     assert source.unreadable_examples() == []
     assert source.read_error() is None

@@ -1,4 +1,4 @@
-"""Metrics reach the tracker at the right steps, and TensorBoard shows what it should."""
+"""Metrics in the tracker and summaries in TensorBoard, with their steps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ class RecordingTracker(Tracker):
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    """Six steps an epoch."""
+    """Splits with six steps per epoch."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
     return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
@@ -41,7 +41,7 @@ def train(
     steps_per_execution: int = 1,
     start: Position | None = None,
 ) -> dict[str, list[float]]:
-    """Two epochs at a learning rate that halves with every step."""
+    """Trains two epochs with a learning rate that halves at every step."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.01, decay_steps=1, decay_rate=0.5)
     model = mlp([8], 0.2, input_shape=(6, 6, 1), num_classes=3)
     model.compile(
@@ -60,7 +60,7 @@ def train(
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
+def test_tracker_receives_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
     tracker = RecordingTracker()
     history = train(splits, TrackMetrics(tracker, every_n_steps=None), loop=loop)
     assert [step for step, _ in tracker.metrics] == [1, 2]
@@ -79,10 +79,10 @@ def test_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
         (4, Position(), {5: [6, 10]}),
     ],
 )
-def test_steps_of_batch_metrics(
+def test_tracker_receives_batch_metrics_every_n_steps(
     splits: Splits, loop: str, steps_per_execution: int, start: Position, expected: dict[int, list[int]]
 ) -> None:
-    """expected: by `every_n_steps`, each a callback of its own in the same training."""
+    """`expected` are steps by `every_n_steps`. Each value has its own callback in the same training."""
     trackers = {every: RecordingTracker() for every in expected}
     callbacks = [TrackMetrics(tracker, every_n_steps=every) for every, tracker in trackers.items()]
     train(splits, *callbacks, loop=loop, steps_per_execution=steps_per_execution, start=start)
@@ -102,7 +102,7 @@ def events(folder: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize(("every_n_steps", "points"), [(1, 12), (5, 2)])
-def test_scalars_and_histograms_of_epochs_and_batches(
+def test_tensorboard_contains_scalars_and_histograms(
     tmp_path: Path, splits: Splits, every_n_steps: int, points: int
 ) -> None:
     history = train(splits, board(tmp_path, splits, every_n_steps=every_n_steps, histogram_every_n_epochs=1))
@@ -118,7 +118,7 @@ def test_scalars_and_histograms_of_epochs_and_batches(
     assert validated == pytest.approx(history["val_loss"])
 
 
-def test_a_grid_of_training_images(tmp_path: Path, splits: Splits) -> None:
+def test_tensorboard_contains_grid_of_training_images(tmp_path: Path, splits: Splits) -> None:
     train(splits, board(tmp_path, splits, images=4))
     width, height, png = tf.make_ndarray(events(tmp_path / "train").Tensors("training images")[0].tensor_proto)
     assert (int(width), int(height)) == (12, 12)
@@ -127,25 +127,25 @@ def test_a_grid_of_training_images(tmp_path: Path, splits: Splits) -> None:
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])
-def test_the_graph_of_a_training_step(tmp_path: Path, splits: Splits, loop: str) -> None:
+def test_tensorboard_contains_graph_of_training_step(tmp_path: Path, splits: Splits, loop: str) -> None:
     train(splits, board(tmp_path, splits, graph=True), loop=loop)
     found = events(tmp_path / "train").SummaryMetadata("first step")
     assert found.plugin_data.plugin_name == "graph_run_metadata_graph"
 
 
 @pytest.mark.slow
-def test_a_profile_of_some_steps(tmp_path: Path, splits: Splits) -> None:
+def test_profile_of_selected_steps_is_written(tmp_path: Path, splits: Splits) -> None:
     train(splits, board(tmp_path, splits, profile_steps=[2, 4]))
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 
-def test_nothing_asked_for_leaves_the_epochs_only(tmp_path: Path, splits: Splits) -> None:
+def test_tensorboard_without_options_contains_only_epoch_scalars(tmp_path: Path, splits: Splits) -> None:
     train(splits, board(tmp_path, splits))
     assert set(events(tmp_path / "train").Tags()["tensors"]) == {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"}
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (2, 3, 1)), (4, (4, 6, 1)), (5, (4, 9, 1)), (16, (8, 12, 1))])
-def test_the_shape_of_a_grid(count: int, shape: tuple[int, ...]) -> None:
+def test_grid_is_almost_square(count: int, shape: tuple[int, ...]) -> None:
     images = np.arange(count, dtype=np.uint8).repeat(6).reshape(count, 2, 3, 1) + 1
     tiles = grid(images)
     assert tiles.shape == shape

@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written: one line, nothing whole is lost, and the run goes on afterwards."""
+"""Full and read-only disks: the error is one line, complete files are kept, and the run can be resumed."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.disks import mounted, tmpfs
 from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
-WORDS = [
+OVERRIDES = [
     *("data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=3", "progress=none"),
     *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=1", "checkpoint.max_to_keep=99"),
     *("logging.log_model=false", "logging.experiment_name=disk", "hydra.run.dir=outputs"),
@@ -20,40 +20,40 @@ WORDS = [
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A megabyte, as the output folder of a run."""
+    """A file system of one megabyte for the output folder of a run."""
     yield from mounted(tmp_path / "work" / "outputs", *tmpfs("1m"))
 
 
-def test_a_disk_that_is_full(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
+def test_full_disk_is_explained_and_run_resumes_later(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
     work = disk.parent
-    assert trainings.train(work, *WORDS) == 1, output(work)
-    said = output(work)
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert trainings.train(work, *OVERRIDES) == 1, output(work)
+    text = output(work)
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     client = MlflowClient(f"sqlite:///{work}/mlflow.db")
     (run,) = client.search_runs(["1"])
-    assert "cannot be written: No space left on device. The last whole checkpoint is " in line
-    assert f"Free some space and go on with resume={run.info.run_id}" in line
-    assert "Traceback" not in said, said
-    assert "store is unavailable" not in said, said
+    assert "cannot be written: No space left on device. The last valid checkpoint is " in line
+    assert f"Free some space and continue with resume={run.info.run_id}" in line
+    assert "Traceback" not in text, text
+    assert "store is unavailable" not in text, text
     assert run.info.status == "FAILED"
     subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
-    assert trainings.train(work, *WORDS, f"resume={run.info.run_id}") == 0, output(work)
+    assert trainings.train(work, *OVERRIDES, f"resume={run.info.run_id}") == 0, output(work)
     (ended,) = client.search_runs(["1"])
     assert ended.info.status == "FINISHED"
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
     assert steps == [1, 2, 3]
     other = tmp_path / "other"
-    assert trainings.train(other, *WORDS) == 0, output(other)
+    assert trainings.train(other, *OVERRIDES) == 0, output(other)
     assert_same_bits(disk / "checkpoints", other / "outputs" / "checkpoints")
 
 
-def test_a_disk_that_cannot_be_written(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
+def test_read_only_disk_is_explained_in_one_line(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     store = f"sqlite:///{tmp_path}/m.db"
-    assert trainings.train(disk.parent, *WORDS, f"logging.tracking_uri='{store}'") == 1
-    said = output(disk.parent)
-    assert said.startswith("error: ")
-    assert "Read-only file system" in said
-    assert "Set hydra.run.dir=FOLDER" in said
-    assert len(said.splitlines()) == 1, said
+    assert trainings.train(disk.parent, *OVERRIDES, f"logging.tracking_uri='{store}'") == 1
+    text = output(disk.parent)
+    assert text.startswith("error: ")
+    assert "Read-only file system" in text
+    assert "Set hydra.run.dir=FOLDER" in text
+    assert len(text.splitlines()) == 1, text
     assert not (tmp_path / "m.db").exists()

@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn from small arrays."""
+"""Figures of a run, drawn from small arrays."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from experiments.runs import figures
 HISTORY = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.7], "val_loss": [1.1, 0.8], "learning_rate": [0.1, 0.01]}
 LABELS = np.array([0, 1, 2, 0, 1])
 LOGITS = np.array([[5.0, 0, 0], [4, 0, 0], [0, 0, 5], [0, 1, 0], [0, 3, 0]], np.float32)
-"""Right, very wrong, right, a little wrong, right."""
+"""Correct, very wrong, correct, slightly wrong, correct."""
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def predictions() -> Predictions:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    """Every validation image is one shade: 10 times its position."""
+    """Splits with validation images of a single shade: 10 times their position."""
     x = np.repeat(np.arange(5, dtype=np.uint8) * 10, 12).reshape(5, 4, 3, 1)
     return from_arrays((x, LABELS), (x, LABELS), batch_size=2, shuffle=True, seed=0, class_names=["a", "b", "c"])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_picture_is_written(tmp_path: Path, predictions: Predictions, channels: int) -> None:
+def test_all_figures_are_written(tmp_path: Path, predictions: Predictions, channels: int) -> None:
     x = np.zeros((5, 4, 3, channels), np.uint8)
     validation = from_arrays((x, LABELS), (x, LABELS), batch_size=2, shuffle=True, seed=0).validation
     figures.draw(tmp_path / "figures", history=HISTORY, predictions=predictions, validation=validation)
@@ -40,7 +40,7 @@ def test_every_picture_is_written(tmp_path: Path, predictions: Predictions, chan
             assert len(picture.convert("L").getcolors() or []) != 1  # not blank
 
 
-def test_rows_of_numbers_have_no_images(tmp_path: Path, predictions: Predictions) -> None:
+def test_no_gallery_for_data_without_images(tmp_path: Path, predictions: Predictions) -> None:
     x = np.zeros((5, 4), np.float32)
     validation = from_arrays((x, LABELS), (x, LABELS), batch_size=2, shuffle=True, seed=0).validation
     figures.draw(tmp_path, history=HISTORY, predictions=predictions, validation=validation)
@@ -55,7 +55,7 @@ def test_rows_of_numbers_have_no_images(tmp_path: Path, predictions: Predictions
     ],
     ids=["regression", "segmentation"],
 )
-def test_other_tasks_get_their_curves(tmp_path: Path, splits: Splits, other: Predictions) -> None:
+def test_other_tasks_have_only_curves(tmp_path: Path, splits: Splits, other: Predictions) -> None:
     figures.draw(tmp_path, history=HISTORY, predictions=other, validation=splits.validation)
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
 
@@ -68,36 +68,36 @@ def test_curves_show_training_beside_validation() -> None:
     np.testing.assert_array_equal(lines["validation"].get_xydata(), [[1, 1.1], [2, 0.8]])
 
 
-def test_the_confusion_matrix_counts_examples(predictions: Predictions) -> None:
+def test_confusion_matrix_counts_examples(predictions: Predictions) -> None:
     axes = figures.confusion(predictions, ["a", "b", "c"]).axes[0]
     counts = [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     np.testing.assert_array_equal(axes.images[0].get_array(), counts)
     assert [text.get_text() for text in axes.texts] == [str(count) for row in counts for count in row]
 
 
-def test_many_classes_are_not_labelled() -> None:
+def test_confusion_matrix_of_many_classes_has_no_numbers() -> None:
     labels = np.arange(100)
     axes = figures.confusion(Predictions(labels, np.eye(100, dtype=np.float32)), [str(name) for name in labels]).axes[0]
     assert not axes.texts
 
 
-def test_the_most_wrong_come_first(predictions: Predictions) -> None:
+def test_most_wrong_are_sorted_by_probability_of_true_class(predictions: Predictions) -> None:
     np.testing.assert_array_equal(figures.most_wrong(predictions, 16), [1, 3])
     np.testing.assert_array_equal(figures.most_wrong(predictions, 1), [1])
 
 
-def test_logits_of_any_size_become_probabilities() -> None:
+def test_probabilities_of_large_logits_are_finite() -> None:
     outputs = np.array([[1000.0, 1000.0], [-1000.0, 0.0]])
     np.testing.assert_allclose(figures.probabilities(outputs), [[0.5, 0.5], [0.0, 1.0]])
 
 
-def test_examples_are_those_asked_for(splits: Splits) -> None:
+def test_examples_returns_inputs_at_indices(splits: Splits) -> None:
     found = figures.examples(splits.validation, np.array([4, 1]))
     assert {index: int(image.max()) for index, image in found.items()} == {1: 10, 4: 40}
 
 
 @pytest.mark.parametrize("chosen", [[199, 0, 16, 30, 31, 46, 100, 1], [7], [198, 199, 185]])
-def test_examples_are_those_asked_for_wherever_they_lie(chosen: list[int]) -> None:
+def test_examples_returns_inputs_across_gaps(chosen: list[int]) -> None:
     values = np.arange(200, dtype=np.float32)[:, None]
     pair = (values, np.arange(200) % 2)
     split = from_arrays(pair, pair, batch_size=3, shuffle=False, seed=0).validation
@@ -105,14 +105,14 @@ def test_examples_are_those_asked_for_wherever_they_lie(chosen: list[int]) -> No
     assert {index: float(value[0]) for index, value in found.items()} == {index: float(index) for index in chosen}
 
 
-def test_the_gallery_says_what_was_taken_for_what(splits: Splits, predictions: Predictions) -> None:
+def test_gallery_shows_true_and_predicted_classes(splits: Splits, predictions: Predictions) -> None:
     wrong = np.array([1, 3])
     (axes,) = figures.gallery(figures.examples(splits.validation, wrong), predictions, wrong, ["a", "b", "c"]).axes
     assert [text.get_text() for text in axes.texts] == ["b\na (0.96)", "a\nb (0.58)"]
     assert [int(np.asarray(image.get_array()).max()) for image in axes.images] == [10, 30]
 
 
-def test_a_gallery_of_nothing(splits: Splits) -> None:
+def test_gallery_without_misclassified_images(splits: Splits) -> None:
     right = Predictions(LABELS, np.eye(3, dtype=np.float32)[LABELS])
     figure = figures.gallery({}, right, figures.most_wrong(right, 16), ["a", "b", "c"])
-    assert figure.get_suptitle() == "no image of the validation split is wrong"
+    assert figure.get_suptitle() == "no validation image is misclassified"

@@ -1,4 +1,4 @@
-"""A killed or stopped run goes on and ends bit for bit as if nothing had happened.
+"""Killed and stopped runs are resumed, and end bit for bit identical to uninterrupted runs.
 
 `make test-kill` kills at every point.
 """
@@ -20,60 +20,60 @@ SAVE = "tensorflow.train.CheckpointManager.save"
 RECORD = "tensorflow.train.CheckpointManager._record_state"
 DRAW = "experiments.runs.figures.draw"
 LONGEST_SECONDS = {1: 10, 2: 1}
-"""From the signal to the end of the process: one signal saves all, a second one ends at once."""
+"""Time limits by number of signals. After one signal the process saves its state; a second one ends it at once."""
 
 
 def at(call: str, number: int, when: str = "before", **more: Any) -> Fault:
     return {"call": call, "number": number, "when": when, **more}
 
 
-def told(sent: str, call: str, number: int, times: int = 1) -> Fault:
+def signalled(sent: str, call: str, number: int, times: int = 1) -> Fault:
     return at(call, number, signal=sent, times=times)
 
 
 CHAINS: dict[str, list[Fault]] = {
     "fit": [
-        at("numpy.savez", 1),  # before anything is kept
+        at("numpy.savez", 1),  # before anything is saved
         at("os.fsync", 3, "after"),
-        told("TERM", STEP, 3),
+        signalled("TERM", STEP, 3),
         at("pathlib.Path.replace", 7),
         at("journal line", 12, "torn"),
-        told("TERM", STEP, 3, times=2),
-        told("USR1", EPOCH, 1),
+        signalled("TERM", STEP, 3, times=2),
+        signalled("USR1", EPOCH, 1),
     ],
-    "accumulation": [  # within TensorFlow's own writing
+    "accumulation": [  # while TensorFlow writes a checkpoint
         at(RECORD, 9, "without_index"),
         at(SAVE, 4, "during", milliseconds=2),
         at(SAVE, 2, "after"),
         at(RECORD, 6),
     ],
     "tape": [
-        told("INT", STEP, 2),
+        signalled("INT", STEP, 2),
         at(VALIDATION, 1),
-        told("USR1", VALIDATION, 2),
-        told("TERM", EPOCH, 1),
+        signalled("USR1", VALIDATION, 2),
+        signalled("TERM", EPOCH, 1),
     ],
     "defaults": [
         at("experiments.runs.run.write_snapshot", 1),
-        told("TERM", STEP, 2),  # without a signal nothing would be saved before the end of the epoch
-        told("INT", DRAW, 1),
+        signalled("TERM", STEP, 2),  # without a signal, nothing is saved before the end of the epoch
+        signalled("INT", DRAW, 1),
         at("experiments.runs.saved_model.save_model", 1, "after"),
         at("mlflow.MlflowClient.log_artifacts", 3),
     ],
-    "frozen": [told("TERM", STEP, 1)],
+    "frozen": [signalled("TERM", STEP, 1)],
 }
 
 LONG = ("accumulation", "frozen")
-"""`make test-kill` has them too; tests/loops/test_resumed.py stops and resumes a model with frozen layers."""
+"""Jobs that `make test-kill` covers too; tests/loops/test_resumed.py resumes a model with frozen layers."""
 
 
 @pytest.mark.parametrize("job", [pytest.param(job, marks=pytest.mark.long) if job in LONG else job for job in CHAINS])
-def test_a_disturbed_run_ends_as_if_nothing_had_happened(trainings: Trainings, job: str) -> None:
-    """Weights, optimizer, best weights, every metric in MLflow and TensorBoard, figures: equal, in one finished run."""
+def test_interrupted_run_ends_identical_to_uninterrupted_run(trainings: Trainings, job: str) -> None:
+    """Compares weights, optimizer, best weights, metrics in MLflow and TensorBoard, and figures of the finished run."""
     faults = CHAINS[job]
     starts, differences = trainings.disturbed(job, *faults)
     assert differences == []
-    assert [start.status for start in starts] == [*map(status, faults), 0]
+    assert [start.status for start in starts] == [*map(expected_status, faults), 0]
     assert starts[-1].runs == ["FINISHED"]
     for start, fault in zip(starts, faults, strict=False):
         if "signal" in fault:
@@ -83,7 +83,7 @@ def test_a_disturbed_run_ends_as_if_nothing_had_happened(trainings: Trainings, j
             assert start.runs == ["KILLED"]
 
 
-def status(fault: Fault) -> int:
+def expected_status(fault: Fault) -> int:
     if "signal" not in fault:
         return -signal.SIGKILL
     return STATUS[fault["signal"]] if fault["times"] == 1 else -signal.Signals[f"SIG{fault['signal']}"]

@@ -1,4 +1,4 @@
-"""A run whose machine is lost goes on elsewhere, from what the store has of it."""
+"""A run whose machine is lost is resumed on another machine from the files in the store."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.mlflow_server import MlflowServer
 from tests.trainings import Trainings, assert_same_bits, output
 
 pytestmark = pytest.mark.slow
-WORDS = [
+OVERRIDES = [
     *("data=digits", "data.limit=200", "model=mlp", "model.dropout=0.2", "epochs=12", "progress=none"),
     *("checkpoint.every_epoch=true", "checkpoint.every_n_steps=2", "checkpoint.upload_every_n_minutes=1e-9"),
     *("logging.log_model=false", "logging.delivery_interval=0.05", "logging.every_n_steps=1"),
@@ -19,14 +19,16 @@ WORDS = [
     *("logging.log_figures=false", "tensorboard.graph=false", "tensorboard.images=0", "hydra.run.dir=outputs"),
 ]
 SECOND_UPLOAD = {"call": "experiments.checkpoints.uploads.stage", "number": 2, "when": "after"}
-"""The second is staged when the store has taken the first."""
+"""The second upload is staged after the store has received the first."""
 
 
 @pytest.fixture(scope="module")
-def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of the run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert trainings.train(folder, *WORDS, f"logging.tracking_uri='sqlite:///{folder}/{STORE}'") == 0, output(folder)
+def reference(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("reference")
+    assert trainings.train(folder, *OVERRIDES, f"logging.tracking_uri='sqlite:///{folder}/{STORE}'") == 0, output(
+        folder
+    )
     return folder / "outputs"
 
 
@@ -49,7 +51,7 @@ def histories(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> str:
-    """Its experiment `lost` is this test's alone, whoever else uses the server."""
+    """Tracking URI of a store. Only this test uses its experiment `lost`, although other tests use the server."""
     if request.param == "sqlite":
         return f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
     server: MlflowServer = request.getfixturevalue("server")
@@ -59,23 +61,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, empty_store: Path) -> 
 @pytest.mark.parametrize(
     ("store", "named"), [pytest.param("sqlite", "last", marks=pytest.mark.long), ("server", "ID")], indirect=["store"]
 )
-def test_a_lost_machine(trainings: Trainings, whole: Path, store: str, named: str, tmp_path: Path) -> None:
+def test_run_of_lost_machine_resumes_on_other_machine(
+    trainings: Trainings, reference: Path, store: str, named: str, tmp_path: Path
+) -> None:
     address = f"logging.tracking_uri='{store}'"
     lost, other = tmp_path / "machine 1", tmp_path / "machine 2"
-    assert trainings.train(lost, *WORDS, address, fault=SECOND_UPLOAD) == -9, output(lost)
+    assert trainings.train(lost, *OVERRIDES, address, fault=SECOND_UPLOAD) == -9, output(lost)
     shutil.rmtree(lost)
     client = MlflowClient(store)
     run = only_run(client)
     assert run.info.status == "RUNNING"
     stored = [each.path for each in client.list_artifacts(run.info.run_id, "checkpoints")]
-    assert sum(path.endswith(".json") for path in stored) == 1, "older checkpoints pile up"
+    assert sum(path.endswith(".json") for path in stored) == 1, "older checkpoints were not removed"
     resume = run.info.run_id if named == "ID" else "last"
-    assert trainings.train(other, *WORDS, address, f"resume={resume}") == 0, output(other)
+    assert trainings.train(other, *OVERRIDES, address, f"resume={resume}") == 0, output(other)
     ended = only_run(client)
     assert (ended.info.run_id, ended.info.status) == (run.info.run_id, "FINISHED")
-    assert_same_bits(other / "outputs" / "checkpoints", whole / "checkpoints")
-    assert_same_bits(other / "outputs" / "checkpoints" / "best", whole / "checkpoints" / "best")
-    expected = MlflowClient(f"sqlite:///{whole.parent}/{STORE}")
+    assert_same_bits(other / "outputs" / "checkpoints", reference / "checkpoints")
+    assert_same_bits(other / "outputs" / "checkpoints" / "best", reference / "checkpoints" / "best")
+    expected = MlflowClient(f"sqlite:///{reference.parent}/{STORE}")
     theirs, mine = histories(expected, only_run(expected)), histories(client, ended)
     for name, points in mine.items():
         steps = [step for step, _ in points]

@@ -1,4 +1,4 @@
-"""What is shown while a run trains."""
+"""Progress display during training."""
 
 import io
 import re
@@ -12,7 +12,7 @@ SIZE = Size(epochs=2, steps=3, validation_steps=2, batch_size=8)
 
 
 def train(callbacks: list[keras.callbacks.Callback]) -> None:
-    """What a loop says to its callbacks in two epochs."""
+    """Calls the callbacks like a loop of two epochs."""
     for callback in callbacks:
         callback.on_train_begin()
         for epoch in range(2):
@@ -33,7 +33,7 @@ def shown(mode: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["plain", "auto"])
-def test_one_line_an_epoch_where_there_is_no_terminal(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_mode_prints_a_line_per_epoch(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
     first, *epochs = shown(mode, capsys)
     assert first == "tracing the first step ..."
     assert len(epochs) == 2
@@ -41,17 +41,17 @@ def test_one_line_an_epoch_where_there_is_no_terminal(mode: str, capsys: pytest.
         assert re.fullmatch(rf"epoch {number}/2  loss 0\.2500  val_loss 1\.23e\+04  \d+ images/s", line)
 
 
-def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mode_none_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown("none", capsys) == []
 
 
-def test_the_bar_leaves_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_prints_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for line in shown("bar", capsys) if line.startswith("epoch") and "loss 0.2500" in line]
     assert len(lines) == 2
 
 
-def test_the_bar_is_taken_down_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the terminal would stay without its cursor."""
+def test_bar_is_removed_on_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar hides the cursor of the terminal and must show it again."""
     terminal = io.StringIO()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("FORCE_COLOR", "1")

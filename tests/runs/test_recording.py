@@ -1,4 +1,4 @@
-"""One call reaches TensorBoard and the tracker."""
+"""Scalars and images of user-defined code in TensorBoard and the tracker."""
 
 import math
 from collections.abc import Callable
@@ -30,15 +30,15 @@ def _tags(folder: Path, kind: str) -> list[str]:
     return list(events.Tags()[kind])
 
 
-def test_what_others_leave_out_is_recorded(tmp_path: Path) -> None:
-    """As Keras's callback does between its steps, and for good where an error ends the training."""
+def test_records_are_written_while_recording_is_disabled(tmp_path: Path) -> None:
+    """Keras's callback disables recording between its steps, and permanently if an error ends the training."""
     with recording(RecordingTracker(), tmp_path), tf.summary.record_if(False):
         log_image("mine/filter 1", np.zeros((4, 6, 3), np.uint8), 7)
         log_scalar("mine/angle", 0.5, 3)
     assert sorted(_tags(tmp_path, "tensors")) == ["mine/angle", "mine/filter 1"]
 
 
-def test_a_scalar_reaches_both(tmp_path: Path) -> None:
+def test_scalar_reaches_tensorboard_and_tracker(tmp_path: Path) -> None:
     tracker = RecordingTracker()
     with recording(tracker, tmp_path):
         log_scalar("mine/angle", tf.constant(0.5), 3)
@@ -57,7 +57,7 @@ def test_a_scalar_reaches_both(tmp_path: Path) -> None:
         (tf.ones, "RGB", (255, 255, 255)),
     ],
 )
-def test_an_image_reaches_both(tmp_path: Path, image: Any, mode: str, pixel: Any) -> None:
+def test_image_reaches_tensorboard_and_figures(tmp_path: Path, image: Any, mode: str, pixel: Any) -> None:
     with recording(RecordingTracker(), tmp_path):
         log_image("mine/filter 1", image((4, 6, 3)) if callable(image) else image, 7)
     with Image.open(tmp_path / "figures" / "mine" / "filter 1_7.png") as found:
@@ -65,7 +65,7 @@ def test_an_image_reaches_both(tmp_path: Path, image: Any, mode: str, pixel: Any
     assert _tags(tmp_path, "tensors") == ["mine/filter 1"]
 
 
-def test_no_own_records_leave_no_file(tmp_path: Path) -> None:
+def test_run_without_records_writes_no_file(tmp_path: Path) -> None:
     with recording(RecordingTracker(), tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -75,7 +75,7 @@ def test_no_own_records_leave_no_file(tmp_path: Path) -> None:
     ("call", "function"),
     [(lambda: log_scalar("x", 1.0, 0), "log_scalar"), (lambda: log_image("x", np.zeros((2, 2, 1)), 0), "log_image")],
 )
-def test_outside_of_a_run(call: Callable[[], None], function: str, tmp_path: Path) -> None:
+def test_call_outside_of_run_is_refused(call: Callable[[], None], function: str, tmp_path: Path) -> None:
     with recording(RecordingTracker(), tmp_path):
         pass
     with pytest.raises(ExperimentError) as error:
@@ -93,18 +93,18 @@ def test_outside_of_a_run(call: Callable[[], None], function: str, tmp_path: Pat
         (np.full((2, 2, 3), math.nan), "values from nan to nan"),
     ],
 )
-def test_an_image_that_cannot_be_shown(tmp_path: Path, image: Any, received: str) -> None:
+def test_invalid_image_is_refused(tmp_path: Path, image: Any, received: str) -> None:
     with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match=f"received {received}"):
         log_image("x", image, 0)
 
 
 @pytest.mark.parametrize("value", [[1.0, 2.0], "word", None])
-def test_a_scalar_that_is_no_number(tmp_path: Path, value: Any) -> None:
+def test_scalar_that_is_not_a_number_is_refused(tmp_path: Path, value: Any) -> None:
     with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="expected one number"):
         log_scalar("x", value, 0)
 
 
-def test_a_call_inside_a_graph_says_what_to_do(tmp_path: Path) -> None:
+def test_call_inside_graph_is_refused_with_advice(tmp_path: Path) -> None:
     @tf.function
     def step(value: tf.Tensor) -> tf.Tensor:
         log_scalar("x", value, 0)
@@ -115,6 +115,6 @@ def test_a_call_inside_a_graph_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a//b", "a|b", "x/", "a/../b"])
-def test_a_name_that_is_no_path(tmp_path: Path, name: str) -> None:
+def test_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="got the name"):
         log_scalar(name, 1.0, 0)

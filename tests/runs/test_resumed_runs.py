@@ -1,4 +1,4 @@
-"""Runs that go on in this process: with more epochs, and past a damaged checkpoint."""
+"""Runs resumed in this process: with more epochs, and with a corrupt checkpoint."""
 
 import logging
 import shutil
@@ -20,7 +20,7 @@ from experiments.runs.run import run
 
 pytestmark = pytest.mark.slow
 
-WORDS = (
+OVERRIDES = (
     *("model=mlp", "model.dropout=0.3", "data.limit=200", "progress=none", "logging.system_metrics=false"),
     *("logging.log_figures=false", "tensorboard.graph=false", "tensorboard.images=0"),
 )
@@ -28,9 +28,9 @@ WITHOUT_MODEL = "logging.log_model=false"
 Train = Callable[..., Result]
 
 
-def trained(composed: Callable[..., DictConfig], folder: Path, *words: str) -> Result:
-    """A run in the store of the folder, in an output folder of its own there."""
-    cfg = composed(*WORDS, f"logging.tracking_uri={store(folder)}", *words)
+def trained(composed: Callable[..., DictConfig], folder: Path, *overrides: str) -> Result:
+    """Executes a run in a new output folder inside `folder`, which also contains the tracking store."""
+    cfg = composed(*OVERRIDES, f"logging.tracking_uri={store(folder)}", *overrides)
     output = folder / f"output {len(list(folder.iterdir()))}"
     output.mkdir()
     GlobalHydra.instance().clear()
@@ -43,9 +43,11 @@ def store(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(composed: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Result:
-    """The run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("whole")
+def reference(
+    composed: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> Result:
+    """Result of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("reference")
     shutil.copy(empty_store, folder)
     return trained(composed, folder, "epochs=5", WITHOUT_MODEL)
 
@@ -53,7 +55,7 @@ def whole(composed: Callable[..., DictConfig], tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def train(composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path) -> Train:
     shutil.copy(empty_store, tmp_path)
-    return lambda *words: trained(composed, tmp_path, *words)
+    return lambda *overrides: trained(composed, tmp_path, *overrides)
 
 
 def variables(folder: Path) -> dict[str, np.ndarray]:
@@ -81,32 +83,32 @@ def points(result: Result) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_a_finished_run_goes_on_for_more_epochs(train: Train, whole: Result) -> None:
+def test_finished_run_continues_with_more_epochs(train: Train, reference: Result) -> None:
     first = train("epochs=2", "+logging.tags.purpose=test")
     more = train(f"resume={first.run_id}", "epochs=5")
     assert (more.run_id, more.output_dir) == (first.run_id, first.output_dir)
     assert (more.output_dir / "model" / "MLmodel").exists()
-    assert_equal(more, whole)
+    assert_equal(more, reference)
 
 
-def test_past_a_damaged_checkpoint(
-    train: Train, whole: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_resume_skips_corrupt_checkpoint(
+    train: Train, reference: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = ("epochs=5", "checkpoint.every_epoch=true", WITHOUT_MODEL)
+    overrides = ("epochs=5", "checkpoint.every_epoch=true", WITHOUT_MODEL)
     epoch_end = Checkpoints.on_epoch_end
 
-    def stop(keeper: Checkpoints, epoch: int, logs: dict[str, float] | None = None) -> None:
-        epoch_end(keeper, epoch, logs)
+    def stop(checkpoints: Checkpoints, epoch: int, logs: dict[str, float] | None = None) -> None:
+        epoch_end(checkpoints, epoch, logs)
         if epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "on_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(*words)
+            train(*overrides)
     newest = max(tmp_path.glob("output */checkpoints/ckpt-*.data*"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-1] + b"!")
     with caplog.at_level(logging.WARNING, logger="experiments"):
-        resumed = train(*words, "resume=last")
+        resumed = train(*overrides, "resume=last")
     assert f"{newest.name} is not what was written) is damaged; going on from checkpoint" in caplog.text
-    assert_equal(resumed, whole)
+    assert_equal(resumed, reference)

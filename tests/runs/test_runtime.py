@@ -1,4 +1,4 @@
-"""Seeds, precision, determinism and devices, set before a run."""
+"""Seeds, precision, determinism and devices of a run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def drawn() -> list[float]:
     return [float(np.random.random()), float(tf.random.uniform([])), float(initial.kernel.numpy()[0, 0])]
 
 
-def test_one_seed_decides_all_numbers() -> None:
+def test_seed_determines_all_random_numbers() -> None:
     configure(seed=3)
     first = drawn()
     configure(seed=3)
@@ -48,35 +48,35 @@ def test_one_seed_decides_all_numbers() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_precision(precision: str) -> None:
+def test_precision_sets_dtype_policy(precision: str) -> None:
     configure(precision=precision)
     assert keras.config.dtype_policy().name == precision
 
 
-def test_names_begin_anew_in_each_run() -> None:
+def test_layer_names_restart_in_each_run() -> None:
     configure()
     name = keras.layers.Dense(1).name
     configure()
     assert keras.layers.Dense(1).name == name
 
 
-def test_operations_are_repeatable_on_cpu() -> None:
-    """Under determinism TensorFlow refuses a generator that nobody seeded."""
+def test_operations_are_deterministic_on_cpu() -> None:
+    """TensorFlow refuses an unseeded generator if determinism is enabled."""
     configure(deterministic="auto")
     with pytest.raises(RuntimeError, match="determinism"):
         tf.random.Generator.from_non_deterministic_state()
 
 
-def test_no_strategy_is_one_replica() -> None:
+def test_strategy_none_has_one_replica() -> None:
     assert configure().num_replicas_in_sync == 1
 
 
-def test_mirrored_takes_every_logical_device() -> None:
+def test_mirrored_strategy_uses_all_logical_devices() -> None:
     strategy = configure(strategy="mirrored")
     assert strategy.num_replicas_in_sync == len(tf.config.list_logical_devices("CPU"))
 
 
-def test_a_gpu_that_is_not_there() -> None:
+def test_missing_gpu_is_refused() -> None:
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError) as error:
@@ -87,10 +87,10 @@ def test_a_gpu_that_is_not_there() -> None:
     )
 
 
-def test_threads_cannot_change_once_tensorflow_runs() -> None:
+def test_changed_number_of_threads_is_refused() -> None:
     tf.constant(1).numpy()
     running = tf.config.threading.get_intra_op_parallelism_threads()
-    # What TensorFlow takes by itself, as a run records it.
+    # A run records TensorFlow's default, so the same number must be accepted.
     configure(threads=running or all_cores())
     with pytest.raises(ConfigError, match=rf"^runtime\.threads={running + 99} comes too late"):
         configure(threads=running + 99)

@@ -1,1 +1,1 @@
-"""What a run writes about itself, and the only code that reads it back."""
+"""Records of a run (config, params, environment, fingerprint), written and read back only here."""

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, command, versions and machine."""
+"""Provenance of a run: code, command, versions and machine."""
 
 import getpass
 import os
@@ -21,7 +21,7 @@ GIT_SECONDS = 20
 
 @dataclass(frozen=True)
 class GitState:
-    """diff: changes of tracked files against the commit, masked; untracked: names only."""
+    """State of a Git repository. `diff` contains uncommitted changes, secrets masked; `untracked` only file names."""
 
     commit: str
     branch: str
@@ -35,7 +35,7 @@ class GitState:
 
 @dataclass(frozen=True)
 class Provenance:
-    """git: None outside of a repository, before its first commit, or without git installed."""
+    """Origin of a run. `git` is None outside of a repository, before its first commit, or if git is not installed."""
 
     git: GitState | None
     program: str
@@ -49,7 +49,7 @@ class Provenance:
     time: str
 
     def tags(self) -> dict[str, str]:
-        """Under MLflow's own names where it has one, so that its page shows source, commit and user."""
+        """Returns tags. MLflow's reserved names are used if possible, so that its UI shows source, commit and user."""
         named = {
             "mlflow.source.name": self.program,
             "mlflow.source.type": "LOCAL",
@@ -74,7 +74,7 @@ class Provenance:
 
 
 def provenance() -> Provenance:
-    """Of this process, now. Imports nothing heavy; asks git once."""
+    """Returns the provenance of this process. Imports no heavy packages."""
     return Provenance(
         git=_git_state(Path.cwd()) or _git_state(Path(__file__).parent),
         program=_program(),
@@ -99,7 +99,7 @@ def write_files(found: Provenance, folder: Path) -> None:
 
 
 def cpu_type() -> str:
-    """The processor's model name: bits of a trained weight depend on it."""
+    """Returns the model name of the processor, which affects the bits of trained weights."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():
@@ -109,13 +109,13 @@ def cpu_type() -> str:
 
 
 def _command_line() -> list[str]:
-    """The command as a user can repeat it: without the paths of the interpreter and of the console script."""
+    """Returns the command as a user can repeat it, without the paths of the interpreter and of the console script."""
     program, *arguments = sys.orig_argv[1:] or [""]
     return ["experiments", *arguments] if Path(program).name == "experiments" else ["python", program, *arguments]
 
 
 def _program() -> str:
-    """`experiments.train` for `experiments train` and under `python -m`, else the path of the script."""
+    """Returns `experiments.train` for `experiments train` and under `python -m`, else the path of the script."""
     arguments = sys.orig_argv
     if _command_line()[0] == "experiments":
         return ".".join(_command_line()[:2])
@@ -136,7 +136,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _environment() -> str:
-    # Each look at `metadata` reads and parses a file.
+    # Each access to `metadata` reads and parses a file.
     packages = [found.metadata for found in distributions()]
     lines = {f"{package['Name']}=={package['Version']}" for package in packages if package["Name"]}
     return (
@@ -149,7 +149,7 @@ def _environment() -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
+    except (KeyError, OSError):  # the user id of a container may have no name
         return str(os.getuid())
 
 
@@ -168,8 +168,8 @@ def _git_state(folder: Path) -> GitState | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """The output, or None where git is not installed or says no. Takes no lock that a person's own git may need."""
-    # `git diff` writes a refreshed index whatever GIT_OPTIONAL_LOCKS says, unless autoRefreshIndex is off.
+    """Returns the output, or None if git fails or is not installed. Takes no lock, so the user's git is not blocked."""
+    # `git diff` writes a refreshed index in spite of GIT_OPTIONAL_LOCKS=0, unless autoRefreshIndex is off.
     settings = ["-c", "core.quotepath=false", "-c", "diff.autoRefreshIndex=false"]
     command = ["git", *settings, "-C", str(folder), *arguments]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
@@ -181,5 +181,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def all_cores() -> int:
-    """What TensorFlow takes by itself."""
+    """Returns the number of compute threads that TensorFlow uses by default."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

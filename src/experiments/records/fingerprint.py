@@ -1,4 +1,4 @@
-"""What makes two runs the same: the values, data, code, versions and machine that decide the bits of the weights."""
+"""Fingerprint of a run: the values, data, code, versions and machine that determine the bits of its weights."""
 
 import hashlib
 import importlib.util
@@ -26,31 +26,32 @@ NEUTRAL = (
     "sweep",
     "monitor.max_loss",
     "runtime.threads",
-    # The digest says what these lead to.
+    # The data digest covers the effect of these.
     "data.path",
     "data.url",
     "data.sha256",
     "data.allow_leakage",
     "data.rescan",
-    # None of these changes a bit.
+    # These change no bit of the result.
     "data.num_parallel_calls",
     "data.prefetch",
     "data.cache",
     "data.cache_dir",
     "data.cache_required",
-    # The check for divergence acts before it; version 0.1 had it among the defaults.
+    # A default of version 0.1. It has no effect, because the check for divergence stops the run first.
     "callbacks.terminate_on_nan",
 )
-"""Keys, or groups of keys, that cannot change what is learned, or that are parts of a fingerprint of their own."""
+"""Keys, or groups of keys, that cannot change the trained weights, or that have their own part of the fingerprint."""
 PACKAGES = ("tensorflow", "keras", "numpy")
 PREFIX = "fingerprint."
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """config, code, versions, data: SHA-256 of each; threads: compute threads of one operation.
+    """Everything that determines the trained weights.
 
-    replicas: devices that share each batch.
+    `config`, `code`, `versions` and `data` are SHA-256 digests. `threads` is the number of compute threads per
+    operation, `replicas` the number of devices that share each batch.
     """
 
     config: str
@@ -67,17 +68,17 @@ class Fingerprint:
 
 
 def tags_of(parts: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a run with these parts of a fingerprint."""
+    """Returns the tags of a run with these parts of a fingerprint."""
     return {f"{PREFIX}{name}": value for name, value in parts.items()}
 
 
 def recorded(tags: Mapping[str, str]) -> dict[str, str]:
-    """The parts that a run's tags record; older versions recorded fewer."""
+    """Returns the parts of a fingerprint in the tags of a run. Older versions recorded fewer parts."""
     return {name.removeprefix(PREFIX): value for name, value in tags.items() if name.startswith(PREFIX)}
 
 
 def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, replicas: int) -> Fingerprint:
-    """data: the digests of its splits; threads: compute threads, None where TensorFlow chooses."""
+    """Computes the fingerprint. `data` are the digests of the splits; `threads` None is TensorFlow's default."""
     return Fingerprint(
         **comparable(cfg),
         data=_digest(*(digest.encode() for digest in data)),
@@ -89,7 +90,7 @@ def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, repli
 
 
 def comparable(cfg: DictConfig) -> dict[str, str]:
-    """The parts that are known before any data is read."""
+    """Returns the parts that are known before any data is read."""
     return {
         "config": _digest(json.dumps(values(cfg), sort_keys=True).encode()),
         "code": code_digest(cfg),
@@ -98,14 +99,14 @@ def comparable(cfg: DictConfig) -> dict[str, str]:
 
 
 def code_digest(cfg: DictConfig) -> str:
-    """Of this package and of the modules that targets of `cfg` name."""
+    """Returns the digest of this package and of the modules of the custom components in `cfg`."""
     return _digest(*(content for path in _code_files(cfg) for content in (path.name.encode(), path.read_bytes())))
 
 
 def values(cfg: DictConfig) -> dict[str, str]:
-    """Dotted key -> text of every value that can change what is learned; a weights file counts by what it holds."""
+    """Returns text by dotted key for each value that can change the trained weights; for a weights file, its digest."""
     neutral = re.compile(rf"(?:{'|'.join(map(re.escape, NEUTRAL))})(?:\..*)?")
-    # An empty group says as much as one that is not there.
+    # An empty group is equivalent to a missing one.
     found = {key: value for key, value in flatten(cfg).items() if value != "{}" and not neutral.fullmatch(key)}
     weights = Path(found.get("model.weights", ""))
     if weights.is_file():
@@ -114,7 +115,7 @@ def values(cfg: DictConfig) -> dict[str, str]:
 
 
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
-    """This package and the modules of a person's own parts, found without importing them."""
+    """Yields the files of this package and of the modules of custom components, without importing them."""
     yield from sorted(Path(__file__).parents[1].rglob("*.py"))
     for name in sorted({target.partition(".")[0] for target in targets(cfg)}):
         found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
@@ -125,7 +126,7 @@ def _code_files(cfg: DictConfig) -> Iterator[Path]:
 
 
 def targets(cfg: DictConfig) -> Iterator[str]:
-    """The dotted names of the functions and classes that `cfg` names."""
+    """Yields the dotted names of the functions and classes in `cfg`."""
     yield from _targets(OmegaConf.to_container(cfg))
 
 

@@ -1,4 +1,4 @@
-"""A finished run, read back from the tracking store."""
+"""Reads finished runs from the tracking store."""
 
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FinishedRun(NamedTuple):
-    """cfg: as resolved then, secrets masked; spec: of the training split; checkpoints: a local folder."""
+    """A run with its resolved config, secrets masked, the spec of its training split and a local checkpoint folder."""
 
     run_id: str
     cfg: DictConfig
@@ -32,9 +32,9 @@ class FinishedRun(NamedTuple):
 def finished_run(
     tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str
 ) -> Iterator[FinishedRun]:
-    """The named run, or the newest finished one of the experiment, with copies of the files that `checkpoint` needs.
+    """Yields the run `run_id` (None: the newest finished run), with local copies of the files that `checkpoint` needs.
 
-    Raises TrackingError when there is none. The copies are gone at the end.
+    Raises TrackingError if there is no such run. The copies are removed at the end of the block.
     """
     from mlflow.exceptions import MlflowException
 
@@ -55,14 +55,14 @@ def finished_run(
 
 
 def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) -> None:
-    """Downloads the files that a resumed run goes on from, as far as the store has them."""
+    """Downloads the files that are needed to resume a run, as far as the store has them."""
     for artifact in client.list_artifacts(run_id):
         if artifact.path in ("config", CHECKPOINTS, "tensorboard"):
             client.download_artifacts(run_id, artifact.path, str(output_dir))
 
 
 def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
-    """A folder with what is asked for alone when that is the best: each of the others is as large."""
+    """Downloads the checkpoints. For `best` only that one, because each of the others is as large."""
     if checkpoint == BEST:
         return Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{BEST}", folder)).parent
     return Path(client.download_artifacts(run_id, CHECKPOINTS, folder))
@@ -71,7 +71,7 @@ def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: s
 def _newest(client: "MlflowClient", experiment_name: str) -> str:
     from experiments.tracking.mlflow_store import find_runs
 
-    # Those of sweeps themselves, and of other programs, have no fingerprint.
+    # Parent runs of sweeps and runs of other programs have no fingerprint.
     ours: dict[str, str | None] = dict.fromkeys(tags_of({"config": ""}))
     newest = next(find_runs(client, experiment_name, ours, status="= 'FINISHED'", newest=1), None)
     if newest is None:

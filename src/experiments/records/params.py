@@ -1,4 +1,4 @@
-"""The config as flat parameters, the way a tracking store wants them."""
+"""Flattens the config into params for a tracking store."""
 
 import json
 import posixpath
@@ -12,17 +12,17 @@ from experiments.tracking.redaction import mask_tree
 
 LONGEST_VALUE = 6000
 LONGEST_KEY = 250
-"""MLflow's limits."""
+"""Limits of MLflow, in characters."""
 CUT = " ... (cut)"
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
 
 def flatten(cfg: DictConfig) -> dict[str, str]:
-    """Every value of the resolved config: dotted key -> text as in YAML, lists as JSON, secrets masked."""
+    """Returns every value of the resolved config as text by dotted key. Lists are JSON; secrets are masked."""
     tree = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     params: dict[str, str] = {}
     for key, value in _leaves(tree, ""):
-        params[_free_key(_valid_key(key), params)] = _text(value)
+        params[_unique_key(_valid_key(key), params)] = _text(value)
     return params
 
 
@@ -40,15 +40,15 @@ def _text(value: Any) -> str:
 
 
 def _valid_key(key: str) -> str:
-    """MLflow refuses some characters, and keys that are not normal as a path."""
+    """Replaces what MLflow refuses in a key: some characters, and keys that are not normalized paths."""
     valid = _REFUSED.sub("_", key)[:LONGEST_KEY]
     return valid if posixpath.normpath(valid) == valid and valid[0] not in "/." else valid.replace("/", "_").strip(".")
 
 
-def _free_key(key: str, taken: Mapping[str, str]) -> str:
+def _unique_key(key: str, taken: Mapping[str, str]) -> str:
     number = 2
-    free = key
-    while free in taken:
-        free = f"{key[: LONGEST_KEY - 5]}_{number}"
+    unique = key
+    while unique in taken:
+        unique = f"{key[: LONGEST_KEY - 5]}_{number}"
         number += 1
-    return free
+    return unique

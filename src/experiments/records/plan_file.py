@@ -1,4 +1,4 @@
-"""The file of a sweep's plan: written when the sweep starts, read by its workers and when it is resumed."""
+"""File of a sweep's plan, written at the start of the sweep and read by its workers and by a resumed sweep."""
 
 import io
 import pickle
@@ -12,7 +12,7 @@ from experiments.files import write_atomically
 
 PLAN = "plan.pkl"
 UNVERSIONED = "0.1"
-"""The version whose files hold the plan alone, as an object of a module that is gone."""
+"""Version whose files contain the plan without a version, as an object of a module that no longer exists."""
 
 
 def _version() -> str:
@@ -23,14 +23,14 @@ def _version() -> str:
 
 
 def write_plan(folder: Path, plan: object) -> None:
-    """Writes two pickles into one file: the version of this package, which any version can read, and the plan."""
+    """Writes two pickles into one file: the version of this package, which every version can read, and the plan."""
     write_atomically(folder / PLAN, pickle.dumps(_version()) + pickle.dumps(plan))
 
 
 def read_plan(folder: Path) -> Any:
-    """The plan. Raises ConfigError if another version has written the file, or if it is damaged.
+    """Returns the plan. Raises ConfigError if an incompatible version has written the file, or if it is corrupt.
 
-    Versions that differ in the last number only, as 0.2.1 and 0.2.2, read each other's files.
+    Versions that differ only in the last number, such as 0.2.1 and 0.2.2, read each other's files.
     """
     file, own, writer = io.BytesIO((folder / PLAN).read_bytes()), _version(), UNVERSIONED
     try:
@@ -40,10 +40,10 @@ def read_plan(folder: Path) -> Any:
             if writer.split(".")[:2] == own.split(".")[:2]:
                 return pickle.load(file)
     except (ImportError, AttributeError):
-        pass  # names a class that this version does not have
-    except Exception as error:  # bytes that are no pickle raise nearly anything
+        pass  # the pickle refers to a class that this version does not have
+    except Exception as error:  # pickle raises almost any type of error for invalid bytes
         raise ConfigError(
-            f"the plan {folder / PLAN} is damaged: expected the file as it was written, received one that cannot be "
+            f"the plan {folder / PLAN} is corrupt: expected the file as it was written, received one that cannot be "
             "read. Start the same command again without sweep.resume, with sweep.reuse=true and in another "
             "hydra.sweep.dir: a grid takes the jobs that finished from the store, random and tpe draw again."
         ) from error

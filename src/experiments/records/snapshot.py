@@ -1,4 +1,4 @@
-"""What a run keeps of itself to be built again: what was typed, the resolved config, and what its data looked like."""
+"""Snapshot of a run for building it again: command-line overrides, resolved config and data spec."""
 
 import json
 import re
@@ -23,12 +23,12 @@ def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec, overrides: Seq
     OmegaConf.save(OmegaConf.create([mask(override) for override in overrides]), folder / OVERRIDES)
     resolved = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     OmegaConf.save(OmegaConf.create(resolved), folder / CONFIG)
-    # Last and whole: it says that the others are there.
+    # Written last and atomically: this file marks the snapshot as complete.
     write_atomically(folder / DATA, json.dumps(asdict(spec), ensure_ascii=False, indent=1))
 
 
 def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
-    """Raises FileNotFoundError where `folder` is not that of a run."""
+    """Returns config and data spec. Raises FileNotFoundError if `folder` has no snapshot."""
     stored = json.loads((folder / DATA).read_text(encoding="utf-8"))
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
@@ -37,24 +37,24 @@ def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
 
 
 def read_config(folder: Path) -> DictConfig | None:
-    """As resolved then; None where the run ended before it was written."""
+    """Returns the resolved config, or None if the run ended before the snapshot was complete."""
     return DictConfig(OmegaConf.load(folder / CONFIG)) if (folder / DATA).is_file() else None
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """What was typed then, without what held a secret: that has to be typed again."""
+    """Returns the overrides of the run's first command. Those with a secret are left out and must be typed again."""
     path = folder / OVERRIDES
-    typed = [_of_version_0_1(str(override)) for override in OmegaConf.load(path)] if path.is_file() else []
+    typed = [_from_version_0_1(str(override)) for override in OmegaConf.load(path)] if path.is_file() else []
     return [override for override in typed if override and MASK not in override]
 
 
-def _of_version_0_1(override: str) -> str:
-    """The override under today's names; empty for one that switches off what nothing switches on any more."""
+def _from_version_0_1(override: str) -> str:
+    """Returns the override with current key names; empty if it disables a callback that no longer exists."""
     if re.fullmatch(r"~callbacks\.terminate_on_nan|callbacks\.terminate_on_nan=null", override):
         return ""
     return re.sub(r"^(\+{0,2}|~)logging\.tracker\.", r"\1logging.", override)
 
 
 def typed_overrides() -> list[str]:
-    """What was typed to compose the config; nothing where it came another way."""
+    """Returns the overrides of this command, or [] if the config was not composed by a command."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

@@ -1,1 +1,1 @@
-"""One run: assembled, resumed, trained, and its results."""
+"""Assembles, resumes and trains a run, and saves its results."""

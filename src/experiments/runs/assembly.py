@@ -1,4 +1,4 @@
-"""Everything that a config describes, built before a run is opened."""
+"""Builds the model and the data of a config before the run is opened."""
 
 import logging
 from typing import NamedTuple, Protocol
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingTarget(NamedTuple):
-    """model: the full model or its head, which shares the layers; splits: what it is fed."""
+    """Model to train and its splits: the full model, or its head, which shares its layers, on cached features."""
 
     model: keras.Model
     splits: Splits
 
 
 def training_target(model: keras.Model, splits: Splits, *, cache_features: bool | str) -> TrainingTarget:
-    """The head where features can be kept.
+    """Returns the head with cached features if the features can be cached, else the full model.
 
-    cache_features: False never; "auto" where nothing changes by it, said in one line where not; True or an error, and
-    also where features differ in their last bits from batch to batch.
-    Raises ConfigError with the reason where True cannot be.
+    `cache_features` False: never caches. "auto": caches if the trained weights stay bit for bit identical, else logs
+    the reason. True: caches even if features differ in their last bits between batches; raises ConfigError with the
+    reason if they cannot be cached.
     """
     if cache_features is False:
         return TrainingTarget(model, splits)
@@ -41,26 +41,27 @@ def training_target(model: keras.Model, splits: Splits, *, cache_features: bool 
     except ExperimentError as reason:
         if cache_features is True:
             raise ConfigError(
-                f"model.cache_features=true cannot be: {reason}. Set model.cache_features=auto or false."
+                f"model.cache_features=true is not possible: {reason}. Set model.cache_features=auto or false."
             ) from reason
         logger.info("Features are computed in every epoch (model.cache_features=auto): %s.", reason)
         return TrainingTarget(model, splits)
 
 
 def _head_on_features(model: keras.Model, splits: Splits, *, exactly: bool) -> TrainingTarget:
+    """Raises ModelError with the reason if features cannot be cached, or if `exactly` and they are not bit-exact."""
     policy = keras.config.dtype_policy().name
     if policy != "float32":
-        raise ModelError(f"under runtime.precision={policy} features would be kept in another precision")
+        raise ModelError(f"under runtime.precision={policy} features would be stored in another precision")
     if model.distribute_strategy.num_replicas_in_sync > 1:
-        raise ModelError("under runtime.strategy=mirrored each replica has frozen layers of its own")
+        raise ModelError("under runtime.strategy=mirrored each replica has its own frozen layers")
     frozen = split_frozen(model, splits.train.spec.input_dtype)
     if exactly and not frozen.exact:
-        raise ModelError(f"those of {model.name} differ in their last bits from batch to batch")
+        raise ModelError(f"the features of {model.name} differ in their last bits from batch to batch")
     return TrainingTarget(frozen.head, features_of(splits, frozen.features, frozen.shape, frozen.identity))
 
 
 class Built(NamedTuple):
-    """target: what the loop trains, of `model` on `splits`."""
+    """Splits and compiled model of a run, and the part of them that the loop trains."""
 
     splits: Splits
     model: keras.Model
@@ -68,19 +69,20 @@ class Built(NamedTuple):
 
 
 class Assemble(Protocol):
-    """What builds a run: `assemble`, or another that gives as much."""
+    """A function that builds a run, such as `assemble`."""
 
     def __call__(self, cfg: DictConfig, threads: int | None, status: Status) -> Built: ...
 
 
 def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
-    """threads: compute threads of one operation; None: as TensorFlow chooses.
+    """Builds the splits and the compiled model.
 
-    Raises ConfigError where parts do not fit each other.
+    `threads` is the number of compute threads per operation; None uses TensorFlow's default. Raises ConfigError if
+    parts of the config do not fit together.
     """
     strategy = runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": threads})
     if cfg.logging.tracking_uri is not None:
-        # model.weights=runs:/ID is looked up there.
+        # model.weights=runs:/ID is loaded from this store.
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     spec = splits.train.spec
@@ -111,7 +113,7 @@ def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
 
 
 def schedule(cfg: DictConfig, splits: Splits, epochs: int) -> LearningRate:
-    """The learning rate of each step of a run of so many epochs."""
+    """Returns the learning rate, or its schedule, for a run of `epochs` epochs."""
     total_steps = epochs * splits.train.steps_per_epoch
     rate: LearningRate = build(cfg.schedule, learning_rate=cfg.optimizer.learning_rate, total_steps=total_steps)
     return rate

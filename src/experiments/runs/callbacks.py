@@ -1,4 +1,4 @@
-"""What watches a run: metrics to the tracker, summaries for TensorBoard, predictions for the figures."""
+"""Callbacks of every run: metrics for the tracker, summaries for TensorBoard, and the stop on divergence."""
 
 import math
 import os
@@ -24,7 +24,7 @@ Logs = Mapping[str, float]
 
 
 class TrackMetrics(keras.callbacks.Callback):
-    """Metrics to the tracker: per epoch under Keras's names, per `every_n_steps` batches as `batch/...`."""
+    """Logs metrics to the tracker: per epoch under Keras's names, and every `every_n_steps` batches as `batch/...`."""
 
     def __init__(self, tracker: Tracker, *, every_n_steps: int | None) -> None:
         super().__init__()
@@ -49,7 +49,9 @@ class TrackMetrics(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's own, with a grid of training images as the model receives them and the operations of a training step."""
+    """Keras's callback, extended by a grid of training images as the model receives them, the graph of a training step,
+    and a state, so that a resumed run records no step twice.
+    """
 
     def __init__(
         self,
@@ -74,19 +76,19 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._train = train
         self._images = images
         self._profiles = bool(profile_steps)
-        # A profile brings a graph of its own, and TensorFlow records one at a time.
+        # A profile contains a graph already, and TensorFlow cannot record two at a time.
         self._records_graph = graph and not profile_steps
         self._step_mark = tf.profiler.experimental.Trace("train")
         self._earlier: list[Path] = []
         self._steps_tested = 0
 
     def set_model(self, model: keras.Model) -> None:
-        # Before this process writes files of its own.
+        # Listed before this process creates its own files.
         self._earlier = _event_files(Path(self.log_dir))
         super().set_model(model)
 
     def get_state(self) -> dict[str, Any]:
-        """How far each file of events reaches, so that what came later is not there twice after a stop."""
+        """Returns the size of each event file; `set_state` cuts off later records, which a resumed run writes again."""
         recording.flush()
         for writer in self._writers.values():
             writer.flush()
@@ -106,11 +108,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         super().on_test_end(logs)
-        # A validation that is cut short begins anew.
+        # Counted only here, because an interrupted validation is repeated from its first batch.
         self._steps_tested = self._global_test_batch
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        # Of a run that ended before its first checkpoint, and begins anew.
+        # Files left here belong to a run that was stopped before its first checkpoint and starts again.
         self._cut_earlier({})
         super().on_epoch_begin(epoch, logs)
         if self._begun == 0 and self._images and len(self._train.spec.input_shape) == 3:
@@ -124,7 +126,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         if self._records_graph:
             tf.summary.trace_on(graph=True)
         if self._profiles:
-            # `_r` makes it a step for the profile page, whose times are all zero without one; Keras leaves it out.
+            # Without `_r=1`, which Keras omits, the profile page finds no steps and shows zero for all times.
             self._step_mark = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
             self._step_mark.__enter__()
 
@@ -133,15 +135,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self._step_mark.__exit__(None, None, None)
         if self._records_graph:
             self._records_graph = False
-            # Keras records nothing between the steps of update_freq.
+            # Keras disables recording between the steps of update_freq.
             with self._train_writer.as_default(), tf.summary.record_if(True):
                 tf.summary.trace_export("first step", step=0)
-        # Keras makes every scalar, 1 ms a step, and only then drops those between the steps of update_freq.
+        # Keras builds every scalar, which takes 1 ms per step, before it drops those between the steps of update_freq.
         due = self._every_n_steps is not None and self._begun % self._every_n_steps == 0
         super().on_train_batch_end(batch, logs if due else None)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        # Keras leaves out an epoch whose last step is none of update_freq.
+        # Keras skips an epoch whose last step is not one of update_freq.
         with tf.summary.record_if(True):
             super().on_epoch_end(epoch, logs)
 
@@ -151,7 +153,7 @@ def _event_files(log_dir: Path) -> list[Path]:
 
 
 def cut_or_remove(path: Path, size: int | None) -> None:
-    """Takes away what was written after the checkpoint that knew the file with `size` bytes, or did not know it."""
+    """Truncates the file to `size` bytes, its size at the checkpoint. None removes a file that did not exist then."""
     if size is None:
         path.unlink()
     elif size < path.stat().st_size:
@@ -159,7 +161,7 @@ def cut_or_remove(path: Path, size: int | None) -> None:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """[n, height, width, channels] -> one image with about as many rows as columns, black where none is left."""
+    """Tiles images of shape [n, height, width, channels] into an almost square grid; empty tiles are black."""
     count, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = int(np.ceil(count / columns))
@@ -196,7 +198,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
 def builtin_callbacks(
     cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path
 ) -> dict[str, keras.callbacks.Callback]:
-    """What watches every run, by names that no callback of a config can have."""
+    """Returns the callbacks of every run, under names that no callback of a config can have."""
     return {
         "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
         "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),

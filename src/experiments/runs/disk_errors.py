@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written, told in one line: what is on it already is whole."""
+"""Explains errors of full and read-only disks in one line."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ READ_ONLY = (errno.EROFS,)
 
 @contextmanager
 def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
-    """Turns what Python and TensorFlow raise into TrainingError, which says what is whole and how to go on."""
+    """Raises TrainingError for disk errors of Python and TensorFlow. It names the last checkpoint and how to resume."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -29,7 +29,7 @@ def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
 
 
 def _number(error: Exception) -> int | None:
-    """TensorFlow gives the operating system's words alone."""
+    """Returns the errno of a disk error, else None. TensorFlow passes on only the operating system's message."""
     if isinstance(error, OSError):
         return error.errno if error.errno in (*FULL, *READ_ONLY) else None
     return next((number for number in (*FULL, *READ_ONLY) if os.strerror(number) in str(error)), None)
@@ -42,9 +42,9 @@ def _message(number: int, error: Exception, output_dir: Path, run_id: str | None
             f"'{where}' cannot be written: {os.strerror(number)}. Expected a folder this user can write. "
             "Set hydra.run.dir=FOLDER."
         )
-    last = last_checkpoint("whole", latest_committed(output_dir / CHECKPOINTS))
+    last = last_checkpoint("valid", latest_committed(output_dir / CHECKPOINTS))
     resume = f"resume={run_id}" if run_id else "resume=last"
     return (
         f"'{where}' cannot be written: {os.strerror(number)}. {last} "
-        f"Free some space and go on with {resume}, or set hydra.run.dir=FOLDER on another disk."
+        f"Free some space and continue with {resume}, or set hydra.run.dir=FOLDER on another disk."
     )

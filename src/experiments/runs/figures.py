@@ -1,4 +1,4 @@
-"""Pictures of a finished run, written to its `figures/` folder."""
+"""Draws figures of a finished run into its `figures/` folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from experiments.loops.evaluation import Predictions
 
 MOST_WRONG = 16
 COUNTED_CLASSES = 30
-"""With more, the numbers in a confusion matrix could not be read."""
+"""Largest number of classes with readable numbers in the confusion matrix."""
 NAMED_CLASSES = 60
 LONGEST_NAME = 24
 COLUMNS = 3
 SHORT_GAP = 4
 WIDTH, HEADING = 10.0, 0.6
-"""Of a gallery, in inches."""
+"""Width of a gallery and height of its heading, in inches."""
 
 
 def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
-    """Curves, the confusion matrix and the most wrong images of the validation split, as PNG files."""
+    """Draws the curves, and the confusion matrix and most wrong images of the validation split, as PNG files."""
     directory.mkdir(exist_ok=True)
     curves(history).savefig(directory / "curves.png")
     if not _is_classification(predictions):
@@ -39,7 +39,7 @@ def draw(directory: Path, *, history: History, predictions: Predictions, validat
 
 
 def _is_classification(predictions: Predictions) -> bool:
-    """One integer label and one logit per class for each example."""
+    """Returns True if each example has one integer label and one logit per class."""
     return (
         predictions.outputs.ndim == 2
         and predictions.labels.ndim == 1
@@ -48,7 +48,7 @@ def _is_classification(predictions: Predictions) -> bool:
 
 
 def curves(history: History) -> Figure:
-    """One panel per metric, training beside validation."""
+    """Draws one panel per metric with its training and validation curves."""
     names = [name for name in history if not name.startswith("val_")]
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
@@ -67,7 +67,7 @@ def curves(history: History) -> Figure:
 
 
 def confusion(predictions: Predictions, class_names: Sequence[str]) -> Figure:
-    """True classes down, predicted ones across, in examples; numbers only while they can be read."""
+    """Draws true classes as rows and predicted ones as columns. Numbers are left out if there are too many classes."""
     count = len(class_names)
     side = max(4.0, 0.5 * min(count, COUNTED_CLASSES))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -81,33 +81,33 @@ def confusion(predictions: Predictions, class_names: Sequence[str]) -> Figure:
 
 
 def probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis of logits."""
+    """Returns the softmax over the last axis of logits."""
     shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
     softmax: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
     return softmax
 
 
 def most_wrong(predictions: Predictions, count: int) -> np.ndarray:
-    """Indices of up to `count` misclassified examples, the least probable true class first."""
-    of_truth = probabilities(predictions.outputs)[np.arange(len(predictions.labels)), predictions.labels]
-    order = np.argsort(of_truth, kind="stable")
+    """Returns indices of up to `count` misclassified examples, sorted by rising probability of the true class."""
+    true_probability = probabilities(predictions.outputs)[np.arange(len(predictions.labels)), predictions.labels]
+    order = np.argsort(true_probability, kind="stable")
     wrong: np.ndarray = predictions.outputs.argmax(axis=1) != predictions.labels
     worst: np.ndarray = order[wrong[order]][:count]
     return worst
 
 
 def examples(split: Split, indices: np.ndarray) -> Mapping[int, np.ndarray]:
-    """The inputs of `indices` of an unshuffled split; reads only the batches that hold them, and short gaps."""
+    """Returns the inputs at `indices` of an unshuffled split. Reads only their batches and short gaps between these."""
     found: dict[int, np.ndarray] = {}
-    for first, count in _stretches(np.unique(indices // split.batch_size)):
+    for first, count in _step_ranges(np.unique(indices // split.batch_size)):
         for step, (inputs, *_) in enumerate(split.epoch(0, first_step=first).take(count), first):
             for index in indices[indices // split.batch_size == step]:
                 found[int(index)] = inputs[index % split.batch_size].numpy()
     return found
 
 
-def _stretches(steps: np.ndarray) -> list[tuple[int, int]]:
-    """(first, count) of steps that are read in one go: to begin anew takes as long as a few batches."""
+def _step_ranges(steps: np.ndarray) -> list[tuple[int, int]]:
+    """Returns step ranges as (first, count). Short gaps are included: a new start takes as long as a few batches."""
     parts = np.split(steps, np.flatnonzero(np.diff(steps) > SHORT_GAP) + 1)
     return [(int(part[0]), int(part[-1] - part[0]) + 1) for part in parts if len(part)]
 
@@ -115,16 +115,16 @@ def _stretches(steps: np.ndarray) -> list[tuple[int, int]]:
 def gallery(
     images: Mapping[int, np.ndarray], predictions: Predictions, indices: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """A grid of `indices`, each titled by its true class and, below, the predicted one with its probability."""
-    columns, titles = 4, 0.2  # of an image's width, for the two lines above it
+    """Draws the images of `indices` in a grid, titled by true class, predicted class and its probability."""
+    columns, titles = 4, 0.2  # `titles` is the height of the two title lines, relative to an image's width
     shape = images[int(indices[0])].shape if len(indices) else (1, 1)
     cell = shape[0] / shape[1] + titles
     rows = max(1, -(-len(indices) // columns))
     height = WIDTH / columns * rows * cell + HEADING
     figure = Figure(figsize=(WIDTH, height))
     heading = "true class\npredicted class (its probability)"
-    figure.suptitle(heading if len(indices) else "no image of the validation split is wrong", y=1 - 0.1 / height)
-    # All in one panel: a panel each would take twice as long to draw.
+    figure.suptitle(heading if len(indices) else "no validation image is misclassified", y=1 - 0.1 / height)
+    # All images share one panel: a panel per image takes twice as long to draw.
     axes = figure.add_axes((0, 0, 1, 1 - HEADING / height))
     softmax = probabilities(predictions.outputs)
     for place, index in enumerate(indices):

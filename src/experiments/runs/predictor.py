@@ -1,4 +1,4 @@
-"""Classes and probabilities for image files."""
+"""Predicts classes and probabilities of image files."""
 
 import json
 import sys
@@ -26,21 +26,21 @@ CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/image
 
 
 def predict(command: DictConfig, status: Status) -> list[dict[str, Any]]:
-    """The rows that `predict` shows, one for each image at or below `command.path`."""
+    """Returns the rows that `predict` prints, one for each image at or below `command.path`."""
     files = image_files(Path(command.path))
     status.update("reading the model")
-    predictor = _of_run(command) if command.model is None else _stock(command)
+    predictor = _run_predictor(command) if command.model is None else _stock_predictor(command)
     status.update("predicting")
     return predictor.rows(files, all_classes=command.format == "json")
 
 
-def _of_run(command: DictConfig) -> "Predictor":
+def _run_predictor(command: DictConfig) -> "Predictor":
     run = restored_run(command)
     return Predictor(run.model, run.spec.input_shape, run.spec.class_names, bool(run.cfg.data.get("antialias")))
 
 
-def _stock(command: DictConfig) -> "Predictor":
-    """A network of keras.applications as published, with its 1000 classes."""
+def _stock_predictor(command: DictConfig) -> "Predictor":
+    """Returns a predictor with a stock network of keras.applications and its 1000 ImageNet classes."""
     if not command.model.get("include_top"):
         raise ConfigError(
             "model.include_top=false leaves a stock network without its classes: expected true. "
@@ -52,20 +52,20 @@ def _stock(command: DictConfig) -> "Predictor":
 
 
 def image_files(path: Path) -> list[Path]:
-    """`path` itself, or every image file below it, in order of name."""
+    """Returns `path` if it is a file, else all image files below it, sorted by path."""
     if not path.exists():
         raise DataError(
             f"path={path} does not exist: expected an image or a folder with images. Set path=FILE_OR_FOLDER."
         )
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
     if not files:
-        raise DataError(f"path={path} holds no image: expected files ending in {', '.join(EXTENSIONS)}. Set path.")
+        raise DataError(f"path={path} contains no image: expected files ending in {', '.join(EXTENSIONS)}. Set path.")
     return files
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that ends in logits, and how its images are made."""
+    """A model that returns logits, with the format of its input images."""
 
     model: keras.Model
     input_shape: tuple[int, ...]
@@ -73,7 +73,7 @@ class Predictor:
     antialias: bool
 
     def rows(self, files: Sequence[Path], *, all_classes: bool) -> list[dict[str, Any]]:
-        """One row a file: path, class and its probability; with `all_classes` also the probability of each class."""
+        """Returns one row per file: path, class and its probability. `all_classes` adds those of all classes."""
         found = []
         for start in range(0, len(files), BATCH_SIZE):
             batch = files[start : start + BATCH_SIZE]
@@ -101,14 +101,14 @@ def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
         return decoder(tf.constant(content), tf.constant(orientation_of(content)))
     except tf.errors.InvalidArgumentError as error:
         raise DataError(
-            f"{file} cannot be decoded: expected a whole JPEG, PNG, BMP or GIF image. Replace or remove it."
+            f"{file} cannot be decoded: expected a complete JPEG, PNG, BMP or GIF image. Replace or remove it."
         ) from error
 
 
 def imagenet_classes() -> list[str]:
-    """The names of ImageNet's 1000 classes; their numbers where Keras's list is neither cached nor reachable."""
+    """Returns the names of ImageNet's 1000 classes, or numbered names if the list is neither cached nor reachable."""
     try:
-        # Keras tells of a download on standard output, which is for the answer.
+        # Keras reports downloads on standard output, which is reserved for the predictions.
         with redirect_stdout(sys.stderr):
             index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
     except Exception as error:  # Keras raises no narrower type for a failed download

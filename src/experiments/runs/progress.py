@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""Displays the progress of a run as a bar or as plain lines."""
 
 import sys
 import time
@@ -15,14 +15,14 @@ from experiments.cli.status import display
 
 Logs = Mapping[str, float]
 WIDE = 100
-"""Columns from which the bar may be long."""
+"""Width of the terminal, in columns, from which the bar is long."""
 SECONDS_PER_LINE = 30.0
-"""How long plain text may stay silent within an epoch."""
+"""Interval between plain lines within an epoch."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is to do; steps and validation_steps are those of one epoch."""
+    """Size of a training; `steps` and `validation_steps` are per epoch."""
 
     epochs: int
     steps: int
@@ -32,7 +32,7 @@ class Size:
 
 @contextmanager
 def progress(mode: str, size: Size) -> Iterator[list[keras.callbacks.Callback]]:
-    """Yields the callback for `auto`, `bar` or `plain`, and none for `none`; an error takes the bar down too."""
+    """Yields the callback for `auto`, `bar` or `plain`, and no callback for `none`. Removes the bar on errors too."""
     match display(mode):
         case "bar":
             bar = Bar(size)
@@ -47,7 +47,7 @@ def progress(mode: str, size: Size) -> Iterator[list[keras.callbacks.Callback]]:
 
 
 class Speed:
-    """Images per second of the current epoch, without the run's first step, which traces the graph."""
+    """Images per second of the current epoch. Excludes the first step of the run, which traces the graph."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -57,7 +57,7 @@ class Speed:
         self._began, self._uncounted = time.monotonic(), 0
 
     def text(self, steps: int) -> str:
-        """steps: finished in this epoch."""
+        """Returns the speed after `steps` steps of the epoch; empty after the first step of the run."""
         if not self._traced:
             self._traced = True
             self._began, self._uncounted = time.monotonic(), steps
@@ -75,14 +75,14 @@ def _number(value: float, digits: int) -> str:
 
 
 class OneLine(ProgressColumn):
-    """The field `text` of a task, cut off where the terminal ends rather than wrapped."""
+    """Shows the field `text` of a task, cut off at the edge of the terminal instead of wrapped."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
 
 
 class Bar(keras.callbacks.Callback):
-    """One bar for the whole run, and above it a line for each epoch."""
+    """Shows one bar for the entire run and prints a line above it for each epoch."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Bar(keras.callbacks.Callback):
 
 
 class PlainLines(keras.callbacks.Callback):
-    """One line an epoch, more in long ones, for log files and pipes."""
+    """Prints a line per epoch, and more in long epochs, for log files and pipes."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()

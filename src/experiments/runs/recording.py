@@ -1,4 +1,4 @@
-"""Scalars and images from a user's own code: one call reaches TensorBoard and the tracker."""
+"""Logs scalars and images of user-defined code to TensorBoard and the tracker."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Recorder:
-    """Writes to `tensorboard/custom` and `figures/` of the output folder, and to the tracker."""
+    """Writes to `tensorboard/custom` and `figures/` in the output folder, and to the tracker."""
 
     def __init__(self, tracker: "Tracker", output_dir: Path) -> None:
         self._tracker = tracker
@@ -32,7 +32,7 @@ class Recorder:
     def scalar(self, name: str, value: float, step: int) -> None:
         import tensorflow as tf
 
-        # Also between the steps that Keras's own callback records, and after one that an error has left half done.
+        # Keras's callback disables recording between its own steps, and leaves it disabled if an error ends a step.
         with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.scalar(name, value, step=step)
         self._tracker.log_metrics({name: value}, step=step)
@@ -55,7 +55,7 @@ class Recorder:
             self._writer.close()
 
     def _tensorboard(self) -> Any:
-        """Opened by the first call, so that a run without own records leaves no empty file."""
+        """Returns the writer, created at the first call, so that a run without custom records has no event file."""
         import tensorflow as tf
 
         with self._lock:
@@ -65,12 +65,12 @@ class Recorder:
 
 
 _active: list[Recorder] = []
-"""The innermost open run is last. Not a context variable: callbacks and data threads must see it too."""
+"""Recorders of the open runs, innermost last. A context variable would not reach callbacks and data threads."""
 
 
 @contextmanager
 def recording(tracker: "Tracker", output_dir: Path) -> Iterator[None]:
-    """Makes `log_scalar` and `log_image` reach this run."""
+    """Directs `log_scalar` and `log_image` to this run while the block is active."""
     recorder = Recorder(tracker, output_dir)
     _active.append(recorder)
     try:
@@ -81,22 +81,22 @@ def recording(tracker: "Tracker", output_dir: Path) -> Iterator[None]:
 
 
 def flush() -> None:
-    """Puts on disk what was logged so far."""
+    """Writes buffered records to disk."""
     for recorder in _active:
         recorder.flush()
 
 
 def log_scalar(name: str, value: float, step: int) -> None:
-    """Records one number. Raises ExperimentError outside of a run, or when `value` is not a single number."""
+    """Logs one number. Raises ExperimentError outside of a run, or if `value` is not a single number."""
     recorder = _recorder("log_scalar", name)
     recorder.scalar(name, _number(name, value), int(step))
 
 
 def log_image(name: str, image: Any, step: int) -> None:
-    """Records one image, also as `figures/<name>_<step>.png`.
+    """Logs one image and saves it as `figures/<name>_<step>.png`.
 
-    image: [height, width, channels], 1 or 3 channels; uint8, or floating point from 0 to 1.
-    Raises ExperimentError outside of a run, or for another shape, type or range.
+    `image` has shape [height, width, channels] with 1 or 3 channels, as uint8, or as floating point from 0 to 1.
+    Raises ExperimentError outside of a run, or for another shape, dtype or range.
     """
     recorder = _recorder("log_image", name)
     recorder.image(name, _pixels(name, image), int(step))
@@ -119,7 +119,7 @@ def _recorder(function: str, name: str) -> Recorder:
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(np.asarray(value).item())  # not float(value): autograph makes that a symbolic cast
+        return float(np.asarray(value).item())  # autograph would turn `float(value)` into a symbolic cast
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ExperimentError(
             f"log_scalar('{name}', ...) expected one number, received {type(value).__name__}: {value}. Reduce it to a "

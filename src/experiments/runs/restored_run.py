@@ -1,4 +1,4 @@
-"""A finished run restored: its model with the weights of a checkpoint, and that model evaluated."""
+"""Restores the model of a finished run from a checkpoint and evaluates it."""
 
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from experiments.records.finished_run import finished_run
 from experiments.runs import runtime
 
 DIGITS = 6
-"""Shown of a metric: a float32 has hardly more."""
+"""Significant digits of a printed metric; float32 has hardly more."""
 
 
 class RestoredRun(NamedTuple):
-    """model: compiled for evaluation; cfg: as resolved then, secrets masked; spec: of the training split."""
+    """A run's model, compiled for evaluation; its resolved config, secrets masked; the spec of its training split."""
 
     run_id: str
     model: keras.Model
@@ -30,27 +30,29 @@ class RestoredRun(NamedTuple):
 
 
 def restored_run(command: DictConfig) -> RestoredRun:
-    """The run that `command.run_id` names, with the weights of checkpoint `best`, `latest` or a number.
+    """Restores the run `command.run_id` (None: the newest) with the weights of checkpoint `best`, `latest` or a number.
 
     Raises TrackingError if there is no such run or checkpoint.
     """
     checkpoint, logging = str(command.checkpoint), command.logging
     with finished_run(logging.tracking_uri, logging.experiment_name, command.run_id, checkpoint) as found:
         cfg, spec = found.cfg, found.spec
-        model = _built(cfg, spec)
+        model = _build_model(cfg, spec)
         restore_weights(model, find(found.checkpoints, checkpoint, owner=f"run {found.run_id}"))
-        # Takes what the checkpoint has of an optimizer, which `compile` would read into one of its own.
+        # Receives the optimizer state of the checkpoint. TensorFlow would restore it into the optimizer of `compile`.
         model.optimizer = tf.train.Checkpoint()
-        # After restoring, as the best weights hold no optimizer, and while the files are there, as TensorFlow reads on.
+        # Compiled after restoring, because the best weights contain no optimizer, and before the files are removed,
+        # because TensorFlow still reads from them.
         metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
         model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
     return RestoredRun(found.run_id, model, cfg, spec)
 
 
-def _built(cfg: DictConfig, spec: DataSpec) -> keras.Model:
+def _build_model(cfg: DictConfig, spec: DataSpec) -> keras.Model:
+    # Threads and devices of the training do not matter here, and this machine may not have them.
     runtime.configure(seed=cfg.seed, **{**cfg.runtime, "threads": None, "device": "auto", "strategy": "none"})
     if "weights" in cfg.model:
-        # The checkpoint holds them; reading them again would need the file or the network they came from.
+        # The checkpoint contains the weights. The initial ones may no longer be available.
         cfg.model.weights = None
     model: keras.Model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
     model(keras.ops.zeros((1, *spec.input_shape), spec.input_dtype))
@@ -58,7 +60,7 @@ def _built(cfg: DictConfig, spec: DataSpec) -> keras.Model:
 
 
 def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
-    """The row that `evaluate` shows: run, checkpoint, split, and each metric of it."""
+    """Returns the row that `evaluate` prints: run, checkpoint, split and metrics."""
     status.update("reading the run")
     run = restored_run(command)
     status.stop()
@@ -70,11 +72,11 @@ def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
 
 
 def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
-    """The asked split of the run's own data, or of the data that the command line names."""
+    """Builds the requested split of the run's data, or of the data that the command line selects."""
     data = run.cfg.data if command.data is None else command.data
     if "image_size" in data:
         data.image_size = list(run.spec.input_shape[:2])
-    # Metrics of the training split are of each example once, all alike; and reading needs no room on the disk.
+    # Each example is evaluated once and with equal weight, and a disk without space for a cache is not an error.
     plain = {"sampling": "shuffled", "class_weight": None, "cache_required": False}
     data.update({key: value for key, value in plain.items() if key in data})
     splits: Splits = build(data, seed=run.cfg.seed, augment=[])
@@ -84,6 +86,7 @@ def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
     if split.spec.class_names != run.spec.class_names:
         raise ConfigError(
             f"data has the classes {', '.join(split.spec.class_names)}, but run {run.run_id} was trained on "
-            f"{', '.join(run.spec.class_names)}. Expected the same ones. Set data to such a set, or another run_id."
+            f"{', '.join(run.spec.class_names)}. Expected the same classes. Set data to a data set with these, or "
+            "another run_id."
         )
     return split

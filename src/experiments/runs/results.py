@@ -1,4 +1,4 @@
-"""What a run leaves at its end: test metrics, figures, the saved model and its output folder in the store."""
+"""Saves the results of a run: test metrics, figures, the model, and the output folder in the tracking store."""
 
 import shutil
 from pathlib import Path
@@ -18,9 +18,10 @@ from experiments.tracking.base import Tracker, Upload
 
 
 class Result(NamedTuple):
-    """objective: the best monitored value; at_best: all metrics of that epoch.
+    """Results of a run.
 
-    metrics: of the best weights on the test split, where there is one.
+    `objective` is the best value of the metric `monitored`, and `at_best` contains all metrics of that epoch. `metrics`
+    are those of the best weights on the test split; empty if there is no test split.
     """
 
     run_id: str | None
@@ -30,11 +31,11 @@ class Result(NamedTuple):
     metrics: dict[str, float]
     output_dir: Path
     page: str | None
-    """Where the MLflow page shows the run, below the page's address."""
+    """Path of the run in the MLflow UI, relative to the UI's address; None without a UI."""
 
 
 def evaluate_test_split(target: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
-    """Metrics of the best weights on the test split, where there is one."""
+    """Evaluates the best weights on the test split and logs the metrics. Returns {} if there is no test split."""
     if target.splits.test is None:
         return {}
     tested, _ = evaluation_of(target.model)(target.splits.test)
@@ -44,21 +45,21 @@ def evaluate_test_split(target: TrainingTarget, history: History, tracker: Track
 
 
 def save_results(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
-    """Figures and the model of the best weights."""
+    """Draws the figures and saves the model with the best weights, as far as `cfg.logging` enables them."""
     if cfg.logging.log_figures:
         predictions = best_predictions(output_dir / CHECKPOINTS)
         figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
     if cfg.logging.log_model:
         inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
         folder = output_dir / "model"
-        if folder.exists():  # of a run that goes on
+        if folder.exists():  # of a resumed run that was finished before
             shutil.rmtree(folder)
         saved_model.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
 
 
 def upload_folders(tracker: Tracker, output_dir: Path) -> None:
-    """Uploads every folder in the output folder, which is the contract between callbacks and tracker."""
+    """Uploads every visible folder of the output folder, so a callback logs artifacts by writing a folder there."""
     for folder in sorted(output_dir.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            # Checkpoints that training has rotated out, or replaced by better ones, are not kept there either.
+            # `replace` removes checkpoints from the store that training has rotated out or replaced by better ones.
             tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name == CHECKPOINTS))

@@ -1,4 +1,4 @@
-"""What a run goes on from: nothing, or the run that `resume` names, in its own folder and with its own bits."""
+"""Finds the run to resume and its files."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run begins.
+    """Starting point of a training: a new run, or a stopped run to resume.
 
-    cfg: to train with; output_dir: the run's own folder; run: None for a new one; recorded: the config it began with;
-    changed: tags for what is different now.
+    `cfg` is the config to train with and `output_dir` the run folder. `run` is None for a new run. `recorded` is the
+    config that the run started with, and `changed` contains tags for the values that differ now.
     """
 
     cfg: DictConfig
@@ -44,25 +44,25 @@ class ResumePoint:
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """Its parts as the run began; empty for a new one."""
+        """Parts of the fingerprint at the start of the run; empty for a new run."""
         return {} if self.run is None else recorded(self.run.data.tags)
 
     @property
     def threads(self) -> int | None:
-        """Compute threads, which decide bits: those it began with."""
+        """Compute threads. A resumed run uses the same number again, because it affects the bits of the result."""
         return int(self.fingerprint["threads"]) if "threads" in self.fingerprint else self.cfg.runtime.threads
 
 
 def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
-    """The run that `cfg.resume` names, with its files on this machine; a new one where `last` finds none.
+    """Finds the run that `cfg.resume` names and its files on this machine. Returns a new run if `last` finds none.
 
-    Waits where only silence can tell that a process on another machine has ended. Raises TrackingError when there is
-    no such run, or when a process works on it.
+    Waits if a process on another machine may work on the run, as only missing heartbeats show that it has ended.
+    Raises TrackingError if there is no such run, or if a process works on it.
     """
     if cfg.resume is None:
         return ResumePoint(cfg, output_dir)
     if cfg.logging.tracking_uri is None:
-        raise ConfigError(f"resume={cfg.resume} needs a record of runs, which logging=none does not keep.")
+        raise ConfigError(f"resume={cfg.resume} needs a tracking store: received logging=none, expected mlflow.")
     if cfg.resume == LAST and not has_store(cfg.logging.tracking_uri):
         return ResumePoint(cfg, output_dir)
     client = existing_store(cfg.logging.tracking_uri)
@@ -70,35 +70,35 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
         unfinished = unfinished_runs(client, cfg, comparable(cfg))
         run = next((run for run in unfinished if not is_at_work(client, run)), None)
     else:
-        run = _named(client, cfg.resume)
+        run = _run_by_id(client, cfg.resume)
     if run is None:
         return ResumePoint(cfg, output_dir)
-    folder = _folder(client, run, output_dir)
+    folder = _run_folder(client, run, output_dir)
     if cfg.resume != LAST and f"resume={cfg.resume}" in typed_overrides():
-        cfg = _recomposed(folder)
-    # The time is part of the name by default, and params cannot change.
+        cfg = _recompose(folder)
+    # The default name contains the start time, and MLflow refuses to change a logged param.
     cfg.logging.run_name = run.info.run_name
     return ResumePoint(cfg, folder, run, read_config(folder / "config"))
 
 
 def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> Iterator[Run]:
-    """The newest first. parts: of the fingerprint that they share."""
+    """Yields the unfinished runs with these parts of a fingerprint, newest first."""
     return find_runs(client, cfg.logging.experiment_name, tags_of(parts), status="!= 'FINISHED'")
 
 
-def _named(client: MlflowClient, run_id: str) -> Run:
+def _run_by_id(client: MlflowClient, run_id: str) -> Run:
     run = existing_run(client, run_id, key="resume")
     if is_at_work(client, run):
         tags = run.data.tags
         raise TrackingError(
             f"resume={run_id} is alive: process {tags.get('pid')} on {tags.get('host')} works on it. "
-            "Expected a run that nobody works on. Wait for its end, or stop it."
+            "Expected a run that no process works on. Wait for its end, or stop it."
         )
     return run
 
 
-def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
-    """The run's own output folder; on another machine, or when it is gone, what MLflow has of it in the new one."""
+def _run_folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
+    """Returns the run folder. If it is not on this machine, downloads its files into `output_dir` and returns that."""
     own = Path(run.data.tags.get("output_dir", output_dir))
     first = first_event(own)
     if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
@@ -107,11 +107,11 @@ def _folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     return output_dir
 
 
-def _recomposed(folder: Path) -> DictConfig:
-    """The config of what was typed when the run began, and after it what is typed now."""
+def _recompose(folder: Path) -> DictConfig:
+    """Composes the config from the overrides that the run started with, followed by those of this command."""
     before = read_overrides(folder / "config")
-    # What adds or takes away works only once.
-    new = [word for word in typed_overrides() if word not in before or word[0] not in "+~"]
+    # Hydra raises an error if an override that adds or deletes a key is applied twice.
+    new = [override for override in typed_overrides() if override not in before or override[0] not in "+~"]
     cfg = compose("config", [*before, *new])
     check(cfg)
     return cfg

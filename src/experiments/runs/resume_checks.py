@@ -1,4 +1,4 @@
-"""Checks that a resumed run would go on as it began."""
+"""Checks that a resumed run continues with the settings and data that it started with."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def _refuse_twice(point: ResumePoint, current: Fingerprint) -> None:
-    """Raises TrackingError where a process works on a newer run of the same config and data, or by now on this one.
+    """Raises TrackingError if a process works on this run, or on a newer run of the same config and data.
 
-    Looked at late: two that were started together have both found what nobody worked on.
+    Called late, because two processes that start at the same time both find a run that no process works on yet.
     """
     if not has_store(point.cfg.logging.tracking_uri):
         return
@@ -33,55 +33,56 @@ def _refuse_twice(point: ResumePoint, current: Fingerprint) -> None:
     for run in filter(is_alive, newer):
         tags = run.data.tags
         raise TrackingError(
-            f"resume=last would do again what run {run.info.run_id} does: a process on {tags.get('host')} works in "
-            f"'{tags.get('output_dir')}'. Expected no other run of this config and data at work. Wait for its end, or "
-            "stop it; resume=null begins another."
+            f"resume=last would repeat run {run.info.run_id}: a process on {tags.get('host')} works in "
+            f"'{tags.get('output_dir')}'. Expected no other active run of this config and data. Wait for its end, or "
+            "stop it; resume=null starts another run."
         )
 
 
 def _link(own: Path, output_dir: Path) -> None:
-    """In the folder that Hydra made for this start: where the run really is."""
+    """Creates a link to the run folder in the folder that Hydra has created for this start."""
     link = output_dir / "resumed"
     if own != output_dir.absolute() and output_dir.is_dir() and not link.is_symlink():
         link.symlink_to(own, target_is_directory=True)
 
 
 def check_resume(point: ResumePoint, current: Fingerprint, output_dir: Path) -> ResumePoint:
-    """With the tags for what `resume_allow` lets change; a new run where `last` finds other data.
+    """Returns the resume point with tags for the changes that `resume_allow` permits.
 
-    Raises ConfigError for what would change the result otherwise, TrackingError where a process does the same already.
+    Returns a new run if `resume=last` has found a run on other data. Raises ConfigError for any other change that
+    affects the result, and TrackingError if another process already works on the same run.
     """
     changed = _changes(point, current)
     if point.cfg.resume == LAST and "data" in changed:
-        logger.warning("Run %s began with other data; beginning a new run.", point.run_id)
+        logger.warning("Run %s started with other data; starting a new run.", point.run_id)
         point = ResumePoint(point.cfg, output_dir)
         changed = {}
     if point.cfg.resume == LAST:
         _refuse_twice(point, current)
-    _refuse(point, changed)
+    _refuse_changes(point, changed)
     tags = {f"resumed.{key}": value for key, (_, value) in changed.items()}
     if point.fingerprint.get("cpu", current.cpu) != current.cpu:
-        logger.warning("Run %s began on %s; its last bits may differ now.", point.run_id, point.fingerprint["cpu"])
+        logger.warning("Run %s started on %s; its last bits may differ now.", point.run_id, point.fingerprint["cpu"])
         tags["resumed.cpu"] = current.cpu
     if point.run is not None:
-        logger.info("Going on with run %s (%s).", point.run.info.run_name, point.run_id)
+        logger.info("Resuming run %s (%s).", point.run.info.run_name, point.run_id)
     _link(point.output_dir.absolute(), output_dir)
     return replace(point, changed=tags)
 
 
-def _refuse(point: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
+def _refuse_changes(point: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
     allowed = list(point.cfg.resume_allow)
     refused = [key for key in changed if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
         differences = "; ".join(f"{key} was {changed[key][0]}, now {changed[key][1]}" for key in refused)
         raise ConfigError(
-            f"resume={point.run_id} would go on differently: {differences}. Expected what the run began with. "
-            f"Change it back, allow it by resume_allow=[{','.join(refused)}], or begin anew with resume=null."
+            f"resume={point.run_id} would continue differently: {differences}. Expected what the run started with. "
+            f"Change it back, allow it by resume_allow=[{','.join(refused)}], or start a new run with resume=null."
         )
 
 
 def _changes(point: ResumePoint, current: Fingerprint) -> dict[str, tuple[str, str]]:
-    """Key -> (as recorded, now)."""
+    """Returns (recorded value, current value) by key for everything that can change the result."""
     changed: dict[str, tuple[str, str]] = {}
     if point.recorded is not None:
         before, after = values(point.recorded), values(point.cfg)
@@ -100,9 +101,10 @@ def _changes(point: ResumePoint, current: Fingerprint) -> dict[str, tuple[str, s
 
 
 def refuse_epochs(point: ResumePoint, start: Position, steps: int, rates: Callable[[int], LearningRate]) -> None:
-    """steps: of an epoch; rates: total number of epochs -> learning rate or schedule.
+    """Raises ConfigError if nothing is left to do, or if `epochs` changes learning rates of completed steps.
 
-    Raises ConfigError where nothing is left to do, or where the steps that are done would have had other rates.
+    `steps` is the number of steps per epoch. `rates` returns the learning rate, or its schedule, for a total number of
+    epochs.
     """
     epochs, before = point.cfg.epochs, int(point.fingerprint.get("epochs", point.cfg.epochs))
     done = start.epoch * steps + start.step
@@ -111,18 +113,18 @@ def refuse_epochs(point: ResumePoint, start: Position, steps: int, rates: Callab
         raise ConfigError(
             f"resume={point.run_id} has nothing left to do: {start.epoch} epochs are done"
             f"{', and a callback ended the training' if start.stopped else ''}, received epochs={epochs}. "
-            f"Set epochs above {start.epoch}, or begin anew with resume=null."
+            f"Set epochs above {start.epoch}, or start a new run with resume=null."
         )
-    if epochs != before and "epochs" not in point.cfg.resume_allow and not _same(rates(before), rates(epochs), done):
+    if epochs != before and "epochs" not in point.cfg.resume_allow and not _agree(rates(before), rates(epochs), done):
         raise ConfigError(
             f"epochs={epochs} instead of {before} changes the schedule: the {done} steps that are done would have had "
-            f"other learning rates. Set epochs={before}, allow it by resume_allow=[epochs], or begin anew with "
-            "resume=null."
+            f"other learning rates. Set epochs={before}, allow it by resume_allow=[epochs], or start a new "
+            "run with resume=null."
         )
 
 
-def _same(before: LearningRate, after: LearningRate, done: int) -> bool:
-    """Whether both give the first `done` steps the same rates."""
+def _agree(before: LearningRate, after: LearningRate, done: int) -> bool:
+    """Returns True if both give the first `done` steps the same learning rates."""
     if not callable(before) or not callable(after) or done == 0:
         return callable(before) == callable(after) or done == 0
     return bool(tf.reduce_all(_rates(before, done) == _rates(after, done)))
@@ -130,5 +132,5 @@ def _same(before: LearningRate, after: LearningRate, done: int) -> bool:
 
 @tf.function
 def _rates(schedule: Callable[[tf.Tensor], tf.Tensor], steps: int) -> tf.Tensor:
-    """[steps], one by one: not every schedule takes many steps at once."""
+    """Returns the learning rates, [steps]. Calls `schedule` per step, because not every schedule accepts many steps."""
     return tf.map_fn(lambda step: tf.cast(schedule(step), tf.float32), tf.range(steps), fn_output_signature=tf.float32)

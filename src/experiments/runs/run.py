@@ -1,4 +1,4 @@
-"""One run from start to end: the stages in the order in which they are executed."""
+"""Executes one run from start to end. The stages are called here, in order."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.liveness import run_lock, signs_of_life
 
 READ_HERE = ("every_n_steps", "log_model", "log_figures")
-"""Keys of `logging` that the run reads itself; the tracker is built from the others."""
+"""Keys of `logging` that configure the run itself. The tracker is built from the other keys."""
 
 
 def run(
@@ -43,11 +43,12 @@ def run(
     tags: Mapping[str, str] | None = None,
     assemble: Assemble = assemble,
 ) -> Result:
-    """Trains what `cfg` describes, from the beginning or from where the run that `cfg.resume` names was stopped.
+    """Trains the model that `cfg` describes and returns the results. Continues a stopped run if `cfg.resume` is set.
 
-    Everything is built before the tracker opens, so an error leaves no run behind.
+    Model and data are built before the run is opened in the tracking store, so an error in them leaves no run behind.
 
-    extra: more callbacks, by name; tags: set on the run from its first moment; assemble: builds what `cfg` describes.
+    `extra` are additional callbacks by name. `tags` are set on the run when it is created. `assemble` builds the model
+    and the data from the config.
     """
     point = find_resume_point(cfg, output_dir)
     built = assemble(point.cfg, point.threads, status)
@@ -55,6 +56,7 @@ def run(
     current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
     point = check_resume(point, current, output_dir)
     with run_lock(point.output_dir):
+        # Only the owner of the lock may remove stale files: they look like those of a running process.
         remove_stale(point.output_dir)
         identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
         return _train(point, built, identity, extra or {}, status)
@@ -67,6 +69,7 @@ def _train(
     extra: Mapping[str, keras.callbacks.Callback],
     status: Status,
 ) -> Result:
+    """Restores the latest valid checkpoint, trains to the last epoch, then evaluates and saves the best weights."""
     cfg, output_dir, splits = point.cfg, point.output_dir, built.splits
     model, target = built.model, built.target
     loop = build(cfg.loop)
@@ -86,14 +89,16 @@ def _train(
     )
     start = checkpoints.restore()
     steps = splits.train.steps_per_epoch
+    # Checked here, because only the restored checkpoint contains the number of completed steps.
     refuse_epochs(point, start, steps, lambda epochs: schedule(cfg, splits, epochs))
 
     status.update("opening the run")
-    with _opened(tracker, output_dir, target.splits):
+    with _open_run(tracker, output_dir, target.splits):
         _record_start(tracker, point, splits)
         status.stop()
         size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)
         with progress(cfg.progress, size) as bar, interruption.deferred():
+            # `checkpoints` is last, so that it saves the state that the other callbacks have reached.
             history = loop(*target, epochs=cfg.epochs, start=start, callbacks=[*bar, *callbacks.values(), checkpoints])
         status.update("testing, drawing and saving the best model")
         best = checkpoints.restore_best(model)
@@ -105,11 +110,11 @@ def _train(
 
 
 @contextmanager
-def _opened(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
-    """Opens the run at the tracker; at its end, however it ends, uploads the output folder and closes the run.
+def _open_run(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
+    """Opens the run in the tracking store. When the block ends or raises, uploads the output folder and closes the run.
 
-    Errors of the disk are explained twice: inside, so that the tracker records the explanation, and around the tracker,
-    which writes files itself.
+    Disk errors are explained inside the tracker's context, so that the tracker records the explanation, and again
+    around it, because the tracker writes files too.
     """
     with explained_disk_errors(output_dir, tracker), tracker:
         try:
@@ -120,15 +125,15 @@ def _opened(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None
 
 
 def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
-    """Sends params, tags and data sets to the tracker and writes `config/` into the output folder.
+    """Logs params, tags and data sets, and writes `config/` into the output folder.
 
-    A resumed run keeps what it began with: only what is different now is added.
+    A resumed run keeps its first record. Only tags for the values that differ now are added.
     """
     tracker.set_tags(point.changed)
     if point.recorded is not None:
         return
     params = flatten(point.cfg)
-    del params["logging._target_"]  # says where params go, and not what is compared
+    del params["logging._target_"]  # names the tracker, which has no influence on results
     tracker.log_params(params)
     environment, folder = provenance(), point.output_dir / "config"
     tracker.set_tags(environment.tags())
@@ -136,5 +141,5 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
     for context, split in splits.named().items():
         tracker.log_dataset(split.spec, context=context)
     write_snapshot(folder, point.cfg, splits.train.spec, typed_overrides())
-    # Uploaded at once: another machine may resume the run, and needs to know how it began.
+    # Uploaded now and not at the end, because another machine needs these files to resume a killed run.
     tracker.log_artifacts(Upload(folder, folder.name))

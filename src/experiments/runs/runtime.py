@@ -1,4 +1,4 @@
-"""What must be set before the first tensor: seeds, determinism, threads, precision and devices."""
+"""Settings that must be made before the first tensor: seeds, determinism, threads, precision and devices."""
 
 import keras
 import tensorflow as tf
@@ -11,9 +11,9 @@ from experiments.records.environment import all_cores
 def configure(
     *, seed: int, precision: str, deterministic: bool | str, threads: int | None, device: str, strategy: str
 ) -> tf.distribute.Strategy:
-    """Sets the process up for one run and returns the strategy to build and train under.
+    """Configures the process for one run and returns the distribution strategy to build and train with.
 
-    Raises ConfigError where TensorFlow has started with other settings that it cannot change.
+    Raises ConfigError if TensorFlow finds no GPU, or runs already with another number of threads, which cannot change.
     """
     keras.backend.clear_session()
     with suppress_startup_logs():
@@ -37,7 +37,7 @@ def _set_threads(threads: int | None) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
         if set_before == 0 and threads == all_cores():
-            return  # what it has taken by itself
+            return  # TensorFlow's default is the same number
         raise ConfigError(
             f"runtime.threads={threads} comes too late: TensorFlow already runs in this process with another number. "
             "Give every job of one process the same runtime.threads, or start a new process."
@@ -45,7 +45,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _set_devices(device: str, gpus: list[tf.config.PhysicalDevice]) -> list[tf.config.PhysicalDevice]:
-    """The GPUs this run may use; their memory grows as needed instead of being taken whole."""
+    """Returns the GPUs that this run may use. Their memory grows on demand instead of being reserved completely."""
     if device == "gpu" and not gpus:
         raise ConfigError(
             "runtime.device=gpu, but TensorFlow finds no GPU on this machine. "
@@ -62,6 +62,7 @@ def _set_devices(device: str, gpus: list[tf.config.PhysicalDevice]) -> list[tf.c
 def _mirrored(gpus: list[tf.config.PhysicalDevice]) -> tf.distribute.Strategy:
     if gpus:
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices("GPU")])
-    # The default's collectives number their instances per process, so a second model would meet the first one's shapes.
+    # The default cross-device operations number their collectives per process. A second model in the process would
+    # reuse the numbers of the first, which belong to other shapes.
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())

@@ -1,4 +1,4 @@
-"""The model as others use it: raw inputs in, probabilities out, loadable by MLflow."""
+"""Saves the model for serving: raw inputs in, probabilities out, loadable by MLflow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +16,20 @@ from experiments.errors import ModelError
 
 
 class OwnClass(NamedTuple):
-    """A class outside of Keras that a saved model names; `registered` as Keras knows it, e.g. 'package>Name'."""
+    """A custom class in a saved model. `registered` is its name in Keras's registry, such as 'package>Name'."""
 
     registered: str
     module: str
 
 
 def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
-    """`model` with its softmax on top; takes raw inputs of the data's own type, uint8 for pixels."""
+    """Returns `model` with a softmax on top. Its inputs are raw and have the dtype of the data, uint8 for pixels."""
     inputs = keras.Input(spec.input_shape, dtype=spec.input_dtype, name="inputs")
     return keras.Model(inputs, keras.layers.Softmax(dtype="float32", name="probabilities")(model(inputs)))
 
 
 def check_savable(model: keras.Model) -> None:
-    """Raises ModelError for what would fail after training: a class that Keras cannot write, or not find again."""
+    """Raises ModelError before training if Keras cannot serialize a class of the model, or not find it when loading."""
     try:
         own = own_classes(model)
     except NotImplementedError as error:
@@ -65,7 +65,7 @@ def _own_classes(config: Any) -> Iterator[OwnClass]:
 
 @contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
-    """Leaves loss, metrics and optimizer out of what is saved: serving needs none, and one's own may not load."""
+    """Excludes loss, metrics and optimizer from saving: serving does not need them, and custom ones may not load."""
     compiled, model.compiled = model.compiled, False
     try:
         yield
@@ -76,10 +76,11 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
 def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, directory: Path) -> None:
     """Writes an MLflow model folder with signature and input example.
 
-    example: [n, *input_shape] of the data's type. Requirements are named, as inferring them takes many seconds.
+    `example` has shape [n, *input_shape] and the dtype of the data. Requirements are listed here, because MLflow takes
+    many seconds to infer them.
     """
     serving = servable(model, spec)
-    # MLflow writes the example before it makes the folder.
+    # MLflow writes the example before it creates the folder.
     directory.mkdir(parents=True)
     with uncompiled(model):
         mlflow.keras.save_model(
@@ -93,7 +94,7 @@ def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, director
                 "modules": sorted({module for _, module in own_classes(serving)}),
             },
         )
-    # Keras finds registered classes only after their modules were imported, which MLflow's own loader does not do.
+    # Keras finds registered classes only after their modules are imported, which MLflow's own loader does not do.
     saved = Model.load(str(directory))
     saved.flavors["python_function"]["loader_module"] = "experiments.serving"
     saved.save(str(directory / "MLmodel"))
