@@ -1,4 +1,4 @@
-"""A model of a few hundred weights, trained by the tape loop on drawn images, and its checkpoints."""
+"""Small model of a few hundred weights, trained with the tape loop on random images, and its checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ DEFAULTS = CheckpointOptions(
 
 
 def small_splits() -> Splits:
-    """Six steps an epoch."""
+    """Splits with six steps per epoch."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
     return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
@@ -47,10 +47,10 @@ def compiled(splits: Splits, hidden: int = 8) -> keras.Model:
 def trained(folder: Path, splits: Splits, epochs: int = 2, **options: Any) -> tuple[keras.Model, Checkpoints]:
     steps_per_execution = options.pop("steps_per_execution", 1)
     model = compiled(splits)
-    keeper = Checkpoints(folder, replace(DEFAULTS, **options), model=model)
+    checkpoints = Checkpoints(folder, replace(DEFAULTS, **options), model=model)
     loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
-    loop(model, splits, epochs=epochs, start=Position(), callbacks=[keeper])
-    return model, keeper
+    loop(model, splits, epochs=epochs, start=Position(), callbacks=[checkpoints])
+    return model, checkpoints
 
 
 def names(folder: Path) -> list[str]:
@@ -58,7 +58,7 @@ def names(folder: Path) -> list[str]:
 
 
 class Scripted(keras.callbacks.Callback):
-    """Says what the validation loss was, before the keeper hears of it."""
+    """Replaces the validation loss with a given value before `Checkpoints` reads it."""
 
     def __init__(self, values: list[float]) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ class Scripted(keras.callbacks.Callback):
 
 
 def scripted(folder: Path, splits: Splits, values: list[float], mode: str = "min") -> tuple[Checkpoints, Scripted, Any]:
-    """An epoch for each of the values, less those that are done."""
+    """Trains one epoch per value. Skips the epochs that a checkpoint in `folder` contains."""
     model, script = compiled(splits), Scripted(values)
-    keeper = Checkpoints(folder, replace(DEFAULTS, mode=mode), model=model)
+    checkpoints = Checkpoints(folder, replace(DEFAULTS, mode=mode), model=model)
     loop = TapeLoop(STEP, 1, jit_compile=False)
-    loop(model, splits, epochs=len(values), start=keeper.restore(), callbacks=[script, keeper])
-    return keeper, script, model
+    loop(model, splits, epochs=len(values), start=checkpoints.restore(), callbacks=[script, checkpoints])
+    return checkpoints, script, model
 
 
 def assert_equal(mine: list[Any], theirs: list[Any]) -> None:
@@ -86,17 +86,17 @@ def assert_equal(mine: list[Any], theirs: list[Any]) -> None:
 
 
 def again(folder: Path, model: keras.Model) -> tuple[Checkpoints, Position]:
-    keeper = Checkpoints(folder, DEFAULTS, model=model)
-    return keeper, keeper.restore()
+    checkpoints = Checkpoints(folder, DEFAULTS, model=model)
+    return checkpoints, checkpoints.restore()
 
 
 def damage(path: Path) -> None:
-    """Turns one bit over."""
+    """Flips one bit in the middle of the file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def own_cnn(**options: Any) -> keras.Model:
-    """As a person's own model: a target outside of the package."""
+    """Custom model: a target outside of the package."""
     return cnn(**options)

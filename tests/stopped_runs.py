@@ -1,4 +1,4 @@
-"""Runs that stopped, and what going on with them finds, without any training."""
+"""Creates stopped runs without training them, and resumes them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ THREADS = 2
 
 
 class Runs:
-    """Makes runs as a training leaves them."""
+    """Creates runs in the state that a stopped training leaves."""
 
     def __init__(self, composed: Compose, store: str, folder: Path) -> None:
         self._composed, self._folder = composed, folder
@@ -42,7 +42,7 @@ class Runs:
         experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
         run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
         with run_lock(folder):
-            pass  # the process that worked there is gone, and its lock with it
+            pass  # leaves a lock file that no process holds, like a process that has ended
         journal = Journal(folder)
         journal.open()
         journal.append("start", run_id=run_id, tracking_uri="")
@@ -57,13 +57,13 @@ class Runs:
         output = self._folder / "new"
         output.mkdir(exist_ok=True)
         cfg = self.cfg(*words)
-        # As within a command: the words that a run began with are composed again.
+        # Resuming composes the recorded overrides again, which needs an initialized Hydra as in a command.
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
             return resume.find_resume_point(cfg, output)
 
     def checked(self, *words: str, **changed: Any) -> resume.ResumePoint:
-        """changed: parts of the fingerprint that are others now."""
+        """Resumes with a fingerprint whose parts `changed` differ from the recorded ones."""
         found = self.origin(*words)
         current = replace(now(found.cfg, found.threads), **changed)
         return resume_checks.check_resume(found, current, self._folder / "new")

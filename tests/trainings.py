@@ -1,4 +1,4 @@
-"""Commands and calls in forks of tests/killing/server.py; what trainings leave, compared bit for bit."""
+"""Runs commands and functions in forks of tests/killing/server.py, and compares checkpoints bit for bit."""
 
 import json
 import os
@@ -19,20 +19,20 @@ from tests.killing.faults import Fault
 from tests.killing.outcome import Outcome, Start
 
 LONGEST_SECONDS = 60
-"""Until a process has written what a test waits for."""
+"""Time limit until a process has written the text that a test waits for."""
 
 
 class Trainings:
-    """To be closed when all are done. server: see `fork_server`; folder: for the jobs of tests/killing."""
+    """Client of the server of `fork_server`. `folder` contains the jobs of tests/killing."""
 
     def __init__(self, server: socket.socket, folder: Path) -> None:
         self._lines = server.makefile("rw", encoding="utf-8")
-        # MLflow leaves the store of an earlier test of this process in the environment.
+        # MLflow has stored the tracking URI of earlier tests of this process in the environment.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        self._say({"folder": str(folder), "environment": environment})
+        self._write({"folder": str(folder), "environment": environment})
 
     def train(self, folder: Path, *words: str, fault: Fault | None = None) -> int:
-        """The exit status; -9 where it was killed."""
+        """Trains in `folder` and returns the exit status, -9 if the process was killed."""
         folder.mkdir(parents=True, exist_ok=True)
         return int(self._ask({"folder": str(folder), "overrides": words, "fault": fault, "store": True}))
 
@@ -51,7 +51,7 @@ class Trainings:
     def started(
         self, folder: Path, *words: str, door: str = "train", store: bool = True, group: bool = False
     ) -> "Iterator[Started]":
-        """The same while it goes on; killed where it still does at the end. group: of its own, see `Started.send`."""
+        """Starts a command; kills it at the end of the block if it still runs. `group`: in a new process group."""
         with self._started(folder=str(folder), door=door, words=words, store=store, group=group) as command:
             yield command
 
@@ -63,23 +63,23 @@ class Trainings:
         terminal: str | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> "Iterator[Started]":
-        """A call of a test module's function in a process of its own, while it goes on.
+        """Calls a function of a test module in a new process; kills it at the end of the block if it is still running.
 
-        arguments: what JSON takes; terminal: the path of the one to read from and to write to.
+        `arguments` must be valid JSON. `terminal` is the path of a terminal for standard input, output and error.
         """
         name = f"{function.__module__}:{function.__qualname__}"
-        wanted = {"function": name, "arguments": arguments, "environment": dict(environment)}
-        with self._started(*[terminal] * 3 if terminal else (), **wanted) as command:
+        request = {"function": name, "arguments": arguments, "environment": dict(environment)}
+        with self._started(*[terminal] * 3 if terminal else (), **request) as command:
             yield command
 
     @contextmanager
-    def _started(self, *streams: str, **wanted: Any) -> "Iterator[Started]":
-        with tempfile.TemporaryDirectory() as said:
-            written = [Path(said, "stdout"), Path(said, "stderr")]
-            for path in written:
+    def _started(self, *streams: str, **request: Any) -> "Iterator[Started]":
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, "stdout"), Path(folder, "stderr")]
+            for path in files:
                 path.touch()
-            wanted["streams"] = streams or (os.devnull, *map(str, written))
-            command = Started(self._ask, int(self._ask(wanted)), Path(said))
+            request["streams"] = streams or (os.devnull, *map(str, files))
+            command = Started(self._ask, int(self._ask(request)), Path(folder))
             try:
                 yield command
             finally:
@@ -88,16 +88,16 @@ class Trainings:
                     command.wait()
 
     def disturbed(self, job: str, *faults: Fault) -> Outcome:
-        """Starts a job of tests/killing until it is finished, each time with the next of the faults."""
+        """Starts a job of tests/killing until it is finished, each time with the next fault."""
         answer = self._ask({"job": job, "faults": faults})
         return Outcome([Start(*start) for start in answer["starts"]], answer["differences"])
 
-    def _ask(self, wanted: dict[str, Any]) -> Any:
-        self._say(wanted)
+    def _ask(self, request: dict[str, Any]) -> Any:
+        self._write(request)
         return json.loads(self._lines.readline())
 
-    def _say(self, wanted: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(wanted) + "\n")
+    def _write(self, request: dict[str, Any]) -> None:
+        self._lines.write(json.dumps(request) + "\n")
         self._lines.flush()
 
     def close(self) -> None:
@@ -105,17 +105,17 @@ class Trainings:
 
 
 class Started:
-    """A command in a process of its own."""
+    """A command in its own process."""
 
-    def __init__(self, ask: Callable[[dict[str, Any]], Any], process: int, said: Path) -> None:
-        self._ask, self._process, self._said = ask, process, said
+    def __init__(self, ask: Callable[[dict[str, Any]], Any], process: int, folder: Path) -> None:
+        self._ask, self._process, self._folder = ask, process, folder
         self._status: int | None = None
 
     def goes_on(self) -> bool:
         return self._ended(wait=False) is None
 
     def wait(self) -> int:
-        """The exit status, or minus the number of the signal that ended it."""
+        """Returns the exit status, or minus the number of the signal that ended the process."""
         status = self._ended(wait=True)
         assert status is not None
         return status
@@ -129,7 +129,7 @@ class Started:
         (os.killpg if group else os.kill)(self._process, number)
 
     def wait_for(self, words: str) -> None:
-        """Until it has written them."""
+        """Waits until the process has written `words`."""
         until = time.monotonic() + LONGEST_SECONDS
         while words not in self.stdout + self.stderr:
             assert self.goes_on(), self.stdout + self.stderr
@@ -138,11 +138,11 @@ class Started:
 
     @property
     def stdout(self) -> str:
-        return (self._said / "stdout").read_text("utf-8")
+        return (self._folder / "stdout").read_text("utf-8")
 
     @property
     def stderr(self) -> str:
-        return (self._said / "stderr").read_text("utf-8")
+        return (self._folder / "stderr").read_text("utf-8")
 
 
 def output(folder: Path) -> str:
@@ -150,7 +150,7 @@ def output(folder: Path) -> str:
 
 
 def variables(checkpoints: Path) -> dict[str, Any]:
-    """Of the newest checkpoint, the counters of TensorFlow's own bookkeeping apart."""
+    """Returns the variables of the latest checkpoint, without TensorFlow's save counter and object graph."""
     reader = tf.train.load_checkpoint(str(checkpoints))
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("save_counter", "_CHECK"))]
     return {name: reader.get_tensor(name) for name in names}

@@ -1,4 +1,4 @@
-"""Kills trainings at every point where they write, and at random moments, and compares each with a whole one."""
+"""Kills trainings at every point where they write and at random times, and compares them with uninterrupted ones."""
 
 import argparse
 import itertools
@@ -17,7 +17,7 @@ from tests.killing.schedule import Schedule, Whole
 EACH = "short"
 """The job that is killed at each of its points."""
 CHAIN = (3, 9)
-"""Kills of one run, at least and at most; fewer where it ends before."""
+"""Minimum and maximum number of kills of one run; fewer if the run ends earlier."""
 FIRST = frozenset(
     {
         "experiments.runs.run.write_snapshot",
@@ -35,9 +35,9 @@ LAST = frozenset(
         "shutil.copyfile",
     }
 )
-"""Calls that a run makes at its beginning alone, and those at its end."""
+"""Calls that a run makes only at its start (FIRST) or only at its end (LAST)."""
 SLOW = frozenset({"frozen", "features"})
-"""Jobs that get one turn."""
+"""Jobs that are interrupted only in one run."""
 SAVE = "tensorflow.train.CheckpointManager.save"
 RECORD = "tensorflow.train.CheckpointManager._record_state"
 SAVE_MILLISECONDS = 30
@@ -45,9 +45,13 @@ SAVE_MILLISECONDS = 30
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="chooses the kills")
-    parser.add_argument("--kills", type=int, default=300, help="at least so many")
-    parser.add_argument("--jobs", default=",".join(JOBS), help=f"names, with commas; {EACH} is killed at each point")
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="seed of the random kills"
+    )
+    parser.add_argument("--kills", type=int, default=300, help="minimum number of kills")
+    parser.add_argument(
+        "--jobs", default=",".join(JOBS), help=f"names, separated by commas; {EACH} is killed at each point"
+    )
     asked = parser.parse_args()
     generator = random.Random(asked.seed)
     print(f"seed {asked.seed}", flush=True)
@@ -72,7 +76,7 @@ class Kills:
         self.count = self.compared = self.unequal = 0
 
     def at_each_point(self, job: str) -> None:
-        """Each point of an uninterrupted run, and one of the start after."""
+        """Kills at each point of an uninterrupted run, and once more after resuming."""
         points = list(each(self._schedule.whole(job).counts))
         self._generator.shuffle(points)
         print(f"{job}: {len(points)} points", flush=True)
@@ -82,7 +86,7 @@ class Kills:
     def chain(self, job: str) -> None:
         faults = [self._next(job) for _ in range(self._generator.randint(*CHAIN))]
         first, *others = sorted(faults, key=_order)
-        # A start that goes on has fewer calls before it than the first one.
+        # A resumed run makes fewer calls of each kind than the first start.
         self._run(job, [first, *(fault | {"number": self._generator.randint(1, 3)} for fault in others)])
 
     def _next(self, job: str) -> Fault:
@@ -113,7 +117,7 @@ def report(faults: Sequence[Fault], outcome: Outcome) -> None:
 
 
 def each(counts: dict[str, int]) -> Iterator[Fault]:
-    """Before and after every call, and within those that have an inside."""
+    """Yields faults before and after every call, and within calls that can be interrupted inside."""
     for call in CALLS:
         for number in range(1, counts.get(call, 0) + 1):
             for when in whens(call):
@@ -121,7 +125,7 @@ def each(counts: dict[str, int]) -> Iterator[Fault]:
 
 
 def chosen(whole: Whole, generator: random.Random) -> Iterator[Fault]:
-    """Every kind of point in turn, at a random call of its own, and moments that no call marks; without an end."""
+    """Yields faults endlessly: each kind of point at a random call, and sometimes a random time instead of a call."""
     kinds = [(call, when) for call in CALLS if whole.counts.get(call) for when in whens(call)]
     while True:
         generator.shuffle(kinds)
@@ -133,7 +137,7 @@ def chosen(whole: Whole, generator: random.Random) -> Iterator[Fault]:
 
 
 def whens(call: str) -> tuple[str, ...]:
-    # The end of one line is the beginning of the next.
+    # "after" a journal line is the same point as "before" the next one.
     special = {JOURNAL_LINE: ("before", "torn"), SAVE: ("before", "after", "during")}
     return special.get(call, ("before", "after", "without_index") if call == RECORD else ("before", "after"))
 

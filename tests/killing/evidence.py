@@ -1,4 +1,4 @@
-"""All that a run has left and that must not depend on how often it was killed."""
+"""Results of a run that must not depend on how often it was killed."""
 
 import hashlib
 import json
@@ -14,23 +14,23 @@ from mlflow import MlflowClient
 
 STORE = "mlflow.db"
 Points = dict[str, list[list[float]]]
-"""Name -> [step, value] of each point, by step."""
+"""[step, value] of each point, sorted by step, by name of the metric."""
 
 
 def empty_store(folder: Path) -> None:
-    """A database with its tables, to be copied: making them takes seconds."""
+    """Creates a database with its tables. Tests copy it, because creating the tables takes seconds."""
     MlflowClient(f"sqlite:///{folder}/{STORE}").search_experiments()
 
 
 def statuses(folder: Path) -> list[str]:
-    """Of the runs in the folder's store, read without MLflow."""
+    """Returns the status of each run in the folder's store. Reads the database directly, without MLflow."""
     with closing(sqlite3.connect(folder / STORE)) as connection:
         return [status for (status,) in connection.execute("select status from runs order by start_time")]
 
 
 def evidence(folder: Path) -> dict[str, Any]:
-    """weights, optimizer and counters: SHA-256 over all variables of the newest checkpoint."""
-    # An empty journal is of a start that was killed before there was a run.
+    """Returns everything to compare. "all variables" is a SHA-256 over the variables of the latest checkpoint."""
+    # An empty journal belongs to a start that was killed before it created a run.
     (journal,) = (path for path in folder.glob("outputs/*/*/journal.jsonl") if path.stat().st_size > 0)
     output = journal.parent
     last = tf.train.latest_checkpoint(str(output / "checkpoints"))
@@ -54,7 +54,7 @@ def evidence(folder: Path) -> dict[str, Any]:
 def digest(prefix: str) -> str:
     reader, found = tf.train.load_checkpoint(prefix), hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
-        # The object graph lists files, the counter how often was saved.
+        # The object graph contains file names, and the counter depends on the number of saves.
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and not name.startswith("save_counter"):
             found.update(name.encode() + np.asarray(reader.get_tensor(name)).tobytes())
     return found.hexdigest()
@@ -63,7 +63,7 @@ def digest(prefix: str) -> str:
 def stored(folder: Path) -> dict[str, Any]:
     client = MlflowClient(f"sqlite:///{folder}/{STORE}")
     found = client.search_runs(["1"])
-    # By themselves the machine's own figures are of its moment.
+    # System metrics differ at every start.
     run_id, names = found[0].info.run_id, [name for name in found[0].data.metrics if not name.startswith("system/")]
     points = {name: client.get_metric_history(run_id, name) for name in names}
     return {
@@ -91,7 +91,7 @@ def _scalars(file: Path) -> Iterator[tuple[int, str, float]]:
 
 
 def differences(whole: dict[str, Any], killed: dict[str, Any]) -> list[str]:
-    """One line for each thing that is not equal."""
+    """Returns a line for each result that differs."""
     unequal = [key for key in {**whole, **killed} if whole.get(key) != killed.get(key)]
     return [f"{key}: {_difference(whole.get(key), killed.get(key))}" for key in unequal]
 

@@ -1,4 +1,4 @@
-"""Ends or signals this process at a chosen point, or counts how often each point is passed."""
+"""Kills or signals this process at a chosen point, or counts how often each point is reached."""
 
 import json
 import os
@@ -43,40 +43,40 @@ CALLS = (
     "mlflow.MlflowClient.set_terminated",
     "shutil.copyfile",
 )
-"""Dotted names of what a run calls around everything that it writes, and in between."""
+"""Dotted names of functions that a run calls before, after and between all of its writes."""
 SIGNALLED = "signalled.json"
 COUNTS = "counts.json"
 Fault = dict[str, Any]
 """{"after": seconds}, or {"call", "number": n, "when"}: before or after the n-th call, "torn" (half of the journal line
-is written), "without_index" (TensorFlow has written its data file alone), or "during" (`milliseconds` after it began).
-"signal": KILL by default; "times": how often it is sent."""
+is written), "without_index" (TensorFlow has written only its data file), or "during" (`milliseconds` after the start of
+the call). "signal": KILL by default; "times": how often the signal is sent."""
 
 
 def set_up(fault: Fault | None, count: bool) -> None:
     if count:
         _count()
     elif fault and "after" in fault:
-        _in_a_while(fault["after"], fault)
+        _after_delay(fault["after"], fault)
     elif fault:
         _at_call(fault)
 
 
-def _strike(fault: Fault) -> None:
-    """Returns only where the signal is one that the process may answer."""
+def _send_signal(fault: Fault) -> None:
+    """Sends the signal to this process. Returns only if the process handles the signal."""
     Path(SIGNALLED).write_text(json.dumps(time.time()), encoding="ascii")
     for _ in range(fault.get("times", 1)):
         os.kill(os.getpid(), signal.Signals[f"SIG{fault.get('signal', 'KILL')}"])
 
 
-def _die() -> NoReturn:
+def _kill() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still here")
 
 
-def _in_a_while(seconds: float, fault: Fault) -> None:
+def _after_delay(seconds: float, fault: Fault) -> None:
     def wait() -> None:
         time.sleep(seconds)
-        _strike(fault)
+        _send_signal(fault)
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -89,31 +89,31 @@ def _at_call(fault: Fault) -> None:
         calls += 1
         if calls != fault["number"]:
             return original(*arguments, **options)
-        return _struck(fault, original, *arguments, **options)
+        return _call_with_fault(fault, original, *arguments, **options)
 
     _wrap(fault["call"], around)
 
 
-def _struck(fault: Fault, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def _call_with_fault(fault: Fault, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     match fault["when"]:
         case "before":
-            _strike(fault)
+            _send_signal(fault)
         case "torn":
             original(arguments[0][: len(arguments[0]) // 2])
-            _die()
+            _kill()
         case "without_index":
             max(Path.cwd().rglob("*.index"), key=lambda path: path.stat().st_mtime_ns).unlink()
-            _die()
+            _kill()
         case "during":
-            _in_a_while(fault["milliseconds"] / 1000, fault)
+            _after_delay(fault["milliseconds"] / 1000, fault)
     result = original(*arguments, **options)
     if fault["when"] == "after":
-        _strike(fault)
+        _send_signal(fault)
     return result
 
 
 def _count() -> None:
-    """Written when the process ends."""
+    """Counts all calls and writes the counts when the process ends."""
     counts: Counter[str] = Counter()
 
     def counted(call: str) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ def _count() -> None:
 
 
 def _wrap(call: str, around: Callable[..., Any]) -> None:
-    """Replaces the function by one that calls `around(original, *arguments)`."""
+    """Replaces the function with one that calls `around(original, *arguments)`."""
     if call == JOURNAL_LINE:
         _wrap_journal(around)
         return
@@ -150,7 +150,7 @@ def _wrap(call: str, around: Callable[..., Any]) -> None:
 
 
 class _Lines:
-    """The journal's file, whose lines are written at once."""
+    """File of a journal. Writes each line immediately."""
 
     def __init__(self, file: BufferedWriter, around: Callable[..., Any]) -> None:
         self._file, self._around = file, around
@@ -163,7 +163,7 @@ class _Lines:
         self._file.flush()
 
     def flush(self) -> None:
-        """Done with each line."""
+        """Does nothing, because each line is flushed when it is written."""
 
     def close(self) -> None:
         self._file.close()
@@ -176,4 +176,4 @@ def _wrap_journal(around: Callable[..., Any]) -> None:
         opened(journal)
         journal._file = _Lines(journal._file, around)  # type: ignore[assignment,arg-type]
 
-    setattr(Journal, "open", open_and_wrap)  # noqa: B010 -- a method, as far as types go
+    setattr(Journal, "open", open_and_wrap)  # noqa: B010 -- mypy refuses to assign to a method

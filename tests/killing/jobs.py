@@ -1,4 +1,4 @@
-"""Small trainings that hold everything a stop could lose."""
+"""Small trainings that together use every kind of state that a stop could lose."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ from experiments import log_scalar
 
 
 class Norm(keras.callbacks.Callback):
-    """Records a number of its own, and draws from the generators that everybody shares."""
+    """Logs a custom scalar, and draws from the global random generators."""
 
     def on_epoch_end(self, epoch, logs=None):
         log_scalar("own/norm", float(np.linalg.norm(self.model.get_weights()[0])), epoch + 1)
@@ -65,7 +65,7 @@ class Norm(keras.callbacks.Callback):
 
 
 def draw(folder: Path) -> None:
-    """45 training and 13 validation images: batches of 8 leave a short last one in both."""
+    """Draws 45 training and 13 validation images. The last batch of 8 is short in both splits."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (58, 32, 32, 3), np.uint8), generator.integers(0, 3, 58)

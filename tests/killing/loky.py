@@ -1,4 +1,4 @@
-"""Workers of joblib as forks of a process that has imported TensorFlow, where loky would start one that has not."""
+"""Starts joblib's workers as forks of a process that has imported TensorFlow, instead of as new Python processes."""
 
 import ctypes
 import fcntl
@@ -16,14 +16,14 @@ from tests.killing import processes
 
 PR_SET_CHILD_SUBREAPER = 36
 ABOVE_ALL_IN_USE = 500
-"""Descriptors of a worker are moved there before they get the numbers that loky has written down."""
+"""Descriptors of a worker are moved above this number before they get the numbers that loky expects."""
 MOST_DESCRIPTORS = 64
 
 
 def fork_workers() -> None:
-    """To be called before anything else is done in a process: its workers are as it is now."""
+    """Forks the process that starts the workers. Call it first: workers are copies of the process at this point."""
     ours, theirs = socket.socketpair()
-    # A worker is a grandchild that its parent left; this process becomes its parent, and can wait for it.
+    # A worker is a grandchild whose parent exits. As subreaper, this process becomes its parent and can wait for it.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.fork() == 0:
         ours.close()
@@ -33,15 +33,15 @@ def fork_workers() -> None:
 
     def forked(cmd: Sequence[str], keep_fds: Iterable[int], env: Mapping[str, str] | None = None) -> int:
         kept = sorted({int(number) for number in keep_fds})
-        wanted = {"cmd": cmd, "fds": kept, "env": {**os.environ, **(env or {})}, "folder": str(Path.cwd())}
-        socket.send_fds(ours, [json.dumps(wanted).encode()], kept)
+        request = {"cmd": cmd, "fds": kept, "env": {**os.environ, **(env or {})}, "folder": str(Path.cwd())}
+        socket.send_fds(ours, [json.dumps(request).encode()], kept)
         return int(ours.recv(32))
 
     fork_exec.fork_exec = forked
 
 
 def _serve(requests: socket.socket) -> None:
-    """Forks a worker for each request, until the process that asks is gone."""
+    """Forks a worker for each request until the requesting process has ended."""
     while True:
         message, received, *_ = socket.recv_fds(requests, 1 << 20, MOST_DESCRIPTORS)
         if not message:
@@ -58,17 +58,17 @@ def _serve(requests: socket.socket) -> None:
             os.close(number)
 
 
-def _work(wanted: dict[str, Any], received: Sequence[int]) -> None:
-    """`python -m MODULE WORDS`, the command of a worker, with the descriptors it was to inherit."""
+def _work(request: dict[str, Any], received: Sequence[int]) -> None:
+    """Runs the command of a worker, `python -m MODULE ARGUMENTS`, with the descriptors that it inherits."""
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD, ABOVE_ALL_IN_USE) for number in received]
     os.closerange(3, ABOVE_ALL_IN_USE)
-    for number, target in zip(moved, wanted["fds"], strict=True):
+    for number, target in zip(moved, request["fds"], strict=True):
         os.dup2(number, target)
         os.close(number)
     os.environ.clear()
-    os.environ.update(wanted["env"])
-    os.chdir(wanted["folder"])
-    _, option, module, *words = wanted["cmd"]
-    assert option == "-m", wanted["cmd"]
-    sys.argv = [module, *words]
+    os.environ.update(request["env"])
+    os.chdir(request["folder"])
+    _, option, module, *arguments = request["cmd"]
+    assert option == "-m", request["cmd"]
+    sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

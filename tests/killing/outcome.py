@@ -1,13 +1,13 @@
-"""What came of a run that was started again and again."""
+"""Result of a run that was started several times."""
 
 from typing import NamedTuple
 
 STATUS = {"TERM": 143, "INT": 130, "USR1": 138}
-"""Of a process that a signal has stopped: 128 and the signal's number."""
+"""Exit status of a process that a signal has stopped: 128 plus the number of the signal."""
 
 
 class Start(NamedTuple):
-    """One start of a training. status: of its process; runs: their states in the store; seconds: from fault to end."""
+    """Exit status of a training, status of each run in the store, and seconds from the fault to the end."""
 
     status: int
     runs: list[str]
@@ -15,7 +15,7 @@ class Start(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """differences: from an uninterrupted run, a line each."""
+    """All starts of a run, and a line for each difference from an uninterrupted run."""
 
     starts: list[Start]
     differences: list[str]

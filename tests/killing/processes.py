@@ -1,4 +1,4 @@
-"""Every training is a fork of one process that has imported TensorFlow and has not used it."""
+"""Starts trainings as forks of one process that has imported TensorFlow but not used it."""
 
 import json
 import os
@@ -36,7 +36,7 @@ LOADED_ONCE = (
     "sqlalchemy.dialects.sqlite",
     "tensorboard.summary.v2",
 )
-"""Before any fork, so that no command pays for it."""
+"""Modules that are imported before the first fork, so that no command spends time on them."""
 for name in LOADED_ONCE:
     import_module(name)
 
@@ -45,7 +45,7 @@ WORKERS = "hydra/launcher=joblib"
 
 
 def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *, count: bool = False) -> int:
-    """The exit status of the training, or minus the number of the signal that ended it."""
+    """Returns the exit status of the training, or minus the number of the signal that ended it."""
 
     def begin() -> None:
         os.chdir(folder)
@@ -76,7 +76,7 @@ def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str],
         module = f"experiments.{door}"
         sys.orig_argv = [sys.executable, "-m", module, *words]
         sys.argv = [door, *words]
-        # Python warns of a module that was imported before it is run.
+        # Python warns if the module to run is already imported.
         sys.modules.pop(module, None)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -84,7 +84,7 @@ def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str],
 
 
 def call(function: str, arguments: Sequence[Any], environment: Mapping[str, str], streams: Sequence[str]) -> int:
-    """`MODULE:NAME` of the tests, called with what JSON takes: its process id."""
+    """Calls the test function `MODULE:NAME` in a fork and returns its process id. `arguments` must be valid JSON."""
 
     def begin() -> None:
         os.environ.update(environment)
@@ -95,21 +95,21 @@ def call(function: str, arguments: Sequence[Any], environment: Mapping[str, str]
 
 
 def _fork_workers(words: Sequence[str]) -> None:
-    """Lets the workers of a sweep be forks too."""
+    """Makes the workers of a parallel sweep forks too."""
     if WORKERS in words:
-        from tests.killing.loky import fork_workers  # which imports this module
+        from tests.killing.loky import fork_workers  # imports this module
 
         fork_workers()
 
 
 def ended(process: int, *, wait: bool) -> int | None:
-    """The exit status of what was started, or minus the number of its signal; None where it goes on."""
+    """Returns the exit status of the process, or minus the number of its signal; None if it is still running."""
     found, status = os.waitpid(process, 0 if wait else os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
-    """What `work` returns, as JSON takes it; TensorFlow used here would spoil the forks that follow."""
+    """Returns the result of `work`, valid JSON. A process that forks later must not use TensorFlow itself."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         status = _forked(lambda: answer.write_text(json.dumps(work()), encoding="utf-8"))
@@ -123,7 +123,7 @@ def _forked(work: Callable[[], Any]) -> int:
 
 
 def _fork(work: Callable[[], Any], streams: Sequence[str] = ()) -> int:
-    """Its process id; the streams are open when it is known."""
+    """Forks and returns the process id of the child. The streams are open before that."""
     opened = [os.open(path, os.O_RDWR | os.O_NOCTTY) for path in streams]
     child = os.fork()
     if child == 0:
@@ -141,7 +141,7 @@ def save_results(work: Callable[[], Any]) -> NoReturn:
         work()
         status = 0
     except SystemExit as end:
-        # As Python itself ends.
+        # The same exit status as Python's own.
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

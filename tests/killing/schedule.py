@@ -1,4 +1,4 @@
-"""Starts a job again and again, each start with a fault, until the run is finished; then compares."""
+"""Starts a job repeatedly, each time with a fault, until the run is finished. Then compares the results."""
 
 import json
 import shutil
@@ -15,11 +15,11 @@ from tests.killing.outcome import Outcome, Start
 from tests.killing.processes import in_a_fork, train
 
 MOST_STARTS = 3
-"""Without a fault: the first of them finishes."""
+"""Starts without a fault after the faults; normally the first of them finishes the run."""
 
 
 class Whole(NamedTuple):
-    """An uninterrupted run. counts: how often it passed each point."""
+    """An uninterrupted run. `counts` is the number of calls of each point."""
 
     evidence: dict[str, Any]
     counts: dict[str, int]
@@ -27,7 +27,7 @@ class Whole(NamedTuple):
 
 
 class Schedule:
-    """folder: where the runs are, one folder each, and the empty store that each of them gets."""
+    """Executes jobs in `folder`: a folder for each run, with a copy of an empty store."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,14 +52,14 @@ class Schedule:
         return folder
 
     def run(self, job: str, faults: Sequence[Fault]) -> Outcome:
-        """Ends early where the run is finished before all faults were met."""
+        """Runs the job with the faults. Ends early if the run is finished before all faults have occurred."""
         whole = self.whole(job).evidence
         self._number += 1
         folder = self._prepared(f"{job}-{self._number}")
         starts: list[Start] = []
         for fault in [*faults, *[None] * MOST_STARTS]:
             starts.append(_start(folder, [*COMMON, *JOBS[job]], fault))
-            # A run that was killed after the store had been told of its end is over.
+            # A run that was killed after the store has received its end is finished too.
             if starts[-1].status == 0 or starts[-1].runs == ["FINISHED"]:
                 break
         else:
@@ -71,14 +71,16 @@ class Schedule:
 
 
 def _start(folder: Path, overrides: Sequence[str], fault: Fault | None) -> Start:
-    told = folder / SIGNALLED
-    told.unlink(missing_ok=True)
+    signalled = folder / SIGNALLED
+    signalled.unlink(missing_ok=True)
     status = train(folder, overrides, fault)
-    seconds = time.time() - json.loads(told.read_text(encoding="ascii")) if told.exists() else None
+    seconds = time.time() - json.loads(signalled.read_text(encoding="ascii")) if signalled.exists() else None
     return Start(status, statuses(folder), seconds)
 
 
 def _complaints(folder: Path) -> list[str]:
-    """Nothing that a kill can do is an error or damage to the run that goes on."""
+    """Returns output lines that report errors or corrupt files: a kill must cause neither in a resumed run."""
     lines = (folder / "output.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if any(sign in line for sign in ("is damaged", "[ERROR]", "Traceback"))]
+    return [
+        line for line in lines if any(sign in line for sign in ("is damaged", "is corrupt", "[ERROR]", "Traceback"))
+    ]

@@ -1,9 +1,11 @@
-"""Reads a line for each command, or for each run that is to be disturbed, and answers with a line.
+"""Server that forks trainings and other commands. Each request and each answer is one line of JSON.
 
-{"folder", "overrides", "fault"}: the exit status; {"folder", "door", "words", "streams"}, and {"function", "arguments",
-"environment", "streams"}: the process id, to be asked for by {"process", "wait"}; {"job", "faults"}: how the run got to
-its end, and what is not equal.
-"store": whether the folder gets an empty one where it has none.
+Keys of a request -> answer:
+{"folder", "overrides", "fault"} -> exit status;
+{"folder", "door", "words", "streams"} and {"function", "arguments", "environment", "streams"} -> process id;
+{"process", "wait"} -> exit status of such a process, null while it is running;
+{"job", "faults"} -> starts of the run, and differences from an uninterrupted run.
+"store" copies an empty tracking store into a folder without one.
 """
 
 import faulthandler
@@ -26,9 +28,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def fork_server() -> socket.socket:
-    """Starts the server as a fork of this process, which has imported TensorFlow and has not used it: its connection.
+    """Forks the server from this process and returns the connection. This process must not have used TensorFlow yet.
 
-    The first line it reads says where: {"folder": of the jobs, "environment"}.
+    The first line that the server reads is {"folder": folder of the jobs, "environment": environment variables}.
     """
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
@@ -40,22 +42,22 @@ def fork_server() -> socket.socket:
 def _serve(connection: socket.socket) -> None:
     _forget_pytest(connection.fileno())
     with connection.makefile("rw", encoding="utf-8") as lines:
-        begun = json.loads(lines.readline() or "null")
-        if begun is None:
+        settings = json.loads(lines.readline() or "null")
+        if settings is None:
             return
         os.environ.clear()
-        os.environ.update(begun["environment"])
-        schedule = Schedule(Path(begun["folder"]))
+        os.environ.update(settings["environment"])
+        schedule = Schedule(Path(settings["folder"]))
         for line in lines:
             lines.write(json.dumps(answer(json.loads(line), schedule)) + "\n")
             lines.flush()
 
 
 def _forget_pytest(kept: int) -> None:
-    """Makes a fork of pytest what `python -m` would have started: its files, streams and hooks are the system's."""
+    """Resets files, streams, hooks, logging and warnings of a fork of pytest to those of a new Python process."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for name in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-        # Closed, they would get other files, which objects of pytest would close when they are collected.
+        # Not closed but redirected: objects of pytest close these numbers later, which could then be other files.
         if name not in (kept, nothing, 1, 2):
             os.dup2(nothing, name, inheritable=name < 3)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(name, mode, closefd=False) for name, mode in enumerate("rww"))
@@ -69,17 +71,17 @@ def _forget_pytest(kept: int) -> None:
     sys.modules["__main__"] = sys.modules[__name__]
 
 
-def answer(wanted: dict[str, Any], schedule: Schedule) -> Any:
-    if "job" in wanted:
-        outcome = schedule.run(**wanted)
+def answer(request: dict[str, Any], schedule: Schedule) -> Any:
+    if "job" in request:
+        outcome = schedule.run(**request)
         return {"starts": outcome.starts, "differences": outcome.differences}
-    if "process" in wanted:
-        return ended(**wanted)
-    if "function" in wanted:
-        return call(**wanted)
-    folder = Path(wanted["folder"])
-    if wanted["store"] and not (folder / STORE).exists():
+    if "process" in request:
+        return ended(**request)
+    if "function" in request:
+        return call(**request)
+    folder = Path(request["folder"])
+    if request["store"] and not (folder / STORE).exists():
         shutil.copy(schedule.folder / STORE, folder)
-    if "door" in wanted:
-        return start(folder, wanted["door"], wanted["words"], wanted["streams"], group=wanted["group"])
-    return train(folder, wanted["overrides"], wanted["fault"])
+    if "door" in request:
+        return start(folder, request["door"], request["words"], request["streams"], group=request["group"])
+    return train(folder, request["overrides"], request["fault"])
