@@ -29,16 +29,16 @@ class Runs:
     def __init__(self, composed: Compose, store: str, folder: Path) -> None:
         self._composed, self._folder = composed, folder
         self.client = open_store(store)
-        self._words = [f"logging.tracking_uri={store}", f"logging.experiment_name={folder.name}"]
+        self._overrides = [f"logging.tracking_uri={store}", f"logging.experiment_name={folder.name}"]
         self._count = 0
 
-    def cfg(self, *words: str) -> DictConfig:
-        return self._composed(*self._words, *words)
+    def cfg(self, *overrides: str) -> DictConfig:
+        return self._composed(*self._overrides, *overrides)
 
-    def begun(self, *words: str, status: str = "KILLED", described: bool = True, **tags: str) -> str:
+    def create(self, *overrides: str, status: str = "KILLED", with_snapshot: bool = True, **tags: str) -> str:
         self._count += 1
-        cfg, folder = self.cfg(*words), self._folder / f"run {self._count}"
-        identity = {**now(cfg).tags(), **signs_of_life(folder), **tags}
+        cfg, folder = self.cfg(*overrides), self._folder / f"run {self._count}"
+        identity = {**current_fingerprint(cfg).tags(), **signs_of_life(folder), **tags}
         experiment = get_or_create_experiment(self.client, cfg.logging.experiment_name)
         run_id = str(self.client.create_run(experiment, run_name=f"run-{self._count}", tags=identity).info.run_id)
         with run_lock(folder):
@@ -47,30 +47,30 @@ class Runs:
         journal.open()
         journal.append("start", run_id=run_id, tracking_uri="")
         journal.close()
-        if described:
-            write_snapshot(folder / "config", cfg, SPEC, [*self._words, *words])
+        if with_snapshot:
+            write_snapshot(folder / "config", cfg, SPEC, [*self._overrides, *overrides])
         if status != "RUNNING":
             self.client.set_terminated(run_id, status)
         return run_id
 
-    def origin(self, *words: str) -> resume.ResumePoint:
+    def find(self, *overrides: str) -> resume.ResumePoint:
         output = self._folder / "new"
         output.mkdir(exist_ok=True)
-        cfg = self.cfg(*words)
+        cfg = self.cfg(*overrides)
         # Resuming composes the recorded overrides again, which needs an initialized Hydra as in a command.
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONF, version_base="1.3"):
             return resume.find_resume_point(cfg, output)
 
-    def checked(self, *words: str, **changed: Any) -> resume.ResumePoint:
+    def check(self, *overrides: str, **changed: Any) -> resume.ResumePoint:
         """Resumes with a fingerprint whose parts `changed` differ from the recorded ones."""
-        found = self.origin(*words)
-        current = replace(now(found.cfg, found.threads), **changed)
+        found = self.find(*overrides)
+        current = replace(current_fingerprint(found.cfg, found.threads), **changed)
         return resume_checks.check_resume(found, current, self._folder / "new")
 
     def output_dir(self, run_id: str) -> Path:
         return Path(self.client.get_run(run_id).data.tags["output_dir"])
 
 
-def now(cfg: DictConfig, threads: int | None = THREADS) -> Fingerprint:
+def current_fingerprint(cfg: DictConfig, threads: int | None = THREADS) -> Fingerprint:
     return fingerprint(cfg, ["digest"], threads, replicas=1)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.stopped_runs import THREADS, Compose, Runs, now
+from tests.stopped_runs import THREADS, Compose, Runs, current_fingerprint
 
 from experiments.errors import ConfigError, TrackingError
 from experiments.runs import resume, resume_checks
@@ -26,9 +26,9 @@ def runs(composed: Compose, store: str, tmp_path: Path) -> Runs:
 
 
 def test_resume_null_starts_new_run(runs: Runs, tmp_path: Path) -> None:
-    runs.begun()
-    assert runs.origin().run_id is None
-    assert runs.origin().output_dir == tmp_path / "new"
+    runs.create()
+    assert runs.find().run_id is None
+    assert runs.find().output_dir == tmp_path / "new"
 
 
 @pytest.mark.parametrize("which", ["last", "0123456789abcdef"])
@@ -42,48 +42,48 @@ def test_last_starts_new_run_if_none_exists(composed: Compose, runs: Runs, tmp_p
     absent = composed(f"logging.tracking_uri=sqlite:///{tmp_path}/absent.db", "resume=last")
     assert resume.find_resume_point(absent, tmp_path).run_id is None
     assert not (tmp_path / "absent.db").exists()
-    assert runs.origin("resume=last").run_id is None
+    assert runs.find("resume=last").run_id is None
 
 
 def test_last_selects_newest_unfinished_run_of_same_config(runs: Runs) -> None:
-    runs.begun(status="FINISHED")
-    older = runs.begun(status="FAILED")
-    assert runs.origin("resume=last").run_id == older
-    newer = runs.begun(status="RUNNING")
-    runs.begun("seed=1")
-    assert runs.origin("resume=last").run_id == newer
-    assert runs.origin("resume=last", "epochs=9", "progress=none", "checkpoint.every_n_steps=3").run_id == newer
-    assert runs.origin("resume=last", "seed=2").run_id is None
+    runs.create(status="FINISHED")
+    older = runs.create(status="FAILED")
+    assert runs.find("resume=last").run_id == older
+    newer = runs.create(status="RUNNING")
+    runs.create("seed=1")
+    assert runs.find("resume=last").run_id == newer
+    assert runs.find("resume=last", "epochs=9", "progress=none", "checkpoint.every_n_steps=3").run_id == newer
+    assert runs.find("resume=last", "seed=2").run_id is None
 
 
 def test_last_skips_run_of_active_process(runs: Runs) -> None:
-    older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
+    older, newer = runs.create(status="RUNNING"), runs.create(status="RUNNING")
     with run_lock(runs.output_dir(newer)):
-        assert runs.origin("resume=last").run_id == older
-    assert runs.origin("resume=last").run_id == newer
+        assert runs.find("resume=last").run_id == older
+    assert runs.find("resume=last").run_id == newer
 
 
 def test_last_refuses_to_repeat_active_run(runs: Runs, tmp_path: Path) -> None:
-    older, newer = runs.begun(status="RUNNING"), runs.begun(status="RUNNING")
-    together = runs.origin("resume=last")
+    older, newer = runs.create(status="RUNNING"), runs.create(status="RUNNING")
+    together = runs.find("resume=last")
     with run_lock(runs.output_dir(newer)):
         with pytest.raises(TrackingError) as error:
-            runs.checked("resume=last")
+            runs.check("resume=last")
         with pytest.raises(TrackingError, match=f"would repeat run {newer}"):
-            resume_checks.check_resume(together, now(together.cfg), tmp_path / "new")
-        assert runs.checked("resume=last", data="f" * 64).run_id is None
+            resume_checks.check_resume(together, current_fingerprint(together.cfg), tmp_path / "new")
+        assert runs.check("resume=last", data="f" * 64).run_id is None
     assert str(error.value) == (
         f"resume=last would repeat run {newer}: a process on {socket.gethostname()} works in "
         f"'{runs.output_dir(newer)}'. Expected no other active run of this config and data. Wait for its end, or "
         "stop it; resume=null starts another run."
     )
     with run_lock(runs.output_dir(older)):
-        assert runs.checked("resume=last").run_id == newer
+        assert runs.check("resume=last").run_id == newer
 
 
 def test_resumed_run_keeps_folder_and_name(runs: Runs, tmp_path: Path) -> None:
-    run_id = runs.begun()
-    found = runs.checked("resume=last")
+    run_id = runs.create()
+    found = runs.check("resume=last")
     assert (found.run_id, found.output_dir) == (run_id, runs.output_dir(run_id))
     assert found.cfg.logging.run_name == "run-1"
     assert (tmp_path / "new" / "resumed").resolve() == runs.output_dir(run_id).resolve()
@@ -91,15 +91,15 @@ def test_resumed_run_keeps_folder_and_name(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_run_without_snapshot_is_resumed(runs: Runs) -> None:
-    runs.begun(described=False)
-    found = runs.checked("resume=last")
+    runs.create(with_snapshot=False)
+    found = runs.check("resume=last")
     assert found.run_id is not None
     assert found.recorded is None
 
 
 def test_unknown_run_id_is_refused(runs: Runs, store: str) -> None:
     with pytest.raises(TrackingError) as error:
-        runs.origin("resume=0123456789abcdef")
+        runs.find("resume=0123456789abcdef")
     assert str(error.value) == (
         f"resume=0123456789abcdef is not in {store}: Run with id=0123456789abcdef not found. Set resume to the "
         "id of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
@@ -107,9 +107,9 @@ def test_unknown_run_id_is_refused(runs: Runs, store: str) -> None:
 
 
 def test_active_run_is_refused(runs: Runs) -> None:
-    run_id = runs.begun(status="RUNNING", pid="123", host="there")
+    run_id = runs.create(status="RUNNING", pid="123", host="there")
     with run_lock(runs.output_dir(run_id)), pytest.raises(TrackingError) as error:
-        runs.origin(f"resume={run_id}")
+        runs.find(f"resume={run_id}")
     assert str(error.value) == (
         f"resume={run_id} is alive: process 123 on there works on it. "
         "Expected a run that no process works on. Wait for its end, or stop it."
@@ -126,7 +126,7 @@ def test_active_run_is_refused(runs: Runs) -> None:
     ],
 )
 def test_liveness_of_run_without_lock(runs: Runs, host: str, seconds_ago: float, status: str, alive: bool) -> None:
-    run_id = runs.begun(status=status, host=host, heartbeat=f"{time.time() - seconds_ago:.0f}")
+    run_id = runs.create(status=status, host=host, heartbeat=f"{time.time() - seconds_ago:.0f}")
     assert is_alive(runs.client.get_run(run_id)) == alive
 
 
@@ -139,40 +139,40 @@ def test_resume_waits_for_missing_heartbeat_of_lost_machine(
     runs: Runs, frequent_checks: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     last = time.time() - HEARTBEAT_SECONDS + 2
-    run_id = runs.begun(status="RUNNING", host="elsewhere", heartbeat=f"{last:.0f}")
-    assert runs.origin("resume=last").run_id == run_id
+    run_id = runs.create(status="RUNNING", host="elsewhere", heartbeat=f"{last:.0f}")
+    assert runs.find("resume=last").run_id == run_id
     assert f"Run {run_id} may still be at work on elsewhere: waiting for its next sign of life" in caplog.text
 
 
 def test_resume_waits_for_next_heartbeat_of_other_machine(runs: Runs, frequent_checks: None) -> None:
-    run_id = runs.begun(status="RUNNING", host="elsewhere", heartbeat=f"{time.time() - 10:.0f}")
+    run_id = runs.create(status="RUNNING", host="elsewhere", heartbeat=f"{time.time() - 10:.0f}")
     heartbeat = Heartbeat(lambda: runs.client.set_tag(run_id, "heartbeat", f"{time.time():.0f}"), interval=0.5)
     heartbeat.start()
     with pytest.raises(TrackingError, match=f"resume={run_id} is alive: process .* on elsewhere works on it"):
-        runs.origin(f"resume={run_id}")
+        runs.find(f"resume={run_id}")
     heartbeat.stop()
 
 
 def test_run_id_restores_recorded_overrides(runs: Runs) -> None:
-    run_id = runs.begun("model=mlp", "model.dropout=0.4", "optimizer.learning_rate=0.02", "resume=last", "epochs=7")
-    found = runs.checked(f"resume={run_id}")
+    run_id = runs.create("model=mlp", "model.dropout=0.4", "optimizer.learning_rate=0.02", "resume=last", "epochs=7")
+    found = runs.check(f"resume={run_id}")
     assert found.cfg.model.dropout == 0.4
     assert found.cfg.optimizer.learning_rate == 0.02
     assert (found.cfg.epochs, found.cfg.resume) == (7, run_id)
-    extended = runs.checked(f"resume={run_id}", "epochs=9")
+    extended = runs.check(f"resume={run_id}", "epochs=9")
     assert extended.cfg.epochs == 9
 
 
 @pytest.mark.parametrize("began", [("model=mlp",), ("+logging.tags.purpose=test",), ("~metrics.accuracy",)])
 def test_repeated_overrides_are_accepted(runs: Runs, began: tuple[str, ...]) -> None:
-    run_id = runs.begun(*began)
-    assert runs.checked(f"resume={run_id}", *began).run_id == run_id
+    run_id = runs.create(*began)
+    assert runs.check(f"resume={run_id}", *began).run_id == run_id
 
 
 def test_changed_values_are_refused_by_name(runs: Runs) -> None:
-    run_id = runs.begun()
+    run_id = runs.create()
     with pytest.raises(ConfigError) as error:
-        runs.checked(f"resume={run_id}", "optimizer.learning_rate=0.5", "data.batch_size=4")
+        runs.check(f"resume={run_id}", "optimizer.learning_rate=0.5", "data.batch_size=4")
     assert str(error.value) == (
         f"resume={run_id} would continue differently: data.batch_size was 32, now 4; "
         "optimizer.learning_rate was 0.001, now 0.5. Expected what the run started with. Change it back, allow it by "
@@ -182,46 +182,46 @@ def test_changed_values_are_refused_by_name(runs: Runs) -> None:
 
 @pytest.mark.parametrize("part", ["code", "versions", "data"])
 def test_changed_code_versions_or_data_are_refused(runs: Runs, part: str) -> None:
-    run_id = runs.begun()
-    before = getattr(now(runs.cfg()), part)[:12]
+    run_id = runs.create()
+    before = getattr(current_fingerprint(runs.cfg()), part)[:12]
     with pytest.raises(ConfigError) as error:
-        runs.checked(f"resume={run_id}", **{part: "f" * 64})
+        runs.check(f"resume={run_id}", **{part: "f" * 64})
     assert f"would continue differently: {part} was {before}, now ffffffffffff (other {part})." in str(error.value)
-    permitted = runs.checked(f"resume={run_id}", f"resume_allow=[{part}]", **{part: "f" * 64})
+    permitted = runs.check(f"resume={run_id}", f"resume_allow=[{part}]", **{part: "f" * 64})
     assert dict(permitted.changed) == {f"resumed.{part}": f"ffffffffffff (other {part})"}
 
 
 def test_allowed_changes_become_tags(runs: Runs) -> None:
-    run_id = runs.begun()
+    run_id = runs.create()
     overrides = (f"resume={run_id}", "optimizer.learning_rate=0.5", "optimizer.beta_1=0.8")
-    assert dict(runs.checked(*overrides, "resume_allow=[optimizer]").changed) == {
+    assert dict(runs.check(*overrides, "resume_allow=[optimizer]").changed) == {
         "resumed.optimizer.learning_rate": "0.5",
         "resumed.optimizer.beta_1": "0.8",
     }
     with pytest.raises(ConfigError, match=r"allow it by resume_allow=\[optimizer\.learning_rate\]"):
-        runs.checked(*overrides, "resume_allow=[optimizer.beta_1]")
+        runs.check(*overrides, "resume_allow=[optimizer.beta_1]")
 
 
 def test_resumed_run_keeps_number_of_threads(runs: Runs) -> None:
-    run_id = runs.begun()
-    assert runs.origin(f"resume={run_id}").threads == THREADS
+    run_id = runs.create()
+    assert runs.find(f"resume={run_id}").threads == THREADS
     with pytest.raises(ConfigError, match=r"runtime\.threads was 2, now 1\."):
-        runs.checked(f"resume={run_id}", "runtime.threads=1")
+        runs.check(f"resume={run_id}", "runtime.threads=1")
 
 
 def test_changed_number_of_devices_is_refused(runs: Runs) -> None:
-    run_id = runs.begun("runtime.strategy=mirrored")
+    run_id = runs.create("runtime.strategy=mirrored")
     difference = "replicas was 1, now 2 (devices that share each batch)"
     with pytest.raises(ConfigError) as error:
-        runs.checked(f"resume={run_id}", replicas=2)
+        runs.check(f"resume={run_id}", replicas=2)
     assert f"resume={run_id} would continue differently: {difference}." in str(error.value)
-    permitted = runs.checked(f"resume={run_id}", "resume_allow=[replicas]", replicas=2)
+    permitted = runs.check(f"resume={run_id}", "resume_allow=[replicas]", replicas=2)
     assert dict(permitted.changed) == {"resumed.replicas": "2 (devices that share each batch)"}
 
 
 def test_last_starts_new_run_on_other_data(runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run_id = runs.begun()
-    found = runs.checked("resume=last", data="f" * 64)
+    run_id = runs.create()
+    found = runs.check("resume=last", data="f" * 64)
     assert (found.run_id, found.output_dir) == (None, tmp_path / "new")
     # The folder must stay empty, because its contents are uploaded.
     assert list((tmp_path / "new").iterdir()) == []
@@ -229,16 +229,16 @@ def test_last_starts_new_run_on_other_data(runs: Runs, tmp_path: Path, caplog: p
 
 
 def test_changed_processor_is_reported_and_tagged(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
-    run_id = runs.begun()
-    before = now(runs.cfg()).cpu
-    found = runs.checked(f"resume={run_id}", cpu="Abacus 9")
+    run_id = runs.create()
+    before = current_fingerprint(runs.cfg()).cpu
+    found = runs.check(f"resume={run_id}", cpu="Abacus 9")
     assert dict(found.changed) == {"resumed.cpu": "Abacus 9"}
     assert caplog.messages == [f"Run {run_id} started on {before}; its last bits may differ now."]
 
 
 def test_missing_run_folder_is_downloaded_from_store(runs: Runs, tmp_path: Path) -> None:
     """On another machine, a folder of the same name may contain files of another run."""
-    run_id = runs.begun("model=mlp")
+    run_id = runs.create("model=mlp")
     own = runs.output_dir(run_id)
     (own / "checkpoints").mkdir()
     (own / "checkpoints" / "checkpoint").write_text("kept")
@@ -246,7 +246,7 @@ def test_missing_run_folder_is_downloaded_from_store(runs: Runs, tmp_path: Path)
     for folder in ("checkpoints", "config", "figures"):
         runs.client.log_artifacts(run_id, str(own / folder), folder)
     (own / "journal.jsonl").write_text(json.dumps({"event": "start", "run_id": "another"}) + "\n")
-    found = runs.origin(f"resume={run_id}")
+    found = runs.find(f"resume={run_id}")
     assert found.output_dir == tmp_path / "new"
     assert {path.name for path in found.output_dir.iterdir()} == {"checkpoints", "config"}
     assert "mlp" in found.cfg.model._target_
@@ -258,7 +258,7 @@ def log_warnings(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_tags_of_run_identify_its_process(tmp_path: Path, composed: Compose) -> None:
-    found = {**now(composed()).tags(), **signs_of_life(tmp_path)}
+    found = {**current_fingerprint(composed()).tags(), **signs_of_life(tmp_path)}
     assert found["output_dir"] == str(tmp_path)
     assert found["host"] == socket.gethostname()
     assert {"pid", "heartbeat", "fingerprint.config", "fingerprint.code", "fingerprint.data"} <= set(found)

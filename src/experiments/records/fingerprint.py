@@ -48,7 +48,7 @@ PREFIX = "fingerprint."
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything that determines the trained weights.
+    """Digests and settings that determine the trained weights.
 
     `config`, `code`, `versions` and `data` are SHA-256 digests. `threads` is the number of compute threads per
     operation, `replicas` the number of devices that share each batch.

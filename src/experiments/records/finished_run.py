@@ -62,7 +62,7 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
 
 
 def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
-    """Downloads the checkpoints. For `best` only that one, because each of the others is as large."""
+    """Downloads the checkpoints and returns their folder. For `best`, the others, which are as large, are left out."""
     if checkpoint == BEST:
         return Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{BEST}", folder)).parent
     return Path(client.download_artifacts(run_id, CHECKPOINTS, folder))

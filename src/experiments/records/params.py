@@ -40,7 +40,7 @@ def _text(value: Any) -> str:
 
 
 def _valid_key(key: str) -> str:
-    """Replaces what MLflow refuses in a key: some characters, and keys that are not normalized paths."""
+    """Replaces characters that MLflow refuses, and slashes in keys that are not normalized paths."""
     valid = _REFUSED.sub("_", key)[:LONGEST_KEY]
     return valid if posixpath.normpath(valid) == valid and valid[0] not in "/." else valid.replace("/", "_").strip(".")
 

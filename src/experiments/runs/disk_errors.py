@@ -18,7 +18,7 @@ READ_ONLY = (errno.EROFS,)
 
 @contextmanager
 def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
-    """Raises TrainingError for disk errors of Python and TensorFlow. It names the last checkpoint and how to resume."""
+    """Raises TrainingError for a disk error of Python or TensorFlow. It names the last checkpoint and how to resume."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

@@ -33,6 +33,7 @@ def draw(directory: Path, *, history: History, predictions: Predictions, validat
     confusion(predictions, names).savefig(directory / "confusion_matrix.png")
     if len(validation.spec.input_shape) == 3:
         wrong = most_wrong(predictions, MOST_WRONG)
+        # The lowest compression level saves CPU time at the end of each run.
         gallery(examples(validation, wrong), predictions, wrong, names).savefig(
             directory / "most_wrong.png", pil_kwargs={"compress_level": 1}
         )

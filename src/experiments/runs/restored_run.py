@@ -39,7 +39,7 @@ def restored_run(command: DictConfig) -> RestoredRun:
         cfg, spec = found.cfg, found.spec
         model = _build_model(cfg, spec)
         restore_weights(model, find(found.checkpoints, checkpoint, owner=f"run {found.run_id}"))
-        # Receives the optimizer state of the checkpoint. TensorFlow would restore it into the optimizer of `compile`.
+        # Receives the optimizer state of the checkpoint. Otherwise it is restored into the optimizer of `compile`.
         model.optimizer = tf.train.Checkpoint()
         # Compiled after restoring, because the best weights contain no optimizer, and before the files are removed,
         # because TensorFlow still reads from them.

@@ -74,6 +74,7 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
     if run is None:
         return ResumePoint(cfg, output_dir)
     folder = _run_folder(client, run, output_dir)
+    # A sweep sets `resume` of its jobs itself, after composing their configs.
     if cfg.resume != LAST and f"resume={cfg.resume}" in typed_overrides():
         cfg = _recompose(folder)
     # The default name contains the start time, and MLflow refuses to change a logged param.
@@ -100,6 +101,7 @@ def _run_by_id(client: MlflowClient, run_id: str) -> Run:
 def _run_folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     """Returns the run folder. If it is not on this machine, downloads its files into `output_dir` and returns that."""
     own = Path(run.data.tags.get("output_dir", output_dir))
+    # On another machine, this path may be the folder of another run.
     first = first_event(own)
     if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
         return own

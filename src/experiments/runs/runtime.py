@@ -13,8 +13,9 @@ def configure(
 ) -> tf.distribute.Strategy:
     """Configures the process for one run and returns the distribution strategy to build and train with.
 
-    Raises ConfigError if TensorFlow finds no GPU, or runs already with another number of threads, which cannot change.
+    Raises ConfigError if `device` is "gpu" but there is no GPU, or if TensorFlow already runs with other `threads`.
     """
+    # Restarts the numbers in layer names, which otherwise continue from the previous run of this process.
     keras.backend.clear_session()
     with suppress_startup_logs():
         _set_threads(threads)
