@@ -201,7 +201,7 @@ FROM_SCRATCH = ("model=mobilenetv2", "model.alpha=0.35", "model.weights=null")
         (
             "loop=tape loop.train_step=nowhere.step",
             "loop.train_step=nowhere.step cannot be imported (No module named 'nowhere'): expected the dotted name of "
-            "a function (model, batch) -> metrics. Run from the folder that holds the module, or install it.",
+            "a function (model, batch) -> metrics. Run from the folder that contains the module, or install it.",
         ),
         (
             "+callbacks.mine._target_=nowhere.Callback",

@@ -163,8 +163,8 @@ def test_missing_store_is_refused_and_not_created(door: Door, finished_run: Fini
 
 def test_unknown_checkpoint_names_existing_ones(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("checkpoint=7") == (
-        f"error: checkpoint=7 is not one of run {finished_run.run_id}: expected one of 30, 35, 40, latest, best. "
-        "Choose one of these."
+        f"error: checkpoint=7 is not a checkpoint of run {finished_run.run_id}: expected one of 30, 35, 40, latest, "
+        "best. Choose one of these."
     )
 
 
@@ -175,8 +175,8 @@ def test_corrupt_best_weights_are_refused(
     damaged_best: str,
 ) -> None:
     assert refusal("checkpoint=best") == (
-        f"error: checkpoint=best of run {finished_run.run_id} is damaged: {damaged_best} is not what was written. "
-        "Expected the files as they were written. Choose another one, such as checkpoint=latest."
+        f"error: checkpoint=best of run {finished_run.run_id} is corrupt: {damaged_best} has changed since it was "
+        "written. Expected the files as they were written. Choose another one, such as checkpoint=latest."
     )
     assert evaluate("checkpoint=latest")["accuracy"] == 1.0
 

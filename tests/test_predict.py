@@ -135,7 +135,7 @@ def stock_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_corrupt_best_weights_are_refused(refusal: Callable[..., str], red_photo: Path, damaged_best: str) -> None:
     message = refusal(red_photo)
     assert "checkpoint=best of run" in message
-    assert f"is damaged: {damaged_best} is not what was written." in message
+    assert f"is corrupt: {damaged_best} has changed since it was written." in message
 
 
 def test_stock_network_predicts_1000_classes(predict: Callable[..., str], red_photo: Path, stock_weights: Path) -> None:

@@ -61,8 +61,8 @@ def test_a_warmup_as_long_as_the_run_is_refused(warmup_steps: int) -> None:
     with pytest.raises(ConfigError) as error:
         cosine(0.1, 100, warmup_steps, final_fraction=0.0)
     assert str(error.value) == (
-        f"schedule.warmup_steps={warmup_steps} leaves nothing to follow: expected fewer than the run's 100 steps. "
-        "Set schedule.warmup_steps below 100, or more epochs."
+        f"schedule.warmup_steps={warmup_steps} leaves no steps after the warm-up: expected fewer than the run's 100 "
+        "steps. Set schedule.warmup_steps below 100, or more epochs."
     )
 
 

@@ -19,7 +19,7 @@ __all__ = ["FitLoop", "Position", "Splits", "TapeLoop", "from_arrays", "log_imag
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use, so that commands which only read config stay light."""
+    """Imports an export on first use, so that commands that only read the config start quickly."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""Errors meant for the person at the terminal: shown as one line, exit status 1."""
+"""Errors shown to the user as one line, with exit status 1."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,41 +7,41 @@ from hydra.errors import CompactHydraException
 
 
 class ExperimentError(CompactHydraException):
-    """What was wrong, what was expected, what was received and what to do, in one message."""
+    """An error whose message states what is wrong, what was expected, what was received and what to do."""
 
 
 class ConfigError(ExperimentError):
-    """A value, key or combination in the composed config that cannot work."""
+    """A value, a key or a combination of both that is invalid in the composed config."""
 
 
 class DataError(ExperimentError):
-    """Files, arrays or labels that cannot be trained on."""
+    """Files, arrays or labels that cannot be used for training."""
 
 
 class ModelError(ExperimentError):
-    """An architecture, a weights file or an input shape that do not fit each other."""
+    """An architecture, a weights file and an input shape that do not fit each other."""
 
 
 class TrainingError(ExperimentError):
-    """A training that cannot go on."""
+    """Training that cannot continue."""
 
 
-class StoppedRun(ExperimentError):  # noqa: N818 - an end that was wanted, no mistake
-    """A run that was ended on purpose before its last epoch; its record says KILLED, and why."""
+class StoppedRun(ExperimentError):  # noqa: N818 - an intended end is not an error
+    """A run that was ended on purpose before its last epoch. It is tracked as KILLED, with the reason."""
 
 
 class TrackingError(ExperimentError):
-    """A tracking store that cannot be reached or does not hold what was asked for."""
+    """A tracking store that cannot be reached or does not contain the requested data."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The rest of a message about an unknown `name`: the nearest known one, or all of them."""
+    """Returns the end of a message about an unknown `name`: the nearest known name, or all known names."""
     names = sorted(known)
     return close_to(name, names) or listed(names)
 
 
 def close_to(name: str, known: Iterable[str]) -> str:
-    """A question about the nearest of `known`; empty where none is near."""
+    """Returns a question that suggests the nearest name in `known`, or an empty string if none is near."""
     close = get_close_matches(name, list(known), n=1)
     return f"Did you mean '{close[0]}'?" if close else ""
 
@@ -51,12 +51,12 @@ def listed(known: Iterable[str]) -> str:
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:
-    """The first few of `names`, and how many more there are."""
+    """Joins the first `most` names and adds the number of the others."""
     every = list(names)
     rest = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + rest
 
 
 def pluralized(count: int, noun: str) -> str:
-    """As in `1 image`, `3 images` or `2 classes`."""
+    """Returns a count with its noun, such as `1 image`, `3 images` or `2 classes`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -14,8 +14,8 @@ TEMPORARY = ".tmp"
 
 
 def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
-    """Locks an open file until it is closed or its process ends; returns False if another has it and `wait` is off."""
-    import fcntl  # Unix only: what needs no lock works elsewhere
+    """Locks an open file until it is closed or its process ends. Returns False if it is locked and `wait` is off."""
+    import fcntl  # Exists on Unix only; code that takes no lock runs on other systems too.
 
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
@@ -27,16 +27,17 @@ def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool = True, remove: bool = False) -> Iterator[bool]:
-    """Holds the lock file `path` within the block; yields False if another process has it and `wait` is off.
+    """Locks the file `path` during the block. Yields False if it is already locked and `wait` is off.
 
-    shared: with others that share it; remove: the file is removed at the end.
+    `shared` allows other shared locks at the same time. `remove` deletes the file at the end of the block.
     """
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         held = lock(descriptor, shared=shared, wait=wait)
         if not held or _is_open_at(path, descriptor):
             break
-        os.close(descriptor)  # the holder before has removed the file since it was opened here
+        # The previous holder deleted the file after it was opened here. A lock on a deleted file excludes no process.
+        os.close(descriptor)
     try:
         yield held
     finally:
@@ -53,7 +54,7 @@ def _is_open_at(path: Path, descriptor: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process, perhaps this one, holds the lock file `path`, which may be in a read-only folder."""
+    """Returns True if any process, including this one, has locked the file `path`. The folder may be read-only."""
     if not path.exists():
         return False
     descriptor = os.open(path, os.O_RDONLY)
@@ -65,9 +66,9 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Waits until no other process of this machine makes `path`; a killed process lets go by itself.
+    """Waits until no other process on this machine creates `path`, and excludes other processes during the block.
 
-    Raises DataError when the folder around `path` cannot be written.
+    The system releases the lock of a killed process. Raises DataError if the folder of `path` is not writable.
     """
     with ExitStack() as stack:
         try:
@@ -75,23 +76,23 @@ def exclusive(path: Path) -> Iterator[None]:
             stack.enter_context(locked(path.parent / f".{path.name}.lock"))
         except OSError as error:
             raise DataError(
-                f"data.path='{path}' cannot be made: {error.strerror}. Set data.path to a place you can write to."
+                f"data.path='{path}' cannot be created: {error.strerror}. Set data.path to a path in a writable folder."
             ) from error
         yield
 
 
 @contextmanager
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
-    """Yields a path that takes the place of `path`, and is on the disk, when the block ends well; else it is removed.
+    """Yields a temporary path. If the block succeeds, it is synced to disk and replaces `path`; else it is deleted.
 
-    temporary: that path, which must be in the same folder.
+    `temporary` must be in the same folder as `path`. None means `path` with the suffix TEMPORARY.
     """
     temporary = temporary or path.with_name(path.name + TEMPORARY)
     _remove(temporary)
     try:
         yield temporary
         sync(temporary)
-        if path.is_dir():
+        if path.is_dir():  # Only an empty folder can be replaced.
             shutil.rmtree(path)
         temporary.replace(path)
     except BaseException:
@@ -102,22 +103,22 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `path` when the block ends well; to be used within `exclusive`."""
+    """Yields an empty folder that replaces `path` if the block succeeds. Must be used within `exclusive(path)`."""
     with replacing(path, path.with_name(f".{path.name}.partial")) as folder:
         folder.mkdir()
         yield folder
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes all or nothing, also when the process or the machine ends in between."""
+    """Replaces the content of a file completely or not at all, even if the process or the machine stops."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def drop_torn_line(path: Path) -> None:
-    """Removes the half line left by a killed process or a full disk, which the next line would be joined to.
+    """Removes an incomplete last line, left by a killed process or a full disk, so that new lines start on their own.
 
-    To be called while no other process writes.
+    No other process may write to the file at the same time.
     """
     content = path.read_bytes() if path.exists() else b""
     complete = content.rfind(b"\n") + 1
@@ -131,7 +132,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Returns when the file, or the folder's list of names, is on the disk and not only with the operating system."""
+    """Flushes a file, or the list of names of a folder, from the operating system's cache to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Losses on integer labels and logits; the dense ones make their one-hot labels themselves.
+"""Losses on integer labels and logits. Losses that need one-hot labels create them.
 
-All of them: labels [batch] or [batch, 1], logits [batch, num_classes]. The sparse cross-entropy is Keras's own.
+All losses take labels [batch] or [batch, 1] and logits [batch, num_classes]. Sparse cross-entropy is Keras's own loss.
 """
 
 from typing import Any
@@ -9,15 +9,15 @@ import keras
 
 
 def one_hot(labels: Any, logits: Any) -> Any:
-    """Integer labels as one-hot rows [batch, num_classes], classes and dtype taken from `logits`."""
-    # Keras hands labels to a loss as floats, which hold integers exactly up to 2**24.
+    """Returns labels as one-hot rows [batch, num_classes] with the number of classes and the dtype of `logits`."""
+    # Keras passes labels to a loss as floats, which represent integers exactly up to 2**24.
     indices = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
     return keras.ops.one_hot(indices, logits.shape[-1], dtype=logits.dtype)
 
 
 @keras.saving.register_keras_serializable(package="experiments")
 class CategoricalCrossentropy(keras.losses.CategoricalCrossentropy):
-    """Cross-entropy against labels smoothed to 1 - label_smoothing + label_smoothing / num_classes."""
+    """Cross-entropy with smoothed labels, which have the value 1 - label_smoothing + label_smoothing / num_classes."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class CategoricalCrossentropy(keras.losses.CategoricalCrossentropy):
 
 @keras.saving.register_keras_serializable(package="experiments")
 class MeanSquaredError(keras.losses.MeanSquaredError):
-    """Brier score divided by num_classes: squared distance of the probabilities from the one-hot label."""
+    """Mean squared error of the probabilities against one-hot labels: the Brier score divided by num_classes."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return super().call(one_hot(y_true, y_pred), keras.ops.softmax(y_pred))

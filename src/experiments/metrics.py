@@ -1,4 +1,4 @@
-"""Metrics on integer labels [batch] and logits [batch, num_classes], beside Keras's own."""
+"""Metrics on integer labels [batch] and logits [batch, num_classes], in addition to Keras's own."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from experiments.losses import one_hot
 
 @keras.saving.register_keras_serializable(package="experiments")
 class SparseCategoricalAccuracy(keras.metrics.Metric):
-    """Share of examples whose largest logit is their label's, each counted by its sample weight."""
+    """Share of examples whose largest logit belongs to their label, weighted by the sample weights."""
 
     def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
@@ -17,7 +17,7 @@ class SparseCategoricalAccuracy(keras.metrics.Metric):
         self.total = self.add_weight(initializer="zeros", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """labels [batch] or [batch, 1]; sample_weight: None for 1 each, or [batch] or [batch, 1]."""
+        """Adds a batch: labels [batch] or [batch, 1]; sample weights [batch], [batch, 1], or None for 1 each."""
         predictions = keras.ops.argmax(y_pred, axis=-1)
         labels = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), predictions.dtype)
         matches = keras.ops.cast(labels == predictions, self.dtype)
@@ -34,8 +34,8 @@ class SparseCategoricalAccuracy(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="experiments")
 class F1Score(keras.metrics.F1Score):
-    """Keras's F1 score of the predicted class against integer labels, averaged over classes."""
+    """Keras's F1 score for integer labels and the predicted class, averaged over classes."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        # Keras drops a largest score of exactly 0, which a logit may be and a probability never is.
+        # Keras ignores examples whose largest score is exactly 0. A largest logit may be 0, a largest probability not.
         super().update_state(one_hot(y_true, y_pred), keras.ops.softmax(y_pred), sample_weight)

@@ -1,6 +1,6 @@
-"""Learning rates over the steps of a run: `learning_rate` is always the peak, reached after the warm-up.
+"""Learning-rate schedules over the steps of a run. `learning_rate` is the peak, reached after the warm-up.
 
-A step is one batch. The warm-up rises linearly from 0; what follows counts its steps from the end of it.
+A step is one batch. The warm-up rises linearly from 0. The schedule after it counts steps from the end of the warm-up.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LearningRate: TypeAlias = float | schedules.LearningRateSchedule
 
 @keras.saving.register_keras_serializable(package="experiments")
 class LinearWarmup(schedules.LearningRateSchedule):
-    """Rises from 0 to `learning_rate` over `warmup_steps`, then follows `after`, or stays when that is None."""
+    """Rises from 0 to `learning_rate` over `warmup_steps`, then follows `after`, or stays constant if it is None."""
 
     def __init__(
         self, learning_rate: float, warmup_steps: int, after: schedules.LearningRateSchedule | None = None
@@ -42,13 +42,13 @@ class LinearWarmup(schedules.LearningRateSchedule):
 
 
 def constant(learning_rate: float, total_steps: int, warmup_steps: int) -> LearningRate:
-    """A plain float without warm-up, so that callbacks such as ReduceLROnPlateau can change it."""
+    """Returns a plain float if there is no warm-up, so that callbacks such as ReduceLROnPlateau can change it."""
     _check_warmup(warmup_steps, total_steps)
     return LinearWarmup(learning_rate, warmup_steps) if warmup_steps else learning_rate
 
 
 def cosine(learning_rate: float, total_steps: int, warmup_steps: int, final_fraction: float) -> LearningRate:
-    """Half a cosine down to `final_fraction` of the peak at the last step."""
+    """Returns a half cosine that falls from the peak to `final_fraction` of it at the last step."""
     _check_warmup(warmup_steps, total_steps)
     after = schedules.CosineDecay(learning_rate, total_steps - warmup_steps, alpha=final_fraction)
     return _warmed_up(learning_rate, warmup_steps, after)
@@ -62,9 +62,9 @@ def exponential(
     decay_steps: int | None,
     staircase: bool,
 ) -> LearningRate:
-    """Multiplied by `decay_rate` over every `decay_steps` (None: all steps after the warm-up).
+    """Returns a rate that is multiplied by `decay_rate` over every `decay_steps` (None: all steps after the warm-up).
 
-    staircase: all at once at the end of each `decay_steps` instead of a little at every step.
+    With `staircase`, the rate drops only at the end of each `decay_steps`, instead of a little at every step.
     """
     _check_warmup(warmup_steps, total_steps)
     length = total_steps - warmup_steps if decay_steps is None else decay_steps
@@ -79,13 +79,13 @@ def piecewise(
     boundaries: Sequence[float],
     factors: Sequence[float],
 ) -> LearningRate:
-    """The peak up to the first boundary, then the peak times the factor of the last boundary passed.
+    """Returns the peak until the first boundary, then the peak times the factor of the last boundary passed.
 
-    boundaries: increasing fractions of all steps, the warm-up's included.
+    `boundaries` are increasing fractions of all steps, including the warm-up.
     """
     _check_warmup(warmup_steps, total_steps)
     _check_boundaries(boundaries, factors, warmup_steps / total_steps)
-    # Keras keeps a value up to and including its boundary: minus 1 makes the new one begin there.
+    # Keras changes the value after the boundary step. Subtracting 1 changes it at the boundary step.
     steps = [max(round(fraction * total_steps), 1) - warmup_steps - 1 for fraction in boundaries]
     values = [learning_rate * factor for factor in (1.0, *factors)]
     return _warmed_up(learning_rate, warmup_steps, schedules.PiecewiseConstantDecay(steps, values))
@@ -100,7 +100,7 @@ def _warmed_up(
 def _check_warmup(warmup_steps: int, total_steps: int) -> None:
     if not 0 <= warmup_steps < total_steps:
         raise ConfigError(
-            f"schedule.warmup_steps={warmup_steps} leaves nothing to follow: expected fewer than the run's "
+            f"schedule.warmup_steps={warmup_steps} leaves no steps after the warm-up: expected fewer than the run's "
             f"{total_steps} steps. Set schedule.warmup_steps below {total_steps}, or more epochs."
         )
 

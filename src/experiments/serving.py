@@ -1,4 +1,4 @@
-"""How `mlflow.pyfunc.load_model` loads a saved `model/`; needs this package, and the modules of one's own classes."""
+"""The loader that saved models name for `mlflow.pyfunc`. It needs this package and the modules of custom classes."""
 
 from importlib import import_module
 from typing import Any
@@ -10,13 +10,13 @@ from experiments.errors import ModelError
 
 
 def _load_pyfunc(path: str) -> Any:
-    """The entry that MLflow asks of a loader module; path: the model's folder."""
+    """Loads the model in the folder `path`. MLflow requires this function of a loader module."""
     for module in Model.load(path).metadata["modules"]:
         try:
             import_module(module)
         except ModuleNotFoundError as error:
             raise ModelError(
                 f"The model in {path} has classes of the module {module}, which cannot be imported ({error}). "
-                "Run from the folder that holds it, add that folder to PYTHONPATH, or install it."
+                "Run from the folder that contains it, add that folder to PYTHONPATH, or install it."
             ) from error
     return mlflow.keras._load_pyfunc(path)

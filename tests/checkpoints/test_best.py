@@ -113,7 +113,7 @@ def test_damaged_ones_are_made_again(
     newest, before = caplog.messages
     assert newest.startswith(f"The checkpoint {folder}/ckpt-18 (its best weights: ")
     assert before.startswith(f"The checkpoint {folder}/ckpt-12 (its best weights: ")
-    assert before.endswith(") is damaged; going on from checkpoint 6, the one before.")
+    assert before.endswith(") is corrupt; resuming from checkpoint 6, the latest valid one.")
     resumed, script, model = scripted(folder, splits, VALUES)
     assert resumed.restore_best(model) == (0.1, 1)
     assert_equal(model.get_weights(), expected[1])
@@ -133,8 +133,8 @@ def test_damage_during_the_training(tmp_path: Path, splits: Splits) -> None:
     with pytest.raises(ExperimentError) as error:
         keeper.restore_best(model)
     assert str(error.value) == (
-        f"'{tmp_path}/best/best-2' is damaged: best-2.index is not what was written. Expected the best weights as they "
-        "were written. Go on with resume=last, which trains again what is lost."
+        f"'{tmp_path}/best/best-2' is corrupt: best-2.index has changed since it was written. Expected the best "
+        "weights as they were written. Set resume=last to repeat the training that is lost."
     )
 
 

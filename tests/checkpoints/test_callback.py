@@ -120,7 +120,7 @@ def test_finding_a_checkpoint(two_epochs: Path) -> None:
     with pytest.raises(TrackingError) as error:
         find(two_epochs, "7")
     assert str(error.value) == (
-        f"checkpoint=7 is not one of {two_epochs}: expected one of 6, 12, latest, best. Choose one of these."
+        f"checkpoint=7 is not a checkpoint of {two_epochs}: expected one of 6, 12, latest, best. Choose one of these."
     )
 
 
@@ -133,14 +133,14 @@ def test_a_checkpoint_that_is_damaged(tmp_path: Path, two_epochs: Path, which: s
     with pytest.raises(TrackingError) as error:
         find(tmp_path, which, owner="run 0123")
     assert str(error.value) == (
-        f"checkpoint={which} of run 0123 is damaged: {prefix.name}{ending} is not what was written. Expected the files "
-        f"as they were written. Choose another one, such as checkpoint={other}."
+        f"checkpoint={which} of run 0123 is corrupt: {prefix.name}{ending} has changed since it was written. Expected "
+        f"the files as they were written. Choose another one, such as checkpoint={other}."
     )
     assert find(tmp_path, other)
 
 
 def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"expected one of none: it is empty\."):
+    with pytest.raises(TrackingError, match=r"expected one of none, as no checkpoint was written\."):
         find(tmp_path, "latest")
 
 

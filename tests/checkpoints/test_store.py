@@ -59,7 +59,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture,
     assert found.prefix == str(tmp_path / "ckpt-1")
     (told,) = caplog.messages
     assert told.startswith(f"The checkpoint {newest} (")
-    assert told.endswith(") is damaged; going on from checkpoint 1, the one before.")
+    assert told.endswith(") is corrupt; resuming from checkpoint 1, the latest valid one.")
 
 
 @pytest.mark.parametrize("ending", FILES[:3])
@@ -86,8 +86,8 @@ def test_all_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         damage(written(tmp_path, number).with_name(f"ckpt-{number}.index"))
     assert latest_valid(tmp_path) is None
     assert caplog.messages == [
-        f"The checkpoint {tmp_path}/ckpt-{number} (ckpt-{number}.index is not what was written) is damaged; "
-        "going on from the beginning, as none is whole."
+        f"The checkpoint {tmp_path}/ckpt-{number} (ckpt-{number}.index has changed since it was written) is corrupt; "
+        "resuming from the beginning, because no checkpoint is valid."
         for number in (2, 1)
     ]
 
@@ -179,6 +179,6 @@ def test_a_state_that_cannot_be_kept() -> None:
     with pytest.raises(ExperimentError) as error:
         pack({"mine": {"seen": {1, 2}}}, {}, "callbacks")
     assert str(error.value) == (
-        "callbacks.mine.seen offers a set as its state: expected numbers, texts, None, NumPy arrays, and lists or "
-        "dicts of these. Change its get_state."
+        "callbacks.mine.seen is a set, which a checkpoint cannot store: expected numbers, strings, None, NumPy arrays, "
+        "and lists or dicts of these. Change its get_state."
     )

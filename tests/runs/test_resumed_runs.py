@@ -110,5 +110,5 @@ def test_resume_skips_corrupt_checkpoint(
     newest.write_bytes(newest.read_bytes()[:-1] + b"!")
     with caplog.at_level(logging.WARNING, logger="experiments"):
         resumed = train(*overrides, "resume=last")
-    assert f"{newest.name} is not what was written) is damaged; going on from checkpoint" in caplog.text
+    assert f"{newest.name} has changed since it was written) is corrupt; resuming from checkpoint" in caplog.text
     assert_equal(resumed, reference)

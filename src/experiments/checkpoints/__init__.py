@@ -1,1 +1,1 @@
-"""Checkpoints of a run: written, checked, found and restored."""
+"""Writes, verifies, finds and restores the checkpoints of a run."""

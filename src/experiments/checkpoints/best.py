@@ -1,4 +1,4 @@
-"""The weights of the best epoch by the monitored metric: a sealed checkpoint in a folder of its own."""
+"""The weights of the epoch with the best monitored metric: a committed checkpoint in a separate folder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from experiments.loops.evaluation import Predictions
 
 
 class Best(NamedTuple):
-    """The best value of the monitored metric, and the epoch (from 0) that reached it."""
+    """The best value of the monitored metric, and its epoch (from 0)."""
 
     value: float
     epoch: int
 
 
 class Unwritten(NamedTuple):
-    """What is the best and not on disk yet. values: of all variables of the model; None: those in it now."""
+    """Best weights that are not on disk yet. `values` are the weights; None means the current ones of the model."""
 
     best: Best
     values: list[np.ndarray] | None
@@ -33,7 +33,7 @@ class Unwritten(NamedTuple):
 
 
 class BestWeights:
-    """Those of `model`, in `best/` below `checkpoints`; metric: whose best value it is."""
+    """Keeps the best weights of `model` in `best/` below `checkpoints`. `metric` is the monitored metric."""
 
     def __init__(self, checkpoints: Path, model: keras.Model, metric: str) -> None:
         self._folder = checkpoints / BEST
@@ -42,23 +42,23 @@ class BestWeights:
 
     @cached_property
     def _manager(self) -> tf.train.CheckpointManager:
-        """Made once the model has its variables."""
+        """Creates the manager on first use, when the model has its variables."""
         return tf.train.CheckpointManager(weights(self._model), str(self._folder), 1, checkpoint_name=BEST)
 
     def keep(self, best: Best, predictions: Predictions | None, *, at_once: bool) -> None:
-        """What is in the model now, to be written. predictions: of the validation split.
+        """Marks the current weights as the best, to be written by `write`. `predictions` are for the validation split.
 
-        at_once: before anything changes it, so that it need not be copied.
+        `at_once` promises that `write` is called before the weights change, so that they are not copied.
         """
         self._unwritten = Unwritten(best, None if at_once else values(self._model.variables), predictions)
 
     def write(self) -> None:
-        """What was kept."""
+        """Writes the weights that `keep` has marked, if any."""
         if self._unwritten is None:
             return
         best, kept, predictions = self._unwritten
         uncommit(self._prefix(best.epoch))
-        with self._holding(kept):
+        with self._assigned(kept):
             prefix = self._manager.save(checkpoint_number=best.epoch + 1)
         predicted = None if predictions is None else predictions._asdict()
         commit(prefix, {"metric": self._metric, **best._asdict(), "predictions": predicted})
@@ -66,31 +66,31 @@ class BestWeights:
         self._unwritten = None
 
     @contextmanager
-    def _holding(self, kept: list[np.ndarray] | None) -> Iterator[None]:
-        """TensorFlow writes what is in the variables, which may have gone on since."""
+    def _assigned(self, kept: list[np.ndarray] | None) -> Iterator[None]:
+        """Assigns `kept` to the variables during the block, because TensorFlow saves the variables' current values."""
         if kept is None:
             yield
             return
-        now = values(self._model.variables)
+        current = values(self._model.variables)
         assign(self._model.variables, kept)
         yield
-        assign(self._model.variables, now)
+        assign(self._model.variables, current)
 
     def restore(self, model: keras.Model, best: Best) -> None:
-        """Raises ExperimentError where the files are not what was written."""
+        """Restores the best weights into `model`. Raises ExperimentError if their files are corrupt."""
         problem = verify(self._prefix(best.epoch))
         if problem is not None:
             raise ExperimentError(
-                f"'{self._prefix(best.epoch)}' is damaged: {problem}. Expected the best weights as they were written. "
-                "Go on with resume=last, which trains again what is lost."
+                f"'{self._prefix(best.epoch)}' is corrupt: {problem}. Expected the best weights as they were written. "
+                "Set resume=last to repeat the training that is lost."
             )
         restore_weights(model, str(self._prefix(best.epoch)))
 
     def verify(self, best: Sequence[float] | None) -> str | None:
-        """What is wrong with the best weights that a training checkpoint knows of, and cannot do without.
+        """Returns the problem with the best weights that a training checkpoint refers to; None if there is none.
 
-        Nothing where a later epoch was the best when the process ended, whose weights took the place of these: that
-        epoch runs again, and becomes the best again.
+        Weights that were replaced by those of a later epoch are no problem. The process ended before that epoch's
+        checkpoint, so the epoch is repeated and becomes the best again.
         """
         if best is None or self._is_replaced(best):
             return None
@@ -98,7 +98,7 @@ class BestWeights:
         return problem and f"its best weights: {problem}"
 
     def on_disk(self, best: Sequence[float] | None) -> Best | None:
-        """None where the weights were replaced."""
+        """Returns `best`, or None if its weights were replaced by those of a later epoch."""
         return None if best is None or self._is_replaced(best) else Best(best[0], int(best[1]))
 
     def _is_replaced(self, best: Sequence[float]) -> bool:
@@ -110,5 +110,5 @@ class BestWeights:
 
 
 def best_predictions(directory: Path) -> Predictions:
-    """What the model of the best epoch said of the validation split, kept when that epoch was validated."""
+    """Returns the predictions for the validation split that were saved when the best epoch was validated."""
     return Predictions(**read_state(Path(find(directory, BEST)))["predictions"])

@@ -1,4 +1,4 @@
-"""What a run needs to go on or to be used later, written to its `checkpoints/` folder."""
+"""The callback that writes checkpoints, from which a run is resumed, evaluated or used for predictions."""
 
 import logging
 import math
@@ -31,16 +31,16 @@ from experiments.loops.callback_list import passes
 from experiments.loops.evaluation import Predictions
 
 OVERHEAD = 0.01
-"""Share of the time that writing may take where epochs are short; what a stop then loses is done again, bit for bit."""
+"""Largest share of the time for writing if `every_epoch` is "auto". A resumed run repeats lost epochs bit for bit."""
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """The `checkpoint` group, and the monitored metric with its mode, "min" or "max".
+    """Options of the `checkpoint` group, and the monitored metric with its mode, "min" or "max".
 
-    every_epoch: True, False, or "auto": not while writing would take over OVERHEAD of the time. The last one always.
-    upload_every_n_minutes: read by `CheckpointUploads`.
+    `every_epoch` is True, False, or "auto": only if writing takes at most OVERHEAD of the time. The last epoch always
+    ends in a checkpoint. `upload_every_n_minutes` is for `CheckpointUploads`.
     """
 
     metric: str
@@ -54,15 +54,15 @@ class CheckpointOptions:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the training state, keeps the newest checkpoints of it, and the weights of the best epoch.
+    """Saves the training state, and keeps the newest checkpoints and the weights of the best epoch.
 
     Must be the last callback, so that it saves the state the others have reached. `restore` and `restore_best` read
-    back.
+    the files.
 
-    model: what trains; full_model: the model whose head it is, if it is one.
-    observers: the other callbacks by name, whose state is part of a checkpoint.
-    interruption: once a signal has come, the step's end is saved and SystemExit raised.
-    saved: called with the path prefix of each new checkpoint.
+    `model` is the model that is trained. `full_model` is the model whose head it is, if it is a head.
+    `observers` are the other callbacks by name. Their state is part of a checkpoint.
+    `interruption`: after a signal, the callback saves a checkpoint at the end of the step and raises SystemExit.
+    `saved` is called with the path prefix of each new checkpoint.
     """
 
     def __init__(
@@ -87,22 +87,22 @@ class Checkpoints(keras.callbacks.Callback):
         self._saved = saved
         self._restored: State = {}
         self._history: History = {}
-        self._epoch = self._begun = 0
-        self._counted: list[np.ndarray] = []
+        self._epoch = self._first_step = 0
+        self._metric_values: list[np.ndarray] = []
         self._predictions: Predictions | None = None
         self._best_weights = BestWeights(directory, self._full_model, options.metric)
-        self._seconds = self._spent = 0.0
+        self._save_seconds = self._total_save_seconds = 0.0
 
     @cached_property
     def _state(self) -> TrainingState:
-        """Made once model, optimizer and metrics have their variables."""
+        """Creates the state on first use, when model, optimizer and metrics have their variables."""
         return TrainingState(self._head, self._full_model)
 
     def restore(self) -> Position:
-        """Puts the newest whole checkpoint into the model and its optimizer; where there is none, at the beginning.
+        """Restores model and optimizer from the latest valid checkpoint; returns its position, or the beginning.
 
-        One whose best weights are damaged is not whole: nothing after it would make them again.
-        The callbacks' state follows when training begins, for they forget then.
+        A checkpoint whose best weights are corrupt is not valid, because the epochs after it do not recreate them.
+        The state of the callbacks is restored when training begins, because `on_train_begin` resets callbacks.
         """
         found = latest_valid(self.directory, lambda state: self._best_weights.verify(state["best"]))
         remove_uncommitted(self.directory, self._options.name)
@@ -111,13 +111,13 @@ class Checkpoints(keras.callbacks.Callback):
             return Position()
         self._state.restore(found.prefix)
         self._state.set_replica_values(found.state["replicas"])
-        self._counted = self._state.metric_values()
+        self._metric_values = self._state.metric_values()
         self._restored, self._history = found.state, found.state["history"]
         self.best = self._best_weights.on_disk(found.state["best"])
         return Position(found.state["epoch"], found.state["step"], self._history, found.state["stopped"])
 
     def restore_best(self, model: keras.Model) -> Best:
-        """Puts the best epoch's weights into `model`. Raises ExperimentError where there are none, or damaged ones."""
+        """Restores the best epoch's weights into `model`. Raises ExperimentError if they are absent or corrupt."""
         if self.best is None:
             raise ExperimentError(
                 f"{self._options.metric} was never a finite number, so there is no best epoch. "
@@ -138,27 +138,27 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._epoch = epoch
         if self._restored and self._restored["step"]:
-            # Both loops have just reset the metrics, which are in the middle of their count.
-            self._state.set_metric_values(self._counted)
+            # Both loops have just reset the metrics. A resumed epoch continues with the values after its first steps.
+            self._state.set_metric_values(self._metric_values)
         self._restored = {}
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._begun = batch
+        self._first_step = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         if self._head.stop_training:
-            return  # the end of the epoch follows at once, and belongs to what was done
+            return  # The epoch ends after this step, and `on_epoch_end` saves a checkpoint.
         if self._is_due(batch + 1) or self._interruption.signal is not None:
             self._save(self._epoch, batch + 1)
         self._interruption.end()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._counted = self._state.metric_values()
+        self._metric_values = self._state.metric_values()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         if self._interruption.signal is not None:
-            # All steps of the epoch are done: validation begins anew, with what the metrics had counted before it.
-            self._state.set_metric_values(self._counted)
+            # All steps of the epoch are done. A resumed run repeats validation, so the metrics are saved as before it.
+            self._state.set_metric_values(self._metric_values)
             self._save(self._epoch, self.params["steps"])
         self._interruption.end()
 
@@ -174,7 +174,7 @@ class Checkpoints(keras.callbacks.Callback):
         if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
             self.best = Best(value, epoch)
             self._best_weights.keep(self.best, self._predictions, at_once=due)
-        self._spent += time.monotonic() - began
+        self._total_save_seconds += time.monotonic() - began
         if due or self._interruption.signal is not None:
             self._save(epoch + 1, 0)
         self._interruption.end()
@@ -183,35 +183,35 @@ class Checkpoints(keras.callbacks.Callback):
         if self._options.every_epoch is True or self._head.stop_training or epoch + 1 == self.params["epochs"]:
             return True
         elapsed = time.monotonic() - self._training_since
-        has_time = self._seconds == 0 or self._spent + self._seconds <= OVERHEAD * elapsed
+        has_time = self._save_seconds == 0 or self._total_save_seconds + self._save_seconds <= OVERHEAD * elapsed
         return self._options.every_epoch == "auto" and has_time
 
     def _is_due(self, step: int) -> bool:
-        if passes(self._begun, step, self._options.every_n_steps):
+        if passes(self._first_step, step, self._options.every_n_steps):
             return True
         minutes = self._options.every_n_minutes
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, epoch: int, step: int) -> None:
-        """Until the seal is there, the checkpoint before counts."""
+        """Writes a checkpoint. The previous checkpoint stays the latest until this one is committed."""
         began = time.monotonic()
-        self._best_weights.write()
+        self._best_weights.write()  # Comes first, because the checkpoint refers to the best weights.
         self._state.epoch.assign(epoch)
         self._state.step.assign(step)
-        # Not the optimizer's iterations, of which an accumulation of gradients counts some batches only.
+        # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
         number = epoch * self.params["steps"] + step
         uncommit(self.directory / f"{self._options.name}-{number}")
         prefix = self._newest.save(checkpoint_number=number)
-        commit(prefix, self._described(epoch, step))
+        commit(prefix, self._metadata(epoch, step))
         remove_uncommitted(self.directory, self._options.name)
         if self._saved is not None:
             self._saved(prefix)
         self._warn_unsaved_state()
         self._saved_at = time.monotonic()
-        self._seconds = self._saved_at - began
-        self._spent += self._seconds
+        self._save_seconds = self._saved_at - began
+        self._total_save_seconds += self._save_seconds
 
-    def _described(self, epoch: int, step: int) -> State:
+    def _metadata(self, epoch: int, step: int) -> State:
         return {
             "epoch": epoch,
             "step": step,
@@ -230,7 +230,7 @@ class Checkpoints(keras.callbacks.Callback):
         set_random_state(state["random"])
 
     def _warn_unsaved_state(self) -> None:
-        """Once, when the first checkpoint is written."""
+        """Warns about state that callbacks do not save, once, when the first checkpoint is written."""
         unsaved = self._watch.unsaved_state() if self._watch is not None else {}
         self._watch = None
         for name, attributes in unsaved.items():

@@ -1,4 +1,4 @@
-"""What callbacks remember and must not lose when a run stops."""
+"""Saves and restores the state of callbacks and random generators."""
 
 import copy
 import random
@@ -11,21 +11,21 @@ import numpy as np
 from experiments.errors import ExperimentError
 
 State = dict[str, Any]
-"""Names -> numbers, texts, None, arrays, and lists or dicts of these."""
+"""Names -> numbers, strings, None, arrays, and lists or dicts of these."""
 Arrays = dict[str, np.ndarray]
 KERAS: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
 }
-"""Public attributes that decide what Keras's own callbacks do next. Never all of vars(): `min_delta` changes its sign
-when the first epoch ends, and would change it again."""
+"""Public attributes that decide the next actions of Keras's own callbacks. Restoring all of vars() is wrong: Keras
+flips the sign of `min_delta` at the end of the first epoch, and would flip it again."""
 ARRAY = "$array"
-"""The only key of what stands for an array in JSON."""
+"""The only key of a JSON object that represents an array."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A callback that goes on where it was: `set_state` is called after `on_train_begin`, which forgets."""
+    """A callback with state to resume. `set_state` is called after `on_train_begin`, which resets callbacks."""
 
     def get_state(self) -> State: ...
 
@@ -33,7 +33,7 @@ class Stateful(Protocol):
 
 
 def keeps_state(callback: keras.callbacks.Callback) -> bool:
-    """Whether what it remembers is offered, by itself or by this module."""
+    """Returns True if the state of the callback can be saved, by its own methods or by this module."""
     return isinstance(callback, (Stateful, *KERAS))
 
 
@@ -56,30 +56,30 @@ def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:
 
 
 class Watch:
-    """Notices callbacks that remember something and do not offer it, by what changes on them during training.
+    """Detects unsaved state: attributes that change during training, in callbacks that have no `get_state`.
 
-    This package's own offer what they need.
+    Callbacks of this package are skipped, because they save the state that they need.
     """
 
     def __init__(self, callbacks: Mapping[str, keras.callbacks.Callback]) -> None:
-        self._silent = {
+        self._watched = {
             name: callback
             for name, callback in callbacks.items()
             if not keeps_state(callback) and not type(callback).__module__.startswith("experiments.")
         }
-        self._before = {name: _memory(callback) for name, callback in self._silent.items()}
+        self._before = {name: _snapshot(callback) for name, callback in self._watched.items()}
 
     def unsaved_state(self) -> dict[str, list[str]]:
-        """Names of callbacks -> attributes that would be lost."""
+        """Returns names of callbacks -> attributes that a resumed run would lose."""
         changed = {
-            name: [key for key, value in _memory(callback).items() if not _equal(value, self._before[name].get(key))]
-            for name, callback in self._silent.items()
+            name: [key for key, value in _snapshot(callback).items() if not _equal(value, self._before[name].get(key))]
+            for name, callback in self._watched.items()
         }
         return {name: keys for name, keys in changed.items() if keys}
 
 
-def _memory(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """The attributes of a kind that a callback remembers things in; models, data and files are others' business."""
+def _snapshot(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """Copies the attributes whose types can represent state. Models, data and files are not state of a callback."""
     kinds = (bool, int, float, str, list, dict, set, tuple, np.ndarray, np.generic, type(None))
     own = {name: value for name, value in vars(callback).items() if name not in ("_model", "params", "_params")}
     return {name: copy.copy(value) for name, value in own.items() if isinstance(value, kinds)}
@@ -90,12 +90,12 @@ def _equal(value: Any, before: Any) -> bool:
         return bool(np.array_equal(value, before))
     try:
         return bool(value == before)
-    except ValueError:  # arrays inside of containers: different objects are taken for different
+    except ValueError:  # Containers with different arrays cannot be compared; they count as changed.
         return False
 
 
 def random_state() -> State:
-    """Of Python's and NumPy's global generators, which a person's own code may draw from."""
+    """Returns the state of Python's and NumPy's global generators, which user code may draw from."""
     version, internal, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {
@@ -111,7 +111,7 @@ def set_random_state(state: State) -> None:
 
 
 def pack(value: Any, arrays: Arrays, owner: str) -> Any:
-    """`value` as JSON takes it; its arrays go into `arrays`, and their names stay behind."""
+    """Converts `value` to JSON types. Moves its arrays to `arrays`, and leaves their names. `owner` is for errors."""
     if isinstance(value, np.ndarray):
         name = str(len(arrays))
         arrays[name] = value
@@ -125,8 +125,8 @@ def pack(value: Any, arrays: Arrays, owner: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ExperimentError(
-        f"{owner} offers a {type(value).__name__} as its state: expected numbers, texts, None, NumPy arrays, and lists "
-        "or dicts of these. Change its get_state."
+        f"{owner} is a {type(value).__name__}, which a checkpoint cannot store: expected numbers, strings, None, NumPy "
+        "arrays, and lists or dicts of these. Change its get_state."
     )
 
 

@@ -1,18 +1,19 @@
-"""Which files of a `checkpoints/` folder are what; standard library only, so that `doctor` answers at once."""
+"""File names in a `checkpoints/` folder. Imports only the standard library, so that `doctor` starts quickly."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 COMMIT, ARRAYS = ".json", ".npz"
+"""Suffixes of the file that commits a checkpoint, and of the arrays in its state."""
 CHECKPOINTS = "checkpoints"
-"""The folder in a run's output folder, and the artifact in its store."""
+"""Name of the folder in a run folder, and of the artifact folder in the tracking store."""
 BEST = "best"
-"""The folder of the best weights, and the name of the checkpoint in it."""
+"""Name of the folder of the best weights, and of the checkpoint in it."""
 
 
 def committed(directory: Path) -> Iterator[tuple[int, Path]]:
-    """(number, seal) of each sealed checkpoint."""
+    """Yields the number and the commit file of each committed checkpoint."""
     for path in directory.glob(f"*-*{COMMIT}"):
         number = path.stem.rpartition("-")[2]
         if number.isdigit():
@@ -20,22 +21,23 @@ def committed(directory: Path) -> Iterator[tuple[int, Path]]:
 
 
 def latest_committed(directory: Path) -> Path | None:
-    """The path prefix of the newest sealed checkpoint."""
+    """Returns the path prefix of the newest committed checkpoint; None if there is none."""
     found = sorted(committed(directory))
     return found[-1][1].with_suffix("") if found else None
 
 
 def last_checkpoint(kind: str, prefix: str | Path | None) -> str:
-    """A sentence for errors. kind: what checkpoints count, such as "whole"; prefix: of the last one."""
+    """Returns a sentence about the last checkpoint for error messages. `kind` is an adjective, such as "valid"."""
     return f"No {kind} checkpoint was written before." if prefix is None else f"The last {kind} checkpoint is {prefix}."
 
 
 def uncommitted(directory: Path, name: str | None = None) -> list[Path]:
-    """What belongs to no sealed checkpoint `name`-NUMBER (None: of any name), and TensorFlow's `_temp` folders.
+    """Finds files of uncommitted checkpoints `name`-NUMBER (None: of any name), and TensorFlow's `_temp` folders.
 
-    Those of a sealed one too: a process was killed in an earlier attempt at it. To be taken away by the owner of the
-    folder alone: what is being written looks the same.
+    A committed checkpoint has a `_temp` folder if a process was killed during an earlier attempt to write it. Only the
+    process that owns the folder may delete these paths, because a checkpoint that is being written looks the same.
     """
+    # A commit file without an index is left over: TensorFlow's manager has deleted the checkpoint.
     names = {path.stem for _, path in committed(directory) if path.with_suffix(".index").exists()}
     pattern = re.compile(rf"({'.+' if name is None else re.escape(name)}-\d+)(_temp|\..+)")
     found = [(path, pattern.fullmatch(path.name)) for path in sorted(directory.glob("*"))]

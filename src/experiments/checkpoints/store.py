@@ -1,4 +1,4 @@
-"""One checkpoint on disk: TensorFlow's files, and a seal that says what they are and that they are whole."""
+"""Checkpoints on disk: TensorFlow's files, and a commit file with their digests and the other state of the run."""
 
 import json
 import logging
@@ -19,20 +19,20 @@ logger = logging.getLogger(__name__)
 
 
 class CommittedCheckpoint(NamedTuple):
-    """A checkpoint whose files are as they were written. prefix: TensorFlow's path of it, without endings."""
+    """A checkpoint whose files match their digests. `prefix` is its path without the suffixes of the files."""
 
     prefix: str
     state: State
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """As another file than before: the one before may have other names, by which it is being uploaded."""
+    """Writes a new file that replaces `path`. The old file may have hard links from which it is being uploaded."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def commit(prefix: str, state: Mapping[str, Any]) -> None:
-    """Makes what TensorFlow has written at `prefix` a checkpoint, with `state`: until here it does not count."""
+    """Commits the files that TensorFlow has written at `prefix`, with `state`. Before this, readers ignore them."""
     path = Path(prefix)
     arrays: Arrays = {}
     packed = pack(state, arrays, "the run")
@@ -40,48 +40,48 @@ def commit(prefix: str, state: Mapping[str, Any]) -> None:
     files: dict[str, str] = {}
     for each in sorted(path.parent.glob(f"{path.name}.*")):
         if each.suffix not in (COMMIT, TEMPORARY):
-            sync(each)  # on the disk, not only with the operating system
+            sync(each)  # The commit file must not reach the disk before the files that it describes.
             files[each.name] = sha256_of(each)
     write_atomically(path.with_name(path.name + COMMIT), json.dumps({"files": files, "state": packed}))
 
 
 def uncommit(path: Path) -> None:
-    """Before a checkpoint is written over, so that a stop meanwhile leaves an unfinished one and no damaged one."""
+    """Deletes the commit file before a checkpoint is overwritten, so that an interruption leaves no corrupt one."""
     path.with_name(path.name + COMMIT).unlink(missing_ok=True)
 
 
 def latest_valid(
     directory: Path, missing: Callable[[State], str | None] = lambda _: None
 ) -> CommittedCheckpoint | None:
-    """The newest checkpoint that is whole; a damaged newer one is named in a warning.
+    """Returns the latest valid checkpoint; None if there is none. Logs a warning for each newer checkpoint.
 
-    missing: says of a checkpoint's state what is damaged elsewhere that it cannot do without.
+    `missing` is called with a checkpoint's state. It returns a problem with other files that are needed, or None.
     """
-    damaged: list[str] = []
+    corrupt: list[str] = []
     for number, path in sorted(committed(directory), reverse=True):
         prefix = path.with_suffix("")
         problem = verify(prefix) or missing(state := read_state(prefix))
         if problem is None:
-            _warn(damaged, f"checkpoint {number}, the one before")
+            _warn(corrupt, f"checkpoint {number}, the latest valid one")
             return CommittedCheckpoint(str(prefix), state)
-        damaged.append(f"{prefix} ({problem})")
-    _warn(damaged, "the beginning, as none is whole")
+        corrupt.append(f"{prefix} ({problem})")
+    _warn(corrupt, "the beginning, because no checkpoint is valid")
     return None
 
 
 def verify(prefix: Path) -> str | None:
-    """What is wrong with the checkpoint of this path prefix; None where it is whole."""
+    """Returns the problem with the checkpoint at `prefix`; None if all files match their digests."""
     path = prefix.with_name(prefix.name + COMMIT)
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         wrong = next((name for name, digest in files.items() if sha256_of(path.with_name(name)) != digest), None)
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
-    return None if wrong is None else f"{wrong} is not what was written"
+    return None if wrong is None else f"{wrong} has changed since it was written"
 
 
 def read_state(prefix: Path) -> State:
-    """What was sealed with the checkpoint."""
+    """Returns the state that was committed with the checkpoint."""
     content = json.loads(prefix.with_name(prefix.name + COMMIT).read_text(encoding="utf-8"))
     with np.load(prefix.with_name(prefix.name + ARRAYS)) as arrays:
         state: State = unpack(content["state"], arrays)
@@ -89,24 +89,25 @@ def read_state(prefix: Path) -> State:
 
 
 def remove_uncommitted(directory: Path, name: str) -> None:
-    """Takes away what a killed process left half-written, and seals of what TensorFlow's manager has rotated out."""
+    """Deletes incomplete files of a killed process, and commit files of checkpoints that have been rotated out."""
     for path in uncommitted(directory, name):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _warn(damaged: list[str], instead: str) -> None:
-    for each in damaged:
-        logger.warning("The checkpoint %s is damaged; going on from %s.", each, instead)
+def _warn(corrupt: list[str], instead: str) -> None:
+    for each in corrupt:
+        logger.warning("The checkpoint %s is corrupt; resuming from %s.", each, instead)
 
 
 def list_until(directory: Path, newest: str | None) -> None:
-    """Takes what is newer, and damaged or gone, from TensorFlow's own list: it would count among those to keep."""
+    """Removes checkpoints after `newest`, which are corrupt or lost, from TensorFlow's list of those to keep."""
     listed = tf.train.get_checkpoint_state(str(directory))
     names = [Path(path).name for path in listed.all_model_checkpoint_paths] if listed else []
     if newest is None or Path(newest).name not in names:
         (directory / "checkpoint").unlink(missing_ok=True)
         return
     count = names.index(Path(newest).name) + 1
+    # TensorFlow's v2 API has no function that writes the list.
     found = tf.compat.v1.train.generate_checkpoint_state_proto(
         str(directory),
         newest,
@@ -118,7 +119,7 @@ def list_until(directory: Path, newest: str | None) -> None:
 
 
 def newest_finite(directory: Path) -> str | None:
-    """The path prefix of the newest checkpoint without a NaN or an infinity in its variables."""
+    """Returns the path prefix of the newest checkpoint without NaN or infinity; None if there is none."""
     found = tf.train.get_checkpoint_state(str(directory))
     prefixes: list[str] = list(found.all_model_checkpoint_paths) if found else []
     return next((prefix for prefix in reversed(prefixes) if _is_finite(prefix)), None)
@@ -131,23 +132,23 @@ def _is_finite(prefix: str) -> bool:
 
 
 def find(directory: Path, which: str, owner: str | None = None) -> str:
-    """The path prefix of checkpoint `best`, `latest` or a number, below a run's `checkpoints/` folder.
+    """Returns the path prefix of checkpoint `best`, `latest` or a number in a run's `checkpoints/` folder.
 
-    owner: whose they are, where nobody knows the folder. Raises TrackingError that lists what there is, or that says
-    what is damaged.
+    `owner` replaces the folder in errors, if the user does not know the folder. Raises TrackingError if there is no
+    such checkpoint, or if it is corrupt.
     """
     numbered = {str(number): path.with_suffix("") for number, path in sorted(committed(directory))}
     others = {"latest": latest_committed(directory), BEST: latest_committed(directory / BEST)}
     named = {**numbered, **{name: prefix for name, prefix in others.items() if prefix is not None}}
     if which not in named:
         raise TrackingError(
-            f"checkpoint={which} is not one of {owner or directory}: expected one of "
-            f"{', '.join(named) or 'none: it is empty'}. Choose one of these."
+            f"checkpoint={which} is not a checkpoint of {owner or directory}: expected one of "
+            f"{', '.join(named) or 'none, as no checkpoint was written'}. Choose one of these."
         )
     problem = verify(named[which])
     if problem is not None:
         raise TrackingError(
-            f"checkpoint={which} of {owner or directory} is damaged: {problem}. Expected the files as they were "
+            f"checkpoint={which} of {owner or directory} is corrupt: {problem}. Expected the files as they were "
             f"written. Choose another one, such as checkpoint={'latest' if which == BEST else BEST}."
         )
     return str(named[which])

@@ -1,4 +1,4 @@
-"""Checkpoints on their way to the tracking store while training goes on, so that another machine can take over."""
+"""Uploads checkpoints to the tracking store during training, so that another machine can resume the run."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.journal import waiting_uploads
 
 UPLOADS = ".uploads"
-"""In the output folder: a folder for each checkpoint that is being uploaded. Hidden, so that the end uploads none."""
+"""Folder in the run folder for checkpoints that are being uploaded. It is hidden, so the final upload skips it."""
 
 
 class CheckpointUploads:
-    """Told of each sealed checkpoint; journals the upload of one every `every_n_minutes` (None: of none).
+    """Receives each committed checkpoint, and journals the upload of one every `every_n_minutes` (None: never).
 
-    The thread that trains makes hard links only, which rotation of the checkpoints cannot take away. While the store
-    has not taken one upload the next is not begun: a store that is away for long costs the room of one checkpoint.
+    The training thread only makes hard links, which remain when checkpoints are rotated out. The next upload starts
+    after the store has received the previous one, so an unavailable store costs the disk space of one checkpoint.
     """
 
     def __init__(self, tracker: Tracker, output_dir: Path, *, every_n_minutes: float | None) -> None:
@@ -47,28 +47,29 @@ class CheckpointUploads:
 
 
 def stage(prefix: Path, folder: Path) -> Path:
-    """The checkpoint and the best weights in a folder of their own, as `checkpoints/` would look with no other one."""
-    whole = folder / prefix.name
-    staged = whole.with_name(whole.name + TEMPORARY)
+    """Links the checkpoint and the best weights into a new folder with the layout of `checkpoints/`, and returns it."""
+    complete = folder / prefix.name
+    staged = complete.with_name(complete.name + TEMPORARY)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    # The seal last: a copy is whole when it is there.
+    # The commit file comes last: a copy with a commit file is complete.
     for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == COMMIT):
         _link(path, staged / path.name)
     for path in (prefix.parent / BEST).glob("*"):
         _link(path, staged / BEST / path.name)
     name = json.dumps(prefix.name)
     (staged / "checkpoint").write_text(f"model_checkpoint_path: {name}\nall_model_checkpoint_paths: {name}\n")
-    return staged.rename(whole)
+    return staged.rename(complete)
 
 
 def remove_stale(output_dir: Path) -> None:
-    """Takes away what a killed process left and no waiting upload names; to be called by the owner of the folder."""
+    """Deletes folders that no waiting upload refers to. Only the process that owns the run folder may call it."""
     for path in stale(output_dir):
         shutil.rmtree(path)
 
 
 def stale(output_dir: Path) -> list[Path]:
+    """Finds folders that a killed process left and that no waiting upload refers to."""
     folder = output_dir / UPLOADS
     waiting = waiting_uploads(output_dir)
     return [path for path in sorted(folder.iterdir()) if path.absolute() not in waiting] if folder.is_dir() else []
@@ -79,4 +80,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy2(source, target)  # a file system without hard links
+        shutil.copy2(source, target)  # The file system has no hard links.

@@ -1,4 +1,4 @@
-"""The two ways to train; equal weights, bit for bit."""
+"""Two training loops whose trained weights are bit for bit identical."""
 
 from experiments.loops.base import History, Loop, Position
 from experiments.loops.evaluation import update_loss

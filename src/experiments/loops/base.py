@@ -1,4 +1,4 @@
-"""The loop seam: `fit` and `tape` are interchangeable."""
+"""The interface of training loops. `fit` and `tape` are interchangeable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ History = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Position:
-    """The next batch to train on: `step` batches of `epoch` are done; all of them, where validation alone is left.
+    """The next batch to train on: `step` batches of `epoch` are done. If all are done, only validation is left.
 
-    history: of the finished epochs; stopped: whether a callback has ended the training there.
+    `history` contains the finished epochs. `stopped` is True if a callback has ended the training at this position.
     """
 
     epoch: int = 0

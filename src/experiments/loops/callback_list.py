@@ -1,4 +1,4 @@
-"""One callback list for a whole run, whichever loop drives it."""
+"""A callback list for an entire run, shared by both loops."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,21 +13,21 @@ Logs = Mapping[str, Any]
 
 
 def passes(begun: int, done: int, every_n_steps: int | None) -> bool:
-    """Whether a multiple of `every_n_steps` lies in the steps after `begun` up to `done`: an execution may be many."""
+    """Returns True if a multiple of `every_n_steps` lies in (begun, done]. An execution may contain several steps."""
     return every_n_steps is not None and done // every_n_steps > begun // every_n_steps
 
 
 @runtime_checkable
 class PredictionsObserver(Protocol):
-    """A callback that wants the predictions for the validation split, just before `on_epoch_end`."""
+    """A callback that receives the predictions for the validation split, just before `on_epoch_end`."""
 
     def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None: ...
 
 
 class Observers(keras.callbacks.CallbackList):
-    """Begins and ends training once, though `fit` is called once per epoch, and validates at each epoch's end.
+    """Begins and ends training once, although `fit` is called once per epoch, and validates at the end of each epoch.
 
-    Validation happens here rather than in `fit` so that both loops share it and its outputs need no second pass.
+    Validation happens here and not in `fit`, so that both loops share it and predictions need no second pass.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Observers(keras.callbacks.CallbackList):
     ) -> None:
         super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
         self.first_step = 0
-        over = start.stopped and start.step == 0  # else the end of the epoch is still to come
+        over = start.stopped and start.step == 0  # At a later step, the end of the epoch is still to be run.
         self.epochs = range(start.epoch, start.epoch if over else epochs)
         self._start = start
         self._steps = steps
@@ -62,19 +62,19 @@ class Observers(keras.callbacks.CallbackList):
             self._history.history = {name: list(values) for name, values in self._start.history.items()}
 
     def validate_alone(self, epoch: int) -> None:
-        """The end of an epoch whose steps were all done before the run was stopped."""
+        """Runs the end of an epoch whose steps were all done before the run was stopped."""
         self._evaluation.model.reset_metrics()
         self.on_epoch_begin(epoch)
         self.on_epoch_end(epoch, self._evaluation.model.get_metrics_result())
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Left out: `fit` says this at the end of each epoch, `finish` once at the end of all."""
+        """Does nothing, because `fit` calls this at the end of each epoch. `finish` ends the training."""
 
     def finish(self) -> None:
         super().on_train_end()
 
     def begin(self, epoch: int) -> int:
-        """The first step to train of `epoch`; all of them are done where a run was stopped while it validated."""
+        """Returns the first step to train in `epoch`: the number of steps if the run was stopped during validation."""
         self.first_step = self._start.step if epoch == self._start.epoch else 0
         return self.first_step
 
@@ -82,7 +82,7 @@ class Observers(keras.callbacks.CallbackList):
         super().on_train_batch_begin(self.first_step + batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        # With several steps an execution, Keras counts the last one as full.
+        # With several steps per execution, Keras counts the last execution as full even if it is shorter.
         super().on_train_batch_end(min(self.first_step + batch, self._steps - 1), logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

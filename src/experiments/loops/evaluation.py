@@ -1,4 +1,4 @@
-"""Loss, metrics and outputs of a split in one pass."""
+"""Computes loss, metrics and predictions of a split in one pass."""
 
 import weakref
 from typing import Any, NamedTuple
@@ -12,20 +12,20 @@ from experiments.loops.step_cache import OncePerCompilation
 
 
 class Predictions(NamedTuple):
-    """labels: [num_examples]; outputs: [num_examples, ...], what the model returned; both in the split's order."""
+    """Labels [num_examples] and outputs of the model [num_examples, ...], both in the order of the split."""
 
     labels: np.ndarray
     outputs: np.ndarray
 
 
 class Evaluation:
-    """What `model.evaluate` computes, and the outputs `model.predict` would need a second pass for."""
+    """Computes the results of `model.evaluate`, and the outputs of `model.predict` in the same pass."""
 
     def __init__(self, model: keras.Model) -> None:
-        # Weakly, so that `evaluation_of` keeps no model alive.
+        # A weak reference, so that the cache of `evaluation_of` keeps no model alive.
         self._model = weakref.ref(model)
-        # Autograph is off in Keras's own evaluation too. The step takes its batch from an iterator, whose batch axis is
-        # open: a batch as argument would be traced anew where the last one is short.
+        # Autograph is also off in Keras's own evaluation. The argument is an iterator, whose batch axis has no fixed
+        # size. With a batch as argument, a short last batch would be traced again.
         self._step = tf.function(self._distributed_step, reduce_retracing=True, autograph=False)
 
     def __call__(
@@ -62,7 +62,7 @@ class Evaluation:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         outputs = self.model(x, training=False)
         logs = _update_metrics(self.model, x, y, outputs, sample_weight)
-        # bfloat16 has no NumPy type of its own.
+        # NumPy has no bfloat16.
         return (y, tf.cast(outputs, tf.float32)), logs
 
 
@@ -70,7 +70,7 @@ _evaluations: OncePerCompilation[Evaluation] = OncePerCompilation()
 
 
 def evaluation_of(model: keras.Model) -> Evaluation:
-    """One for all splits that a model is evaluated on, so that its step is traced once."""
+    """Returns one evaluation for all splits of a model, so that its step is traced only once."""
     return _evaluations.get(model, None, lambda: Evaluation(model))
 
 
@@ -83,9 +83,10 @@ def _update_metrics(
 
 
 def build_variables(model: keras.Model, split: Split) -> list[str]:
-    """Creates every variable of model, optimizer and metrics on one zero example; returns the metrics' names.
+    """Creates all variables of model, optimizer and metrics with one example of zeros. Returns the metrics' names.
 
-    Restoring needs them, names can be checked before training, and a mirrored strategy cannot create them in a step.
+    Restoring needs the variables, the names can be checked before training, and a mirrored strategy cannot create
+    variables during a step.
     """
     spec = split.spec
     x, y = tf.zeros((1, *spec.input_shape), spec.input_dtype), tf.zeros((1,), tf.int64)
@@ -99,11 +100,12 @@ def build_variables(model: keras.Model, split: Split) -> list[str]:
 
 
 def update_loss(model: keras.Model, loss: tf.Tensor, examples: tf.Tensor) -> None:
-    """Adds a batch to the mean that Keras reports as `loss`, undoing the division by replicas in `compute_loss`."""
+    """Adds a batch to the mean that Keras reports as `loss`. Reverts the division by replicas in `compute_loss`."""
     replicas = model.distribute_strategy.num_replicas_in_sync
+    # The first metric is Keras's tracker of the loss.
     model.metrics[0].update_state(loss * replicas if replicas > 1 else loss, sample_weight=examples)
 
 
 def reduce_logs(strategy: tf.distribute.Strategy, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The mean over replicas, as Keras reports batch metrics."""
+    """Averages batch metrics over replicas, as Keras does."""
     return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}

@@ -1,4 +1,4 @@
-"""`model.fit`, one epoch a call, so that every epoch can begin anywhere."""
+"""The training loop that calls `model.fit` once per epoch, so that each epoch can begin at any step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from experiments.loops.callback_list import Observers
 
 @dataclass(frozen=True)
 class FitLoop:
-    """One long `fit` would keep the number of batches of a short first epoch for all that follow."""
+    """Calls `model.fit` for each epoch. One call would use the batch count of a short first epoch for all epochs."""
 
     steps_per_execution: int
     jit_compile: bool
@@ -43,8 +43,8 @@ class FitLoop:
             if model.stop_training:
                 break
             if epoch + 1 < epochs:
-                raw.put_back()
-        # As every `fit` ends, and as it must end too where nothing was left to fit.
+                raw.restore()
+        # Every `fit` ends with this call. If no epoch was left to train, there was no `fit`.
         model.optimizer.finalize_variable_values(model.trainable_variables)
         observers.finish()
         return observers.history
@@ -59,9 +59,9 @@ class FitLoop:
 
 
 class RawWeights(keras.callbacks.Callback):
-    """Undoes what every `fit` ends with under EMA: overwriting the weights by their averages.
+    """Restores the raw weights after a `fit` with EMA, which ends by overwriting the weights with their averages.
 
-    Keras does this in `optimizer.finalize_variable_values`; it belongs at the end of the last epoch only.
+    Keras does this in `optimizer.finalize_variable_values`. It must happen only after the last epoch.
     """
 
     def __init__(self) -> None:
@@ -72,6 +72,7 @@ class RawWeights(keras.callbacks.Callback):
         if self.model.optimizer.use_ema:
             self._weights = [variable.numpy() for variable in self.model.trainable_variables]
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
+        # Not strict: without EMA, no weights were saved.
         for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
             variable.assign(value)

@@ -1,4 +1,4 @@
-"""The training loop of the TF2 tutorial, written out."""
+"""The training loop of the TensorFlow 2 tutorial, with an explicit training step."""
 
 import pkgutil
 import weakref
@@ -19,15 +19,15 @@ from experiments.loops.step_cache import OncePerCompilation
 Batch = Any
 TrainStep = Callable[[keras.Model, Batch], dict[str, tf.Tensor]]
 Execution = Callable[..., dict[str, tf.Tensor]]
-"""Compiled: (iterator, count) -> metrics after the next `count` batches."""
+"""A compiled function (iterator, count) -> metrics after the next `count` batches."""
 
 
 def train_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
-    """One update of the weights; returns the running metrics. Replace it by `loop.train_step=my_module.my_step`."""
+    """Updates the weights and returns the running metrics. Replace it by `loop.train_step=my_module.my_step`."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         logits = model(x, training=True)
-        # compute_loss adds the layers' regularisers, which a plain loss function would drop.
+        # compute_loss adds the layers' regularisers, which a plain loss function would omit.
         loss = model.compute_loss(x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True)
         scaled_loss = model.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, model.trainable_variables)
@@ -38,14 +38,14 @@ def train_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
 
 @dataclass(frozen=True)
 class TapeLoop:
-    """Traces the step once for a model as it is compiled, as `fit` does: what it reads of Python stays as it was."""
+    """Traces the step once per compiled model, as `fit` does. Later changes of Python values do not affect it."""
 
     train_step: str | TrainStep
     steps_per_execution: int
     jit_compile: bool
 
     def __post_init__(self) -> None:
-        # So that a name that cannot be imported is found before a run begins.
+        # Finds a name that cannot be imported before a run begins.
         _resolve(self.train_step)
 
     def __call__(
@@ -93,7 +93,7 @@ class TapeLoop:
         for step in range(0, steps, self.steps_per_execution):
             count = min(self.steps_per_execution, steps - step)
             observers.on_train_batch_begin(step)
-            logs = execute(iterator, tf.constant(count))
+            logs = execute(iterator, tf.constant(count))  # Each value of a Python number would be traced.
             observers.on_train_batch_end(step + count - 1, logs)
             if model.stop_training:
                 break
@@ -132,7 +132,7 @@ def _resolve(step: str | TrainStep) -> TrainStep:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"loop.train_step={step} cannot be imported ({error}): expected the dotted name of a function "
-            "(model, batch) -> metrics. Run from the folder that holds the module, or install it."
+            "(model, batch) -> metrics. Run from the folder that contains the module, or install it."
         ) from error
     if not callable(resolved):
         raise ConfigError(

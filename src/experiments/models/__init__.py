@@ -1,1 +1,1 @@
-"""Classifiers that take raw inputs, preprocess them inside and end in float32 logits."""
+"""Classifiers that take raw inputs, preprocess them inside the model and return float32 logits."""

@@ -1,4 +1,4 @@
-"""Transfer learning: any network of `keras.applications`, its preprocessing inside, a new head on top."""
+"""Transfer learning with any network of `keras.applications`, its preprocessing and a new head in one model."""
 
 import keras
 
@@ -20,22 +20,22 @@ def application(
     num_classes: int,
     alpha: float | None = None,
 ) -> keras.Model:
-    """Raw pixels 0..255 [batch, height, width, 1 or 3] -> float32 logits [batch, num_classes].
+    """Builds a model: raw pixels 0..255 [batch, height, width, 1 or 3] -> float32 logits [batch, num_classes].
 
-    weights: None, "imagenet", a weights or model file, or "runs:/ID" of an MLflow run that logged `model/`.
-    freeze: only the head trains, and batch normalization keeps its statistics.
-    include_top: the network's stock head in place of global average pooling, dropout and one dense layer;
-        `dropout` is the new head's and does not apply to it.
-    batch_norm_momentum: None keeps Keras's. Training from scratch for a few hundred steps needs about 0.9:
-        with Keras's 0.999 the moving statistics barely leave their initial values.
-    alpha: width multiplier, for the MobileNets only.
-    Raises ModelError for anything that does not fit together.
+    `weights` is None, "imagenet", a weights or model file, or "runs:/ID" of an MLflow run that logged `model/`.
+    `freeze` trains only the head. Batch normalization keeps its statistics.
+    `include_top` uses the network's own head instead of global average pooling, dropout and one dense layer.
+        `dropout` then has no effect.
+    `batch_norm_momentum`: None keeps Keras's value. Training from scratch for a few hundred steps needs about 0.9:
+        with Keras's 0.999, the moving statistics stay close to their initial values.
+    `alpha` is the width multiplier of the MobileNets.
+    Raises ModelError if the arguments do not fit each other.
     """
     _check(architecture, weights, include_top, input_shape, num_classes, alpha)
     image_size = (input_shape[0], input_shape[1])
 
     def build() -> Network:
-        """With its weights, unless they are of a file that may hold those of the head too."""
+        """Builds the network and loads its weights, unless their file may contain those of the head too."""
         network = build_network(
             architecture,
             imagenet=weights == "imagenet",
@@ -61,7 +61,7 @@ def application(
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
     else:
         pooled = keras.layers.GlobalAveragePooling2D()(features)
-        # The order in which these layers are made is part of the result: each draws its seed when it is made.
+        # The order in which these layers are created affects the result: each draws its seed when it is created.
         dense, drop = keras.layers.Dense(num_classes, dtype="float32", name="logits"), keras.layers.Dropout(dropout)
         logits = dense(drop(pooled))
     model = keras.Model(images, logits, name=architecture.lower())
@@ -71,13 +71,13 @@ def application(
 
 
 def _freeze(network: keras.Model, include_top: bool) -> None:
-    """Freezes all layers, but with a stock head those up to its pooling, or its flattening where it does not pool."""
+    """Freezes all layers. With `include_top`, only those before the global pooling, or before the last flattening."""
     network.trainable = include_top
     if include_top:
         pooling = [
-            at for at, each in enumerate(network.layers) if isinstance(each, keras.layers.GlobalAveragePooling2D)
+            place for place, each in enumerate(network.layers) if isinstance(each, keras.layers.GlobalAveragePooling2D)
         ]
-        flattening = [at for at, each in enumerate(network.layers) if isinstance(each, keras.layers.Flatten)]
+        flattening = [place for place, each in enumerate(network.layers) if isinstance(each, keras.layers.Flatten)]
         for layer in network.layers[: (pooling or flattening)[-1]]:
             layer.trainable = False
 

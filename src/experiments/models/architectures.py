@@ -15,7 +15,7 @@ Constructor = Callable[..., keras.Model]
 
 
 def architectures() -> dict[str, Constructor]:
-    """Name -> constructor of every network that this version of Keras ships, e.g. "DenseNet121"."""
+    """Returns the constructors of all networks in this version of Keras by their names, such as "DenseNet121"."""
     members = inspect.getmembers(keras.applications, inspect.isfunction)
     return {name: constructor for name, constructor in members if name[0].isupper()}
 
@@ -31,7 +31,7 @@ def find_architecture(name: str) -> Constructor:
 
 
 def scales_width(architecture: str) -> bool:
-    """Whether the network's width can be set by alpha."""
+    """Returns True if the network has a width multiplier `alpha`."""
     return "alpha" in inspect.signature(find_architecture(architecture)).parameters
 
 
@@ -44,9 +44,9 @@ def build_network(
     image_size: tuple[int, int],
     num_classes: int,
 ) -> keras.Model:
-    """The network on images of `image_size` x 3: feature maps, or logits of its stock head with `include_top`.
+    """Builds a network for images of `image_size` x 3 that returns feature maps, or logits with `include_top`.
 
-    Raises ModelError where Keras refuses the combination, or cannot fetch the ImageNet weights.
+    Raises ModelError if Keras refuses the arguments or cannot download the ImageNet weights.
     """
     options: dict[str, Any] = {"weights": "imagenet" if imagenet else None, "input_shape": (*image_size, 3)}
     options |= {"include_top": include_top, "classes": num_classes, "classifier_activation": None}
@@ -57,7 +57,7 @@ def build_network(
         return constructor(**options)
     except ValueError as error:
         raise _refusal(architecture, image_size, str(error)) from error
-    except Exception as error:  # Keras raises a bare Exception when a download fails
+    except Exception as error:  # Keras raises a bare Exception if a download fails.
         if isinstance(error, OSError) or str(error).startswith("URL fetch failure"):
             raise _offline(architecture, str(error)) from error
         raise
@@ -89,6 +89,6 @@ def _offline(architecture: str, reason: str) -> ModelError:
 
 
 def _cached_name(address: str) -> str:
-    """The file name under which Keras looks in its cache: the address's own, except for NASNet."""
+    """Returns the name of the file in Keras's cache: the last part of the address, except for NASNet."""
     name = address.rpartition("/")[2]
     return name.lower().replace("-", "_") if name.startswith("NASNet-") else name

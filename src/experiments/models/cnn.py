@@ -1,4 +1,4 @@
-"""A small convolutional network, written as a subclassed model."""
+"""A small convolutional network as a subclassed model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from experiments.models.layers import ConvolutionBlock, ScalePixels
 
 @keras.saving.register_keras_serializable(package="experiments")
 class ConvolutionalNetwork(keras.Model):
-    """Images [batch, height, width, channels] -> float32 logits [batch, num_classes].
+    """Maps images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
-    One `ConvolutionBlock` for each number in `filters`, then global average pooling, dropout and one dense layer.
-    l2 weighs the squares of the convolution kernels in the loss; 0 leaves them out.
+    The layers are a `ConvolutionBlock` for each number in `filters`, global average pooling, dropout and a dense layer.
+    `l2` is the weight of the squared convolution kernels in the loss; 0 omits them.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ConvolutionalNetwork(keras.Model):
         self.scaling = ScalePixels()
         self.blocks = [ConvolutionBlock(count, batch_norm_momentum, l2) for count in filters]
         for number, block in enumerate(self.blocks):
-            # A plain tf.train.Checkpoint(model=model) looks into no list.
+            # tf.train.Checkpoint(model=model) does not find layers in a list, so each is also an attribute.
             setattr(self, f"block_{number}", block)
         self.pooling = keras.layers.GlobalAveragePooling2D()
         self.dropout = keras.layers.Dropout(dropout)
@@ -63,7 +63,7 @@ def cnn(
     input_shape: tuple[int, ...],
     num_classes: int,
 ) -> keras.Model:
-    """A `ConvolutionalNetwork` for images; ModelError for anything else than (height, width, channels)."""
+    """Returns a `ConvolutionalNetwork`. Raises ModelError if `input_shape` is not (height, width, channels)."""
     if len(input_shape) != 3:
         raise ModelError(
             f"model=cnn expects images of shape (height, width, channels), received {tuple(input_shape)}. "

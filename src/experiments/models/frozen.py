@@ -1,4 +1,4 @@
-"""Splits a model where its frozen layers end, so that their outputs can be computed once."""
+"""Splits a model after its frozen layers, so that the outputs of these layers can be computed once."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
@@ -13,15 +13,17 @@ from experiments.errors import ModelError
 from experiments.models.network_cache import digest
 
 PROBES = 8
+"""Number of random inputs that identify the frozen layers and verify the split."""
 
 
 class FrozenModel(NamedTuple):
-    """features: raw inputs -> outputs of the frozen layers, [batch, *shape]; head: those outputs -> the model's own.
+    """A model in two parts: `features`, raw inputs -> [batch, *shape], and `head`, features -> outputs of the model.
 
-    Both are made of the model's layers, so training `head` trains the model. `features` is one compiled graph, as a
-    training step is: its optimiser folds batch norm into convolutions, which changes last bits.
-    identity: SHA-256 over the frozen weights and what they make of a few drawn inputs.
-    exact: whether an input's features are the same bits in any batch.
+    Both consist of the model's own layers, so training `head` trains the model. `features` is one compiled graph, as
+    the training step is: TensorFlow's graph optimizer folds batch normalization into convolutions, which changes the
+    last bits.
+    `identity` is the SHA-256 of the frozen weights and of the features of a few random inputs.
+    `exact` is True if the features of an input are bit for bit identical in any batch.
     """
 
     features: Callable[[Any], tf.Tensor]
@@ -32,16 +34,16 @@ class FrozenModel(NamedTuple):
 
 
 def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
-    """Splits a built functional model that is a chain of layers; dtype: of its raw inputs.
+    """Splits a built functional model that is a chain of layers. `dtype` is the type of its raw inputs.
 
-    Raises ModelError with the reason where no frozen layer with weights stands at its start.
+    Raises ModelError with the reason if the model is not a chain or does not begin with frozen layers.
     """
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     frozen = next((place for place, layer in enumerate(layers) if not _is_constant(layer)), len(layers))
     if not any(layer.weights for layer in layers[:frozen]):
         raise ModelError(f"{model.name} does not begin with frozen layers that draw no random numbers")
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
-    not_a_chain = f"{model.name} is not a chain of layers, each fed by the one before"
+    not_a_chain = f"{model.name} is not a chain of layers, each applied to the output of the previous one"
     try:
         part = _frozen_part(layers[:frozen], probes)
         head = _chained(layers[frozen:], part.shape, f"{model.name}_head")
@@ -54,7 +56,7 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
 
 
 class _FrozenPart(NamedTuple):
-    """What frozen layers make of the probes; outputs: step by step, not compiled."""
+    """Frozen layers with their results for the probes. `outputs` are those of the layers without compilation."""
 
     chain: keras.Model
     features: Callable[[Any], tf.Tensor]
@@ -65,12 +67,12 @@ class _FrozenPart(NamedTuple):
 
 
 _known: dict[Hashable, _FrozenPart] = {}
-"""The last ones alone: runs of one process mostly share their frozen layers, and asking takes seconds."""
+"""At most one entry, the last. Runs of a process mostly share frozen layers, and computing an entry takes seconds."""
 
 
 def _frozen_part(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> _FrozenPart:
     weights = digest(weight for layer in layers for weight in layer.weights)
-    key = (weights, probes.shape, probes.dtype.str, *map(_described, layers))
+    key = (weights, probes.shape, probes.dtype.str, *map(_layer_key, layers))
     if key not in _known or digest(_known[key].chain.weights) != weights:
         chain = _chained(layers, probes.shape[1:], "features")
         features = _compiled(chain, probes.dtype)
@@ -83,21 +85,21 @@ def _frozen_part(layers: Sequence[keras.Layer], probes: NDArray[np.generic]) -> 
     return _known[key]
 
 
-def _described(layer: keras.Layer) -> Hashable:
-    """Equal for layers that compute the same: a person's own layer may hide something from its config."""
+def _layer_key(layer: keras.Layer) -> Hashable:
+    """Returns equal keys for equal layers. A custom layer is its own key, because its config may be incomplete."""
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith(("keras.", "experiments.")):
-        described: Hashable = layer
-        return described
+        key: Hashable = layer
+        return key
     return type(layer), repr({**layer.get_config(), "name": None})
 
 
 def _is_constant(layer: keras.Layer) -> bool:
-    """Nothing trains, and nothing but the weights decides the output: `variables` adds seeds and metrics to them.
+    """Returns True if only fixed weights decide the layer's output. `variables` are the weights, seeds and metrics.
 
-    A dropout of nothing belongs to the head as any other does, so that heads which differ in it share all before it.
+    Dropout with rate 0 belongs to the head like any other, so that heads that differ in it share all layers before it.
     """
-    drawing = isinstance(layer, keras.layers.Dropout) or len(layer.variables) > len(layer.weights)
-    return not layer.trainable_weights and not drawing
+    is_random = isinstance(layer, keras.layers.Dropout) or len(layer.variables) > len(layer.weights)
+    return not layer.trainable_weights and not is_random
 
 
 def _chained(layers: Sequence[keras.Layer], shape: Sequence[int], name: str) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Layers of this package's own, registered so that a saved model finds them by name."""
+"""Custom layers, registered so that a saved model finds them by name."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from experiments.models.architectures import find_architecture
 
 @keras.saving.register_keras_serializable(package="experiments")
 class ScalePixels(keras.layers.Layer):
-    """Integers 0..255 become floats 0..1; floats pass unchanged, because only their owner knows their range."""
+    """Scales integers 0..255 to floats 0..1. Leaves floats unchanged, because their range is unknown."""
 
     def call(self, inputs: Any) -> Any:
         if keras.backend.is_int_dtype(inputs.dtype):
@@ -21,10 +21,10 @@ class ScalePixels(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="experiments")
 class PreprocessForArchitecture(keras.layers.Layer):
-    """What the `keras.applications` network `architecture` was trained to see, from raw pixels 0..255.
+    """Converts raw pixels 0..255 to the inputs on which `architecture` of `keras.applications` was trained.
 
     [batch, height, width, 1 or 3] in any dtype -> [batch, height, width, 3] float32; one channel is repeated.
-    The arithmetic is Keras's own `preprocess_input`, in float32 under every precision: bfloat16 rounds the result.
+    Calls Keras's own `preprocess_input`, in float32 under every precision, because bfloat16 would round the result.
     """
 
     def __init__(self, architecture: str, **kwargs: Any) -> None:
@@ -45,7 +45,7 @@ class PreprocessForArchitecture(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="experiments")
 class FullyConnected(keras.layers.Layer):
-    """activation(inputs @ kernel + bias): [..., features] -> [..., units]."""
+    """Computes activation(inputs @ kernel + bias): [..., features] -> [..., units]."""
 
     def __init__(self, units: int, activation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -68,15 +68,15 @@ class FullyConnected(keras.layers.Layer):
 class ConvolutionBlock(keras.layers.Layer):
     """3x3 convolution, batch normalization, ReLU, 2x2 max pooling.
 
-    [batch, height, width, channels] -> [batch, ceil(height / 2), ceil(width / 2), filters]. Pooling pads,
-    so that any number of blocks fits any image, down to 1x1.
+    [batch, height, width, channels] -> [batch, ceil(height / 2), ceil(width / 2), filters]. Pooling uses
+    padding, so that any number of blocks can follow each other, down to 1x1 pixels.
     """
 
     def __init__(self, filters: int, batch_norm_momentum: float, l2: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.batch_norm_momentum, self.l2 = filters, batch_norm_momentum, l2
         regularizer = keras.regularizers.L2(l2) if l2 > 0 else None
-        # No bias: batch normalization's offset takes its place.
+        # No bias, because batch normalization adds an offset.
         self.convolution = keras.layers.Conv2D(
             filters, 3, padding="same", use_bias=False, kernel_regularizer=regularizer
         )

@@ -1,4 +1,4 @@
-"""A multilayer perceptron, written as a subclassed model on a layer of this package's own."""
+"""A multilayer perceptron as a subclassed model with a custom layer."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from experiments.models.layers import FullyConnected, ScalePixels
 
 @keras.saving.register_keras_serializable(package="experiments")
 class MultilayerPerceptron(keras.Model):
-    """Inputs of any shape [batch, ...], flattened -> float32 logits [batch, num_classes].
+    """Maps inputs of any shape [batch, ...], which are flattened, to float32 logits [batch, num_classes].
 
-    One ReLU layer with dropout after it for each number in `hidden_sizes`; none makes it a linear classifier.
+    Each number in `hidden_sizes` adds a ReLU layer followed by dropout. An empty list makes a linear classifier.
     """
 
     def __init__(self, hidden_sizes: Sequence[int], dropout: float, num_classes: int, **kwargs: Any) -> None:
@@ -23,7 +23,7 @@ class MultilayerPerceptron(keras.Model):
         self.flatten = keras.layers.Flatten()
         self.hidden = [FullyConnected(units, activation="relu") for units in hidden_sizes]
         for number, layer in enumerate(self.hidden):
-            # A plain tf.train.Checkpoint(model=model) looks into no list.
+            # tf.train.Checkpoint(model=model) does not find layers in a list, so each is also an attribute.
             setattr(self, f"hidden_{number}", layer)
         self.dropouts = [keras.layers.Dropout(dropout) for _ in hidden_sizes]
         self.classifier = FullyConnected(num_classes, dtype="float32")
@@ -46,6 +46,6 @@ class MultilayerPerceptron(keras.Model):
 
 
 def mlp(hidden_sizes: Sequence[int], dropout: float, input_shape: tuple[int, ...], num_classes: int) -> keras.Model:
-    """A `MultilayerPerceptron`; it takes its input's size from the first batch, so `input_shape` is not needed."""
+    """Returns a `MultilayerPerceptron`. `input_shape` is not used: the first batch determines the input size."""
     del input_shape
     return MultilayerPerceptron(hidden_sizes, dropout, num_classes)

@@ -1,4 +1,4 @@
-"""Frozen networks that runs of one process share: building one takes longer than training a head on its features."""
+"""Shares frozen networks between runs of a process. Building one takes longer than training a head on its features."""
 
 import hashlib
 import random
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 class Network(NamedTuple):
-    """loaded: whether it has its weights, so that nothing is left to load."""
+    """A network. `loaded` is True if its weights are loaded already."""
 
     network: keras.Model
     loaded: bool
@@ -24,16 +24,16 @@ class _Entry(NamedTuple):
 
 
 _last: dict[Hashable, _Entry] = {}
-"""At most one entry, the last: runs that follow each other mostly differ in something else."""
+"""At most one entry, the last. Successive runs mostly differ in other settings."""
 
 
 def shared(key: Hashable, build: Callable[[], Network]) -> Network:
-    """What `build` makes, or made last for an equal `key` and precision, and as nobody has changed it since.
+    """Returns the last network if `key` and precision are equal and it has not been changed; otherwise calls `build`.
 
-    Building draws seeds from Python's generator, so that one in another state means another network; it is left as
-    building leaves it, for what is drawn later.
+    Building draws seeds from Python's generator, so the generator's state is part of the key. Afterwards the generator
+    is in the state after building, so that later draws are the same with and without the cache.
     """
-    if tf.distribute.has_strategy():  # variables belong to theirs
+    if tf.distribute.has_strategy():  # Variables belong to the strategy that created them.
         return build()
     key = (key, keras.config.dtype_policy().name, random.getstate())
     entry = _last.get(key)
@@ -46,7 +46,7 @@ def shared(key: Hashable, build: Callable[[], Network]) -> Network:
 
 
 def digest(weights: Iterable[Any]) -> str:
-    """SHA-256 of their values."""
+    """Returns the SHA-256 of the values of the weights."""
     total = hashlib.sha256()
     for weight in weights:
         total.update(np.asarray(weight).tobytes())

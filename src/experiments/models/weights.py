@@ -1,4 +1,4 @@
-"""Loads weights from a file or from an MLflow run into a network or the whole model around it."""
+"""Loads weights from a file or an MLflow run into a network or into the full model around it."""
 
 import re
 import tempfile
@@ -15,12 +15,12 @@ SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 def load_weights(source: str, *, network: keras.Model, model: keras.Model, architecture: str) -> None:
-    """Fills `model`, or only the `network` inside it, with what `source` holds.
+    """Loads `source` into `model`, or only into the `network` inside it.
 
-    source: a file ending in .weights.h5, .h5 or .hdf5 (weights of either) or .keras (a saved model: the weights of
-        its network, and of its head where that has the same shape), or "runs:/ID" for the `model/` of an MLflow run.
-    architecture: named in errors.
-    Raises ModelError when there is no such file or run, or when it holds something else.
+    `source` is a file that ends in .weights.h5, .h5 or .hdf5 (weights of either), a .keras file (a saved model: the
+        weights of its network, and those of its head if the shapes are equal), or "runs:/ID" for the `model/` of an
+        MLflow run. `architecture` is named in errors.
+    Raises ModelError if the file or run does not exist or does not contain such weights.
     """
     if source.startswith("runs:/"):
         saved = _model_of_run(source)
@@ -36,7 +36,7 @@ def load_weights(source: str, *, network: keras.Model, model: keras.Model, archi
 
 
 def load_network(source: str, network: keras.Model) -> bool:
-    """Whether `source` is a file of arrays that fit `network` alone, which has them then."""
+    """Loads `source` if it is a file of arrays that fit `network` without a head. Returns True if it was loaded."""
     if source.startswith("runs:/"):
         return False
     path = _existing(source)
@@ -47,7 +47,7 @@ def load_network(source: str, network: keras.Model) -> bool:
 
 
 def file_state(source: str | None) -> tuple[int, int] | None:
-    """What changes with a file's content: None where `source` is no file."""
+    """Returns modification time (ns) and size, which change with a file's content; None if `source` is not a file."""
     path = Path(source or "").expanduser()
     if not path.is_file():
         return None
@@ -82,7 +82,7 @@ def _not_weights(path: Path, expected: str) -> ModelError:
 
 
 def _load_arrays(path: Path, network: keras.Model, model: keras.Model, architecture: str) -> None:
-    """A file of arrays does not say what it was saved from: the network is tried first, then the whole model."""
+    """Loads a file of arrays. It does not name the saved model, so the network is tried first, then the full model."""
     try:
         reason = _try_loading(network, path)
         if reason is not None and _try_loading(model, path) is not None:
@@ -96,9 +96,9 @@ def _no_arrays(path: Path) -> ModelError:
 
 
 def _try_loading(target: keras.Model, path: Path) -> str | None:
-    """Why the file does not fit, or None once it is loaded completely."""
+    """Loads a file. Returns the reason if it does not fit, and None if it was loaded completely."""
     with warnings.catch_warnings(record=True) as caught:
-        # Keras warns, and goes on, where parts of a model find nothing in the file: here that is a misfit.
+        # Keras only warns if the file has no arrays for parts of the model. Here, such a file does not fit.
         warnings.simplefilter("always")
         try:
             target.load_weights(path)
@@ -109,7 +109,7 @@ def _try_loading(target: keras.Model, path: Path) -> str | None:
 
 
 def _reason(text: str) -> str:
-    """One line out of Keras's message, which lists every layer and prints whole arrays."""
+    """Extracts one line from Keras's message, which lists every layer and prints entire arrays."""
     layer = re.search(r"Example error message for object <\w+ name=([^,>]+)", text)
     shapes = re.search(r"variable\.shape=(\(.*?\)), Received: value\.shape=(\(.*?\))", text)
     if shapes:
@@ -126,7 +126,7 @@ def _saved_model(path: Path) -> keras.Model:
 
 
 def _model_of_run(source: str) -> keras.Model:
-    import mlflow  # 4 s: only for those who load from a run
+    import mlflow  # Takes 4 s, so it is imported only to load from a run.
 
     run_id, _, folder = source.removeprefix("runs:/").partition("/")
     try:
@@ -144,7 +144,7 @@ def _model_of_run(source: str) -> keras.Model:
 
 
 def _copy_weights(saved: keras.Model, *, network: keras.Model, model: keras.Model) -> bool:
-    """Finds `model`, else `network`, by its shapes in `saved`, which may wrap it in further layers."""
+    """Copies the weights of `model`, or else of `network`, from a part of `saved` with equal shapes, if any."""
     candidates = list(_models_in(saved))
     for target in (model, network):
         for candidate in candidates:

@@ -78,7 +78,7 @@ def test_leftovers_of_killed_drawing_are_replaced(tmp_path: Path, options: dict[
 
 def test_unwritable_folder_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot be made: .* Set data\.path to a place you can write to\."):
+    with pytest.raises(DataError, match=r"cannot be created: .* Set data\.path to a path in a writable folder\."):
         draw(tmp_path / "file" / "a", options)
 
 
