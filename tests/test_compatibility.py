@@ -1,4 +1,4 @@
-"""What version 0.1 has written: read with the same results, continued with the same bits, or refused by name."""
+"""Files of version 0.1 are read with the same results, resumed bit for bit, or refused with a reason."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from tests.trainings import Trainings, assert_same_bits
 pytestmark = pytest.mark.long
 
 LAST_COMMIT = "abf3fac"
-"""Of version 0.1."""
+"""The last commit of version 0.1."""
 DATA = ("data=image_folder", "data.path=photos", "data.batch_size=8")
-WORDS = (*DATA, "data.image_size=[16,16]", "model=mlp")
+OVERRIDES = (*DATA, "data.image_size=[16,16]", "model=mlp")
 Old = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """In which `python -m experiments.NAME` is that of version 0.1."""
+    """Returns environment variables with which `python -m experiments.NAME` runs version 0.1."""
     source = tmp_path_factory.mktemp("source")
     archive = subprocess.run(
         ["git", "-C", ROOT, "archive", LAST_COMMIT, "src", "conf"], capture_output=True, check=False
@@ -46,19 +46,19 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def old(folder: Path, environment: dict[str, str]) -> Old:
-    def run(command: str, *words: str) -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, "-m", f"experiments.{command}", *words]
+    def run(command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-m", f"experiments.{command}", *overrides]
         return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=True)
 
     return run
 
 
-def stop_old(folder: Path, environment: dict[str, str], line: str, *words: str) -> None:
-    """Trains by version 0.1 until it says `line`, and sends SIGTERM."""
-    command = [sys.executable, "-m", "experiments.train", *words]
+def stop_old(folder: Path, environment: dict[str, str], line: str, *overrides: str) -> None:
+    """Trains with version 0.1 until it prints `line`, and sends SIGTERM."""
+    command = [sys.executable, "-m", "experiments.train", *overrides]
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert any(said.startswith(line) for said in process.stderr)
+        assert any(printed.startswith(line) for printed in process.stderr)
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
     assert process.returncode == 128 + signal.SIGTERM
@@ -69,68 +69,70 @@ def run_id(output_dir: Path) -> str:
         return str(json.loads(journal.readline())["run_id"])
 
 
-def test_a_finished_run_reads_the_same(folder: Path, old: Old, trainings: Trainings) -> None:
-    old("train", *WORDS, "epochs=4", "checkpoint.every_epoch=true", "hydra.run.dir=finished")
-    asked = [
+def test_finished_run_is_read_with_same_results(folder: Path, old: Old, trainings: Trainings) -> None:
+    old("train", *OVERRIDES, "epochs=4", "checkpoint.every_epoch=true", "hydra.run.dir=finished")
+    commands = [
         ("evaluate", "format=json"),
         ("evaluate", "format=json", "checkpoint=latest"),
         ("predict", "format=json", "path=photos/valid"),
         ("doctor", "format=json", "folders=[finished]"),
     ]
-    for command, *words in asked:
-        words += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
-        new = trainings.run(folder, *words, door=command, store=False)
-        assert json.loads(new.stdout) == json.loads(old(command, *words).stdout), (command, new.stderr)
+    for command, *overrides in commands:
+        overrides += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+        new = trainings.run(folder, *overrides, door=command, store=False)
+        assert json.loads(new.stdout) == json.loads(old(command, *overrides).stdout), (command, new.stderr)
 
 
-def test_what_was_not_delivered_is_delivered(folder: Path, trainings: Trainings) -> None:
+def test_undelivered_events_are_delivered(folder: Path, trainings: Trainings) -> None:
     (folder / "finished" / "journal.offset").write_text("0".zfill(20))
-    said = trainings.run(folder, "sync", "folders=[finished]", "format=json", door="doctor", store=False).stdout
-    assert f"run {run_id(folder / 'finished')} is FINISHED" in json.loads(said)[0]["repair"]
+    output = trainings.run(folder, "sync", "folders=[finished]", "format=json", door="doctor", store=False).stdout
+    assert f"run {run_id(folder / 'finished')} is FINISHED" in json.loads(output)[0]["repair"]
 
 
-def test_a_saved_model_answers_the_same(folder: Path, environment: dict[str, str]) -> None:
+def test_saved_model_returns_same_predictions(folder: Path, environment: dict[str, str]) -> None:
     code = "import mlflow, numpy; x = numpy.full((2, 16, 16, 3), 99, 'uint8'); "
     code += "print(mlflow.pyfunc.load_model('finished/model').predict(x).tolist())"
-    said = [
+    outputs = [
         subprocess.run([sys.executable, "-c", code], cwd=folder, env=each, capture_output=True, text=True, check=True)
         for each in (environment, {**environment, "PYTHONPATH": str(ROOT / "src")})
     ]
-    assert said[0].stdout.splitlines()[-1] == said[1].stdout.splitlines()[-1]
+    assert outputs[0].stdout.splitlines()[-1] == outputs[1].stdout.splitlines()[-1]
 
 
-def test_a_stopped_run_continues_bit_for_bit(
+def test_stopped_run_resumes_bit_for_bit(
     folder: Path, environment: dict[str, str], old: Old, trainings: Trainings
 ) -> None:
-    """With the callbacks that version 0.1 had by default, and a key that has another name now."""
-    words = (
-        *WORDS,
+    """The run has the default callbacks of version 0.1, and a key that has been renamed since."""
+    overrides = (
+        *OVERRIDES,
         "epochs=200",
         "logging.log_model=false",
         "logging.log_figures=false",
         "logging.tracker.flush_timeout=61",
     )
-    old("train", *words, "hydra.run.dir=whole")
-    stop_old(folder, environment, "epoch 20/", *words, "hydra.run.dir=stopped", "progress=plain")
+    old("train", *overrides, "hydra.run.dir=uninterrupted")
+    stop_old(folder, environment, "epoch 20/", *overrides, "hydra.run.dir=stopped", "progress=plain")
     resume = f"resume={run_id(folder / 'stopped')}"
     refused = trainings.run(folder, resume, store=False)
     assert refused.returncode == 1
     assert "resume_allow=[code]" in refused.stderr
     assert trainings.run(folder, resume, "resume_allow=[code]", "progress=none", store=False).returncode == 0
-    assert_same_bits(folder / "stopped" / "checkpoints", folder / "whole" / "checkpoints")
+    assert_same_bits(folder / "stopped" / "checkpoints", folder / "uninterrupted" / "checkpoints")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ("cnn", "loop=tape", "augment=standard", "schedule=cosine", "optimizer=sgd", "data.image_size=[16,16]"),
         ("mobilenetv2", "model.weights=null", "model.alpha=0.35", "data.image_size=[32,32]"),
     ],
     ids=["tape", "frozen"],
 )
-def test_a_new_run_has_the_same_bits(folder: Path, old: Old, trainings: Trainings, words: tuple[str, ...]) -> None:
-    """What is drawn, in which order, and each step are those of version 0.1."""
-    model, *changes = words
+def test_new_run_is_bit_for_bit_identical(
+    folder: Path, old: Old, trainings: Trainings, overrides: tuple[str, ...]
+) -> None:
+    """Random numbers, their order and the training steps are those of version 0.1."""
+    model, *changes = overrides
     same = (*DATA, *changes, f"model={model}", "epochs=2", "progress=none", "logging=none", "logging.log_model=false")
     old("train", *same, f"hydra.run.dir=old_{model}")
     new = trainings.run(folder, *same, f"hydra.run.dir=new_{model}", store=False)
@@ -138,7 +140,9 @@ def test_a_new_run_has_the_same_bits(folder: Path, old: Old, trainings: Training
     assert_same_bits(folder / f"new_{model}" / "checkpoints", folder / f"old_{model}" / "checkpoints")
 
 
-def test_a_stopped_sweep_is_refused_by_version(folder: Path, environment: dict[str, str], trainings: Trainings) -> None:
+def test_stopped_sweep_of_old_version_is_refused(
+    folder: Path, environment: dict[str, str], trainings: Trainings
+) -> None:
     sweep = ("-m", "data=digits", "data.limit=200", "model=mlp", "seed=1,2,3", "epochs=2", "hydra.sweep.dir=swept")
     stop_old(folder, environment, "#1 ", *sweep)
     refused = trainings.run(folder, *sweep, "sweep.resume=last", store=False)

@@ -1,4 +1,4 @@
-"""The layout of the package: which package may import which, what stays lightweight, who calls `instantiate`."""
+"""Layout of the package: allowed imports, modules without heavy imports, and the only caller of `instantiate`."""
 
 import ast
 import subprocess
@@ -41,9 +41,9 @@ ALLOWED = {
     "doctor": {"cli", "config", "repair", "sweeps"},
     "__main__": {"cli", "config", "errors"},
 }
-"""Package or module of `experiments` -> those that it may import; imports for types only are left out."""
+"""Package or module of `experiments` -> those that it may import. Imports under TYPE_CHECKING are not checked."""
 WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "serving", "tracking", "checkpoints"}
-"""These work in a notebook without Hydra."""
+"""Packages and modules that work without Hydra, for example in a notebook."""
 LIGHT = {*COMMANDS, "__init__", "config", "errors", "files", "records", "data.cache.listing", "checkpoints.layout"}
 LIGHT |= {"checkpoints.uploads", "cli.entry", "cli.startup", "cli.status", "cli.signals", "tracking.liveness"}
 LIGHT |= {"tracking.uris", "tracking.redaction", "tracking.journal"}
@@ -53,7 +53,7 @@ HEAVY_PACKAGES = ("tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklea
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name, e.g. `experiments.data.base.Split`; `deferred` if it runs inside a function."""
+    """An imported name, e.g. `experiments.data.base.Split`; `deferred` if it runs inside a function."""
 
     name: str
     line: int
@@ -71,7 +71,7 @@ class Import:
 
 
 def lazy_exports(path: Path) -> dict[str, tuple[str, ...]]:
-    """`_HOMES` of a package: module -> the names that the package takes from it when they are first used."""
+    """Returns `_HOMES` of a package: module -> the names that the package imports from it on first use."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
             homes: dict[str, tuple[str, ...]] = ast.literal_eval(node.value)
@@ -80,7 +80,7 @@ def lazy_exports(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def lazy_homes(path: Path) -> Iterator[tuple[str, str]]:
-    """(`experiments.data.indexed`, `experiments.data.pipeline.indexed`) for each lazy export of a package."""
+    """Yields (`experiments.data.indexed`, `experiments.data.pipeline.indexed`) for each lazy export of a package."""
     package = ".".join(path.relative_to(SOURCE).parent.parts)
     for module, names in lazy_exports(path).items():
         yield from ((f"{package}.{name}", f"{module}.{name}") for name in names)
@@ -90,14 +90,14 @@ HOMES = dict(home for path in PACKAGE.rglob("__init__.py") for home in lazy_home
 
 
 def home(name: str) -> str:
-    """The name where it is defined, if a package exports it lazily."""
+    """Returns the name in the module that defines it, if a package exports it lazily."""
     while name in HOMES:
         name = HOMES[name]
     return name
 
 
 def imports(node: ast.AST, *, deferred: bool = False) -> Iterator[Import]:
-    """The imports below `node`, except those of an `if TYPE_CHECKING:`."""
+    """Yields the imports below `node`, except those of an `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (Import(alias.name, child.lineno, deferred) for alias in child.names)
@@ -116,7 +116,7 @@ def imports_of(path: Path) -> list[Import]:
 
 
 def module_of(path: Path) -> str:
-    """`data.cache.pack` for `src/experiments/data/cache/pack.py`."""
+    """Returns `data.cache.pack` for `src/experiments/data/cache/pack.py`."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
@@ -125,17 +125,17 @@ def part_of(path: Path) -> str:
 
 
 def forbidden(part: str, found: Sequence[Import]) -> list[str]:
-    """Imports of a file of `part` that its row in ALLOWED does not list."""
+    """Returns the imports of a file of `part` that its row in ALLOWED does not list."""
     others = (one for one in found if one.part not in ("", part))
     wrong = [one for one in others if (PACKAGE / one.part).is_dir() or (PACKAGE / f"{one.part}.py").is_file()]
     wrong = [one for one in wrong if one.part not in ALLOWED[part]]
     wrong += [one for one in found if part in WITHOUT_HYDRA and one.package in ("hydra", "omegaconf")]
-    wrong += [one for one in found if one.name.startswith(".")]  # relative ones, which say no package
+    wrong += [one for one in found if one.name.startswith(".")]  # Relative imports do not name the package.
     return [f"line {one.line}: {one.name}" for one in wrong]
 
 
 def heavy(found: Iterable[Import], seen: set[Path] | None = None) -> set[str]:
-    """The packages, other than Hydra's, that these imports load, through files of the project too."""
+    """Returns the packages, except Hydra's, that these imports load, directly or through files of the project."""
     seen = set() if seen is None else seen
     loaded = [one for one in found if not one.deferred]
     packages = {one.package for one in loaded} - set(sys.stdlib_module_names) - LIGHT_PACKAGES
@@ -146,18 +146,18 @@ def heavy(found: Iterable[Import], seen: set[Path] | None = None) -> set[str]:
 
 
 def files_of(name: str) -> list[Path]:
-    """The files that importing `name` runs: its own and the `__init__.py` of each package above it."""
+    """Returns the files that importing `name` runs: its own and the `__init__.py` of each package above it."""
     parts = name.split(".")
     stems = [SOURCE.joinpath(*parts[:end]) for end in range(1, len(parts) + 1)]
     candidates = [path for stem in stems for path in (stem / "__init__.py", stem.with_suffix(".py"))]
     return [path for path in candidates if path.is_file()]
 
 
-def waits_for(path: Path) -> set[Path]:
-    """The files that `path` imports at once or later, except packages around it that it takes no name from."""
+def imported_files(path: Path) -> set[Path]:
+    """Returns the files that `path` imports, also deferred, except parent packages from which it imports no name."""
     loaded = [files_of(one.name) for one in imports_of(path)]
-    begun = {folder / "__init__.py" for folder in path.parents}
-    return {file for files in loaded for file in files if file == files[-1] or file not in begun}
+    parents = {folder / "__init__.py" for folder in path.parents}
+    return {file for files in loaded for file in files if file == files[-1] or file not in parents}
 
 
 def is_light(path: Path) -> bool:
@@ -172,37 +172,37 @@ def violations(found: Mapping[Path, Iterable[str]]) -> list[str]:
     return [f"{path.relative_to(SOURCE)} {problem}" for path, problems in found.items() for problem in problems]
 
 
-def test_packages_import_only_what_they_may() -> None:
+def test_packages_import_only_allowed_packages() -> None:
     lazy = {path: [Import(name, 0, deferred=True) for _, name in lazy_homes(path)] for path in FILES}
     assert violations({path: forbidden(part_of(path), [*imports_of(path), *lazy[path]]) for path in FILES}) == []
     TopologicalSorter(ALLOWED).prepare()
 
 
-def test_light_modules_load_nothing_heavy() -> None:
+def test_light_modules_load_no_heavy_packages() -> None:
     light = [path for path in FILES if is_light(path)]
     assert {name for name in LIGHT if not any(module_of(path).startswith(name) for path in light)} == set()
     assert violations({path: sorted(heavy(imports_of(path))) for path in light}) == []
 
 
-def test_only_build_instantiates() -> None:
+def test_only_build_calls_instantiate() -> None:
     assert {module_of(path) for path in FILES if instantiates(ast.parse(path.read_text()))} == {"config.build"}
 
 
 def instantiates(tree: ast.AST) -> bool:
-    """Whether code may call Hydra's `instantiate` or `call`, however they are imported."""
+    """Returns True if code may call Hydra's `instantiate` or `call`, however they are imported."""
     names = {one.name for one in imports(tree)}
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     taken = {"hydra.utils", "hydra.utils.instantiate", "hydra.utils.call"} & names
     return bool(taken) or "instantiate" in attributes
 
 
-def test_no_circles() -> None:
-    """Not even through imports that run later: each file can be the first, and be read without those that use it."""
-    order = list(TopologicalSorter({path: waits_for(path) for path in FILES}).static_order())
+def test_imports_have_no_cycles() -> None:
+    """Deferred imports count too. Each file can be imported first, and read without the files that use it."""
+    order = list(TopologicalSorter({path: imported_files(path) for path in FILES}).static_order())
     assert sorted(order) == FILES
 
 
-def test_a_file_name_says_where_a_module_is() -> None:
+def test_module_names_are_unique() -> None:
     shared = ("__init__", "base", "__main__")
     modules = [path.stem for path in FILES if path.stem not in shared and "schemas" not in path.parts]
     packages = [path.parent.name for path in FILES if path.name == "__init__.py"]
@@ -217,7 +217,7 @@ def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
 
 
 def bound_names(path: Path) -> set[str]:
-    """The names that a package offers: imported, defined, assigned or exported lazily."""
+    """Returns the names that a package provides: imported, defined, assigned or exported lazily."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
     names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -225,7 +225,7 @@ def bound_names(path: Path) -> set[str]:
     return names | {name for exports in lazy_exports(path).values() for name in exports}
 
 
-def test_private_names_stay_in_their_module() -> None:
+def test_private_names_are_not_imported_by_other_modules() -> None:
     taken = {path: [one for one in imports_of(path) if one.package == "experiments"] for path in FILES}
     private = {
         path: [f"line {one.line}: {one.name}" for one in found if one.name.rpartition(".")[2].startswith("_")]
@@ -297,14 +297,15 @@ print("loaded:", *sorted(set(sys.modules) & set({heavy!r})))
 """
 
 
-def test_a_sweep_starts_its_workers_before_it_loads_what_takes_seconds() -> None:
+def test_sweep_module_loads_no_heavy_packages() -> None:
+    """A sweep starts its workers before it loads packages that take seconds."""
     script = "import sys, experiments.sweeps.sweep; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & {*HEAVY_PACKAGES, "scipy"} <= {"numpy"}
 
 
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--info", "defaults"]], ids=" ".join)
-def test_what_only_reads_the_config_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+def test_commands_that_only_read_config_load_no_heavy_packages(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOADED.format(heavy=HEAVY_PACKAGES), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ def test_crossentropy_equals_keras_on_one_hot(labels: np.ndarray, label_smoothin
     np.testing.assert_allclose(CategoricalCrossentropy(label_smoothing)(labels, LOGITS), expected, rtol=1e-6)
 
 
-def test_crossentropy_without_smoothing_equals_the_sparse_one() -> None:
+def test_crossentropy_without_smoothing_equals_sparse_crossentropy() -> None:
     expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(LABELS, LOGITS)
     np.testing.assert_allclose(CategoricalCrossentropy(0.0)(LABELS, LOGITS), expected, rtol=1e-6)
 
@@ -33,7 +33,7 @@ def test_mean_squared_error_equals_keras_on_probabilities(labels: list[int], wei
 
 
 @pytest.mark.parametrize("loss", [CategoricalCrossentropy(0.1), MeanSquaredError()], ids=lambda loss: loss.name)
-def test_a_loss_survives_serialization(loss: keras.losses.Loss) -> None:
+def test_loss_survives_serialization(loss: keras.losses.Loss) -> None:
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(copy) is type(loss)
     np.testing.assert_array_equal(copy(LABELS, LOGITS), loss(LABELS, LOGITS))

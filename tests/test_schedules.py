@@ -16,7 +16,7 @@ def values(schedule: Any, *steps: int) -> list[float]:
     return [float(schedule(step)) for step in steps]
 
 
-def test_constant_without_warmup_is_a_plain_number() -> None:
+def test_constant_without_warmup_is_a_float() -> None:
     assert constant(0.1, total_steps=100, warmup_steps=0) == 0.1
 
 
@@ -38,14 +38,14 @@ def test_values_at_key_steps(schedule: LearningRateSchedule, steps: tuple[int, .
     assert values(schedule, *steps) == pytest.approx(expected, abs=1e-6)
 
 
-def test_warmup_equals_the_one_built_into_keras() -> None:
+def test_warmup_equals_warmup_of_keras() -> None:
     expected = CosineDecay(0.0, 90, alpha=0.1, warmup_target=0.3, warmup_steps=10)
-    own = cosine(0.3, 100, 10, final_fraction=0.1)
-    np.testing.assert_allclose(values(own, *range(100)), values(expected, *range(100)), rtol=1e-5)
+    custom = cosine(0.3, 100, 10, final_fraction=0.1)
+    np.testing.assert_allclose(values(custom, *range(100)), values(expected, *range(100)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", [constant(0.1, 100, 10), exponential(0.1, 100, 10, **EXPONENTIAL)])
-def test_a_schedule_survives_serialization_and_drives_an_optimizer(schedule: LearningRateSchedule) -> None:
+def test_schedule_survives_serialization_and_sets_rate_of_optimizer(schedule: LearningRateSchedule) -> None:
     optimizer = keras.optimizers.SGD(learning_rate=schedule)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     variable = keras.Variable(np.zeros(1, "float32"))
@@ -57,7 +57,7 @@ def test_a_schedule_survives_serialization_and_drives_an_optimizer(schedule: Lea
 
 
 @pytest.mark.parametrize("warmup_steps", [100, 150])
-def test_a_warmup_as_long_as_the_run_is_refused(warmup_steps: int) -> None:
+def test_warmup_as_long_as_run_is_refused(warmup_steps: int) -> None:
     with pytest.raises(ConfigError) as error:
         cosine(0.1, 100, warmup_steps, final_fraction=0.0)
     assert str(error.value) == (

@@ -1,4 +1,4 @@
-"""What a model of one's own needs to be saved and served."""
+"""Requirements of custom models for saving and serving."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def _model(layer: layers.Layer) -> keras.Model:
         (lambda: _model(Unregistered()), "Unregistered is not registered"),
     ],
 )
-def test_a_model_that_cannot_be_saved(model: Any, reason: str) -> None:
+def test_model_that_cannot_be_saved_is_refused(model: Any, reason: str) -> None:
     built = model()
     with pytest.raises(ModelError) as error:
         check_savable(built)
@@ -80,14 +80,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_a_loss_of_ones_own_needs_no_config_to_be_served(folder: Path) -> None:
+def test_custom_loss_needs_no_config_for_serving(folder: Path) -> None:
     probabilities = mlflow.pyfunc.load_model(str(folder)).predict(np.zeros((3, 4, 4, 1), np.uint8))
     assert probabilities.shape == (3, 2)
     assert np.allclose(probabilities.sum(axis=1), 1.0)
 
 
-def test_a_module_that_is_away_is_named(folder: Path) -> None:
-    described = (folder / "MLmodel").read_text()
-    (folder / "MLmodel").write_text(described.replace(f"- {__name__}\n", "- not_here\n"))
+def test_missing_module_is_named(folder: Path) -> None:
+    metadata = (folder / "MLmodel").read_text()
+    (folder / "MLmodel").write_text(metadata.replace(f"- {__name__}\n", "- not_here\n"))
     with pytest.raises(ModelError, match=r"has classes of the module not_here, which cannot be imported .*PYTHONPATH"):
         mlflow.pyfunc.load_model(str(folder))

@@ -1,4 +1,4 @@
-"""The weights of the best epoch: which they are, that they are whole, and what a run does without them."""
+"""The weights of the best epoch: their selection, their verification, and resuming without them."""
 
 import logging
 import shutil
@@ -27,43 +27,45 @@ def six_steps() -> Splits:
 
 
 @pytest.mark.parametrize(("mode", "value", "epoch"), [("min", 0.1, 1), ("max", 0.4, 0)])
-def test_the_best_epoch_by_the_monitor(tmp_path: Path, splits: Splits, mode: str, value: float, epoch: int) -> None:
-    keeper, script, model = scripted(tmp_path, splits, [0.4, 0.1, 0.1], mode)
-    assert keeper.restore_best(model) == (value, epoch)
+def test_best_epoch_follows_monitored_metric_and_mode(
+    tmp_path: Path, splits: Splits, mode: str, value: float, epoch: int
+) -> None:
+    checkpoints, script, model = scripted(tmp_path, splits, [0.4, 0.1, 0.1], mode)
+    assert checkpoints.restore_best(model) == (value, epoch)
     assert_equal(model.get_weights(), script.weights[epoch])
     kept = read_state(Path(find(tmp_path, BEST)))
     assert (kept["metric"], kept["value"], kept["epoch"]) == ("val_loss", value, epoch)
     assert names(tmp_path / BEST) == [f"best-{epoch + 1}"]
 
 
-def test_the_best_ignores_what_is_not_a_number(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [float("nan"), 3.0, float("-inf")])
-    assert keeper.restore_best(model) == (3.0, 1)
+def test_nan_and_infinity_are_never_best(tmp_path: Path, splits: Splits) -> None:
+    checkpoints, _, model = scripted(tmp_path, splits, [float("nan"), 3.0, float("-inf")])
+    assert checkpoints.restore_best(model) == (3.0, 1)
 
 
-def test_no_best_at_all(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [float("nan")])
+def test_restoring_best_without_finite_metric_is_an_error(tmp_path: Path, splits: Splits) -> None:
+    checkpoints, _, model = scripted(tmp_path, splits, [float("nan")])
     with pytest.raises(ExperimentError) as error:
-        keeper.restore_best(model)
+        checkpoints.restore_best(model)
     assert str(error.value) == (
         "val_loss was never a finite number, so there is no best epoch. "
         "Lower optimizer.learning_rate or set optimizer.global_clipnorm=1."
     )
 
 
-def test_the_predictions_of_the_best_epoch_are_kept(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [0.1, 0.5])
-    keeper.restore_best(model)
+def test_predictions_of_best_epoch_are_saved(tmp_path: Path, splits: Splits) -> None:
+    checkpoints, _, model = scripted(tmp_path, splits, [0.1, 0.5])
+    checkpoints.restore_best(model)
     _, expected = Evaluation(model)(splits.validation)
     kept = best_predictions(tmp_path)
     np.testing.assert_array_equal(kept.labels, expected.labels)
     np.testing.assert_array_equal(kept.outputs, expected.outputs)
 
 
-def test_weights_of_a_later_epoch_are_not_taken_for_the_best(tmp_path: Path, splits: Splits) -> None:
-    """A kill after they were written, and before the checkpoint that knows of them."""
-    model, keeper = trained(tmp_path, splits)
-    assert again(tmp_path, model)[0].best == keeper.best
+def test_weights_of_later_epoch_are_not_taken_for_best(tmp_path: Path, splits: Splits) -> None:
+    """A process was killed after it wrote these weights, and before the checkpoint that refers to them."""
+    model, checkpoints = trained(tmp_path, splits)
+    assert again(tmp_path, model)[0].best == checkpoints.best
     later = tf.train.CheckpointManager(weights(model), str(tmp_path / BEST), 1, checkpoint_name=BEST)
     later.save(checkpoint_number=99)
     assert again(tmp_path, model)[0].best is None
@@ -71,21 +73,21 @@ def test_weights_of_a_later_epoch_are_not_taken_for_the_best(tmp_path: Path, spl
 
 ENDINGS = (".index", ".data-00000-of-00001", ".npz", ".json")
 VALUES = [0.4, 0.1, 0.3, 0.2]
-"""Of four epochs, of which the second is the best."""
+"""Validation losses of four epochs. The second epoch is the best."""
 
 
 @pytest.fixture(scope="module")
 def expected(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The weights after each epoch of a training that nothing happens to."""
+    """Returns the weights after each epoch of an uninterrupted training."""
     keras.utils.set_random_seed(3)
-    whole, script, model = scripted(tmp_path_factory.mktemp("whole"), splits, VALUES)
-    assert whole.restore_best(model) == (0.1, 1)
+    checkpoints, script, model = scripted(tmp_path_factory.mktemp("uninterrupted"), splits, VALUES)
+    assert checkpoints.restore_best(model) == (0.1, 1)
     return script.weights
 
 
 @pytest.fixture(scope="module")
 def begun(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the same training after three epochs, to be copied."""
+    """Returns the folder of the same training after three epochs, to be copied."""
     folder = tmp_path_factory.mktemp("begun")
     keras.utils.set_random_seed(3)
     scripted(folder, splits, VALUES[:3])
@@ -94,7 +96,7 @@ def begun(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("lost", [False, True])
-def test_damaged_ones_are_made_again(
+def test_corrupt_or_lost_best_weights_are_recreated(
     tmp_path: Path,
     splits: Splits,
     begun: Path,
@@ -103,13 +105,13 @@ def test_damaged_ones_are_made_again(
     ending: str,
     lost: bool,
 ) -> None:
-    """By the newest checkpoint that did not know of them yet; as if nothing had happened."""
-    folder = shutil.copytree(begun, tmp_path / "damaged")
+    """The run resumes from the newest checkpoint that does not refer to them, and ends as if uninterrupted."""
+    folder = shutil.copytree(begun, tmp_path / "corrupt")
     file = folder / BEST / f"best-2{ending}"
     file.unlink() if lost else damage(file)
     with caplog.at_level(logging.WARNING, logger="experiments.checkpoints.store"):
-        keeper, start = again(folder, compiled(splits))
-    assert (start.epoch, start.step, keeper.best) == (1, 0, None)
+        checkpoints, start = again(folder, compiled(splits))
+    assert (start.epoch, start.step, checkpoints.best) == (1, 0, None)
     newest, before = caplog.messages
     assert newest.startswith(f"The checkpoint {folder}/ckpt-18 (its best weights: ")
     assert before.startswith(f"The checkpoint {folder}/ckpt-12 (its best weights: ")
@@ -120,25 +122,25 @@ def test_damaged_ones_are_made_again(
     assert_equal(script.weights[-1], expected[-1])
 
 
-def test_all_of_them_lost(tmp_path: Path, splits: Splits) -> None:
+def test_resume_starts_from_beginning_if_all_best_weights_are_lost(tmp_path: Path, splits: Splits) -> None:
     model, _ = trained(tmp_path, splits)
     for path in (tmp_path / BEST).iterdir():
         path.unlink()
     assert again(tmp_path, model)[1] == Position()
 
 
-def test_damage_during_the_training(tmp_path: Path, splits: Splits) -> None:
-    keeper, _, model = scripted(tmp_path, splits, [0.4, 0.1])
+def test_best_weights_corrupted_during_training_are_an_error(tmp_path: Path, splits: Splits) -> None:
+    checkpoints, _, model = scripted(tmp_path, splits, [0.4, 0.1])
     damage(tmp_path / BEST / "best-2.index")
     with pytest.raises(ExperimentError) as error:
-        keeper.restore_best(model)
+        checkpoints.restore_best(model)
     assert str(error.value) == (
         f"'{tmp_path}/best/best-2' is corrupt: best-2.index has changed since it was written. Expected the best "
         "weights as they were written. Set resume=last to repeat the training that is lost."
     )
 
 
-def test_one_best_is_kept(tmp_path: Path, splits: Splits) -> None:
+def test_only_latest_best_weights_are_kept(tmp_path: Path, splits: Splits) -> None:
     scripted(tmp_path, splits, [0.4, 0.3, 0.1])
     assert sorted(path.name for path in (tmp_path / BEST).iterdir()) == [
         *sorted(f"best-3{ending}" for ending in ENDINGS),

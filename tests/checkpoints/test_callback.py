@@ -1,4 +1,4 @@
-"""What is kept of a run's state, and what can be read back."""
+"""Checkpoints that are kept during training, and the state that is restored from them."""
 
 import shutil
 import signal
@@ -41,7 +41,7 @@ def six_steps() -> Splits:
 
 @pytest.fixture(scope="module")
 def two_epochs(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a training leaves: to be read, or copied."""
+    """Returns the folder of a finished training, to be read or copied."""
     folder = tmp_path_factory.mktemp("two_epochs")
     trained(folder, splits)
     return folder
@@ -58,24 +58,24 @@ KEPT: dict[int, list[tuple[dict[str, Any], list[str]]]] = {
     ],
     4: [({"every_n_steps": 3, "max_to_keep": 99}, EVERY_FOUR)],
 }
-"""By steps of an execution: options, and the checkpoints of three epochs."""
+"""Steps per execution -> options, and the checkpoints that are left after three epochs."""
 
 
 @pytest.mark.parametrize("steps_per_execution", KEPT)
-def test_what_is_kept(tmp_path: Path, splits: Splits, steps_per_execution: int) -> None:
-    """Each folder is filled by a callback of its own in the same training."""
+def test_options_decide_which_checkpoints_are_kept(tmp_path: Path, splits: Splits, steps_per_execution: int) -> None:
+    """Fills each folder with a separate callback in the same training."""
     model, cases = compiled(splits), KEPT[steps_per_execution]
-    keepers = [
+    callbacks = [
         Checkpoints(tmp_path / str(number), replace(DEFAULTS, **options), model=model)
         for number, (options, _) in enumerate(cases)
     ]
     loop = TapeLoop(STEP, steps_per_execution, jit_compile=False)
-    loop(model, splits, epochs=3, start=Position(), callbacks=keepers)
+    loop(model, splits, epochs=3, start=Position(), callbacks=callbacks)
     for number, (options, expected) in enumerate(cases):
         assert names(tmp_path / str(number)) == sorted(expected), options
 
 
-def test_the_tutorials_plain_restore_works(tmp_path: Path, splits: Splits) -> None:
+def test_plain_restore_of_tutorial_works(tmp_path: Path, splits: Splits) -> None:
     _, script, _ = scripted(tmp_path, splits, [0.4, 0.1])
     fresh = compiled(splits)
     latest = tf.train.latest_checkpoint(str(tmp_path))
@@ -84,8 +84,8 @@ def test_the_tutorials_plain_restore_works(tmp_path: Path, splits: Splits) -> No
     assert_equal(fresh.get_weights(), script.weights[-1])
 
 
-def test_the_training_state_is_complete(tmp_path: Path, splits: Splits) -> None:
-    """Weights, optimizer, moving averages, metrics, the seeds of dropout and the counters: all, bit for bit."""
+def test_training_state_is_complete(tmp_path: Path, splits: Splits) -> None:
+    """Weights, optimizer, moving averages, metrics, seeds of dropout and counters are restored bit for bit."""
     model = compiled(splits)
     model.fit(splits.train.epoch(0), shuffle=False, verbose=0)
     state = TrainingState(model)
@@ -104,7 +104,7 @@ def test_the_training_state_is_complete(tmp_path: Path, splits: Splits) -> None:
     assert_equal(fresh.metrics_variables, model.metrics_variables)
 
 
-def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
+def test_counters_are_the_position_to_resume_from(tmp_path: Path, splits: Splits) -> None:
     trained(tmp_path, splits, every_n_steps=4, max_to_keep=99)
     positions = {}
     for step in (4, 6, 10, 12):
@@ -114,7 +114,7 @@ def test_counters_say_where_to_go_on(tmp_path: Path, splits: Splits) -> None:
     assert positions == {4: (0, 4), 6: (1, 0), 10: (1, 4), 12: (2, 0)}
 
 
-def test_finding_a_checkpoint(two_epochs: Path) -> None:
+def test_find_returns_best_latest_or_number(two_epochs: Path) -> None:
     assert [Path(find(two_epochs, which)).name for which in ("6", "latest", "best")][:2] == ["ckpt-6", "ckpt-12"]
     assert find(two_epochs, "best").startswith(str(two_epochs / BEST / "best-"))
     with pytest.raises(TrackingError) as error:
@@ -126,7 +126,9 @@ def test_finding_a_checkpoint(two_epochs: Path) -> None:
 
 @pytest.mark.parametrize(("which", "other"), [("best", "latest"), ("latest", "best"), ("6", "best")])
 @pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001", ".npz"])
-def test_a_checkpoint_that_is_damaged(tmp_path: Path, two_epochs: Path, which: str, other: str, ending: str) -> None:
+def test_corrupt_checkpoint_is_refused_with_an_alternative(
+    tmp_path: Path, two_epochs: Path, which: str, other: str, ending: str
+) -> None:
     shutil.copytree(two_epochs, tmp_path, dirs_exist_ok=True)
     prefix = Path(find(tmp_path, which))
     damage(prefix.with_name(prefix.name + ending))
@@ -139,13 +141,13 @@ def test_a_checkpoint_that_is_damaged(tmp_path: Path, two_epochs: Path, which: s
     assert find(tmp_path, other)
 
 
-def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+def test_find_in_folder_without_checkpoints_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"expected one of none, as no checkpoint was written\."):
         find(tmp_path, "latest")
 
 
-def test_a_folder_that_has_moved(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
-    """As when it was downloaded from the tracking store."""
+def test_moved_checkpoints_can_be_restored(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
+    """Checkpoints have another path after a download from the tracking store."""
     shutil.copytree(two_epochs, tmp_path / "here")
     before, after = compiled(splits), compiled(splits)
     for which in ("latest", BEST):
@@ -157,13 +159,13 @@ def test_a_folder_that_has_moved(tmp_path: Path, two_epochs: Path, splits: Split
             np.testing.assert_array_equal(mine, theirs)
 
 
-def test_weights_of_another_model(two_epochs: Path, splits: Splits) -> None:
+def test_weights_of_other_shape_are_refused(two_epochs: Path, splits: Splits) -> None:
     with pytest.raises(ValueError, match="shape"):
         restore_weights(compiled(splits, hidden=9), find(two_epochs, "latest"))
 
 
-def test_the_list_of_checkpoints_holds_what_counts(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
-    """Else one that is gone or damaged is kept instead of one that is whole."""
+def test_list_of_tensorflow_contains_only_valid_checkpoints(tmp_path: Path, two_epochs: Path, splits: Splits) -> None:
+    """Otherwise, TensorFlow would keep a lost or corrupt checkpoint instead of a valid one."""
     shutil.copytree(two_epochs, tmp_path, dirs_exist_ok=True)
     (tmp_path / "ckpt-12.json").unlink()
     assert again(tmp_path, compiled(splits))[1].epoch == 1
@@ -178,11 +180,11 @@ class StopAt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
-def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: Splits, loop: Loop) -> None:
-    """The end of that epoch belongs to what was done, whatever is saved in between."""
+def test_training_stopped_by_callback_within_epoch_resumes_after_it(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+    """The last checkpoint is at the end of that epoch, even if every step saves one."""
     model = compiled(splits)
-    keeper = Checkpoints(tmp_path, replace(DEFAULTS, every_n_steps=1), model=model)
-    history = loop(model, splits, epochs=3, start=Position(), callbacks=[StopAt(), keeper])
+    checkpoints = Checkpoints(tmp_path, replace(DEFAULTS, every_n_steps=1), model=model)
+    history = loop(model, splits, epochs=3, start=Position(), callbacks=[StopAt(), checkpoints])
     found, start = again(tmp_path, model)
     assert (start.epoch, start.step, start.stopped) == (1, 0, True)
     assert len(history["val_loss"]) == 1
@@ -191,23 +193,25 @@ def test_training_that_a_callback_ends_within_an_epoch(tmp_path: Path, splits: S
 
 
 @pytest.mark.parametrize("loop", [FitLoop(1, jit_compile=False), TapeLoop(STEP, 1, jit_compile=False)])
-def test_a_signal_in_the_last_validation_of_such_training(tmp_path: Path, splits: Splits, loop: Loop) -> None:
+def test_signal_in_last_validation_resumes_with_that_validation(tmp_path: Path, splits: Splits, loop: Loop) -> None:
     model, interruption = compiled(splits), Interruption()
-    keeper = Checkpoints(tmp_path, DEFAULTS, model=model, interruption=interruption)
+    checkpoints = Checkpoints(tmp_path, DEFAULTS, model=model, interruption=interruption)
 
     class Signal(StopAt):
         def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
             interruption.signal = signal.SIGTERM
 
     with pytest.raises(SystemExit):
-        loop(model, splits, epochs=3, start=Position(), callbacks=[Signal(), keeper])
+        loop(model, splits, epochs=3, start=Position(), callbacks=[Signal(), checkpoints])
     found, start = again(tmp_path, model)
     assert (start.epoch, start.step, start.stopped) == (0, 6, True)
     assert len(loop(model, splits, epochs=3, start=start, callbacks=[found])["val_loss"]) == 1
 
 
-def test_writing_takes_its_share_of_the_time(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch of 50 s and a checkpoint of 2 s, by this clock: the first, those that 1 % has time for, and the last."""
+def test_automatic_checkpoints_take_at_most_one_percent_of_time(
+    tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch takes 50 s and a checkpoint 2 s. The first, the last, and those that fit into 1 % are written."""
     now = [0]
 
     class Epoch(keras.callbacks.Callback):
@@ -220,7 +224,7 @@ def test_writing_takes_its_share_of_the_time(tmp_path: Path, splits: Splits, mon
     monkeypatch.setattr("experiments.checkpoints.callback.time", SimpleNamespace(monotonic=lambda: now[0]))
     model = compiled(splits)
     options = replace(DEFAULTS, every_epoch="auto", max_to_keep=99)
-    keeper = Checkpoints(tmp_path, options, model=model, saved=saved)
+    checkpoints = Checkpoints(tmp_path, options, model=model, saved=saved)
     loop = TapeLoop(STEP, 1, jit_compile=False)
-    loop(model, splits, epochs=14, start=Position(), callbacks=[Epoch(), keeper])
+    loop(model, splits, epochs=14, start=Position(), callbacks=[Epoch(), checkpoints])
     assert names(tmp_path) == sorted(f"ckpt-{6 * epoch}" for epoch in (1, 8, 12, 14))

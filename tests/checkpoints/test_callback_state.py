@@ -1,4 +1,4 @@
-"""What callbacks remember survives a stop, or is named."""
+"""State of callbacks is restored when a run resumes, or reported as unsaved."""
 
 import random
 from typing import Any
@@ -21,7 +21,7 @@ from experiments.tracking.base import Tracker
 
 
 class Counter(keras.callbacks.Callback):
-    """Forgets, as it offers nothing."""
+    """Has state, but no `get_state`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Counter(keras.callbacks.Callback):
         self.last = self.last + 1
 
 
-class Offering(Counter):
+class StatefulCounter(Counter):
     def get_state(self) -> dict[str, Any]:
         return {"seen": self.seen, "last": self.last}
 
@@ -42,8 +42,8 @@ class Offering(Counter):
         self.seen, self.last = state["seen"], state["last"]
 
 
-def fed(callback: keras.callbacks.Callback, values: list[float], first: int = 0) -> keras.callbacks.Callback:
-    """The losses of some epochs to a callback with a model of its own."""
+def run_epochs(callback: keras.callbacks.Callback, values: list[float], first: int = 0) -> keras.callbacks.Callback:
+    """Passes the losses of some epochs to a callback that has a model of its own."""
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     callback.set_model(model)
@@ -53,8 +53,8 @@ def fed(callback: keras.callbacks.Callback, values: list[float], first: int = 0)
     return callback
 
 
-def test_a_callback_of_ones_own_goes_on() -> None:
-    before, after = fed(Offering(), [0.1, 0.2]), Offering()
+def test_state_of_custom_callback_is_restored() -> None:
+    before, after = run_epochs(StatefulCounter(), [0.1, 0.2]), StatefulCounter()
     assert keeps_state(before)
     set_state(after, get_state(before))
     assert after.seen == [0, 1]
@@ -71,32 +71,32 @@ def plateau() -> keras.callbacks.ReduceLROnPlateau:
 
 @pytest.mark.parametrize("make", [stopping, plateau])
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
-def test_keras_callbacks_go_on(make: Any, stop: int) -> None:
-    """An improvement smaller than min_delta is none, before and after: Keras turns the sign of min_delta over once."""
+def test_state_of_keras_callbacks_is_restored(make: Any, stop: int) -> None:
+    """Improvements below min_delta do not count, before and after: Keras flips the sign of min_delta once."""
     values = [0.5, 0.48, 0.3, 0.29, 0.28]
-    whole, first, second = fed(make(), values), fed(make(), values[:stop]), make()
-    fed(second, [])
+    uninterrupted, first, second = run_epochs(make(), values), run_epochs(make(), values[:stop]), make()
+    run_epochs(second, [])
     set_state(second, get_state(first))
     for epoch, value in enumerate(values[stop:], stop):
         second.on_epoch_end(epoch, {"val_loss": value})
-    (names,) = (names for kind, names in KERAS.items() if isinstance(whole, kind))
+    (names,) = (names for kind, names in KERAS.items() if isinstance(uninterrupted, kind))
     for name in set(names) - {"best_weights"}:
-        assert getattr(second, name) == getattr(whole, name), name
-    assert second.min_delta == whole.min_delta
-    assert second.model.stop_training == whole.model.stop_training
+        assert getattr(second, name) == getattr(uninterrupted, name), name
+    assert second.min_delta == uninterrupted.min_delta
+    assert second.model.stop_training == uninterrupted.model.stop_training
 
 
-def test_best_weights_go_on() -> None:
-    first, second = fed(stopping(), [0.5, 0.2]), fed(stopping(), [])
+def test_best_weights_of_early_stopping_are_restored() -> None:
+    first, second = run_epochs(stopping(), [0.5, 0.2]), run_epochs(stopping(), [])
     set_state(second, get_state(first))
     for mine, theirs in zip(second.best_weights, first.model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_what_would_be_lost_is_named() -> None:
+def test_unsaved_state_is_reported() -> None:
     callbacks: dict[str, keras.callbacks.Callback] = {
         "mine": Counter(),
-        "offering": Offering(),
+        "stateful": StatefulCounter(),
         "keras": stopping(),
         "(tracking)": TrackMetrics(Tracker(), every_n_steps=None),
     }
@@ -105,13 +105,13 @@ def test_what_would_be_lost_is_named() -> None:
     for callback in callbacks.values():
         callback.params = {"steps": 3}
         callback.on_epoch_begin(1)
-    fed(callbacks["mine"], [0.3])
-    fed(callbacks["offering"], [0.3])
-    fed(callbacks["keras"], [0.3])
+    run_epochs(callbacks["mine"], [0.3])
+    run_epochs(callbacks["stateful"], [0.3])
+    run_epochs(callbacks["keras"], [0.3])
     assert watch.unsaved_state() == {"mine": ["seen", "last"]}
 
 
-def test_random_numbers_go_on() -> None:
+def test_random_state_is_restored() -> None:
     random.seed(1)
     np.random.seed(1)
     np.random.normal()

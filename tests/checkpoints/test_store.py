@@ -1,4 +1,4 @@
-"""One checkpoint on disk: whole, or not there."""
+"""Checkpoints on disk are either valid, or ignored with a warning."""
 
 import logging
 from pathlib import Path
@@ -20,11 +20,11 @@ FILES = (".index", ".data-00000-of-00001", ".npz", ".json")
 
 
 @pytest.fixture(autouse=True)
-def heard(caplog: pytest.LogCaptureFixture) -> None:
+def record_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="experiments.checkpoints.store")
 
 
-def written(folder: Path, number: int, state: dict[str, Any] | None = None) -> Path:
+def write_checkpoint(folder: Path, number: int, state: dict[str, Any] | None = None) -> Path:
     prefix = folder / f"ckpt-{number}"
     for ending in FILES[:2]:
         prefix.with_name(prefix.name + ending).write_bytes(f"{ending} of {number}".encode())
@@ -32,9 +32,9 @@ def written(folder: Path, number: int, state: dict[str, Any] | None = None) -> P
     return prefix
 
 
-def test_the_newest_counts(tmp_path: Path) -> None:
+def test_newest_checkpoint_is_latest(tmp_path: Path) -> None:
     for number in (9, 100, 20):
-        written(tmp_path, number, {"step": number, "values": np.arange(3)})
+        write_checkpoint(tmp_path, number, {"step": number, "values": np.arange(3)})
     found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-100")
@@ -42,38 +42,38 @@ def test_the_newest_counts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.state["values"], [0, 1, 2])
 
 
-def test_none_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_without_committed_checkpoint_has_no_latest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert latest_valid(tmp_path / "absent") is None
-    (tmp_path / "ckpt-3.index").write_text("without a seal")
+    (tmp_path / "ckpt-3.index").write_text("not committed")
     assert latest_valid(tmp_path) is None
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize("ending", FILES)
-def test_a_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
-    written(tmp_path, 1)
-    newest = written(tmp_path, 2)
+def test_flipped_bit_makes_checkpoint_corrupt(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
+    write_checkpoint(tmp_path, 1)
+    newest = write_checkpoint(tmp_path, 2)
     damage(newest.with_name(newest.name + ending))
     found = latest_valid(tmp_path)
     assert found is not None
     assert found.prefix == str(tmp_path / "ckpt-1")
-    (told,) = caplog.messages
-    assert told.startswith(f"The checkpoint {newest} (")
-    assert told.endswith(") is corrupt; resuming from checkpoint 1, the latest valid one.")
+    (message,) = caplog.messages
+    assert message.startswith(f"The checkpoint {newest} (")
+    assert message.endswith(") is corrupt; resuming from checkpoint 1, the latest valid one.")
 
 
 @pytest.mark.parametrize("ending", FILES[:3])
-def test_a_lost_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
-    newest = written(tmp_path, 2)
+def test_lost_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str) -> None:
+    newest = write_checkpoint(tmp_path, 2)
     newest.with_name(newest.name + ending).unlink()
     assert latest_valid(tmp_path) is None
     assert f"{newest.name}{ending}" in caplog.text
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])
-def test_half_a_seal(tmp_path: Path, share: float) -> None:
-    written(tmp_path, 1)
-    broken = written(tmp_path, 2).with_name("ckpt-2.json")
+def test_truncated_commit_file_makes_checkpoint_corrupt(tmp_path: Path, share: float) -> None:
+    write_checkpoint(tmp_path, 1)
+    broken = write_checkpoint(tmp_path, 2).with_name("ckpt-2.json")
     content = broken.read_bytes()
     broken.write_bytes(content[: int(share * len(content))])
     found = latest_valid(tmp_path)
@@ -81,9 +81,9 @@ def test_half_a_seal(tmp_path: Path, share: float) -> None:
     assert found.prefix == str(tmp_path / "ckpt-1")
 
 
-def test_all_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_valid_checkpoint_run_resumes_from_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in (1, 2):
-        damage(written(tmp_path, number).with_name(f"ckpt-{number}.index"))
+        damage(write_checkpoint(tmp_path, number).with_name(f"ckpt-{number}.index"))
     assert latest_valid(tmp_path) is None
     assert caplog.messages == [
         f"The checkpoint {tmp_path}/ckpt-{number} (ckpt-{number}.index has changed since it was written) is corrupt; "
@@ -92,9 +92,9 @@ def test_all_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_what_is_half_written_goes(tmp_path: Path) -> None:
-    written(tmp_path, 1)
-    rotated = written(tmp_path, 2)
+def test_uncommitted_files_are_deleted(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    rotated = write_checkpoint(tmp_path, 2)
     rotated.with_name("ckpt-2.index").unlink()
     kept = {path.name for path in tmp_path.glob("ckpt-1.*")} | {"checkpoint", "ckpt-x.txt", "best"}
     for name in ("ckpt-3.data-00000-of-00001", "ckpt-1.json.tmp", "checkpoint", "ckpt-x.txt"):
@@ -106,9 +106,9 @@ def test_what_is_half_written_goes(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} - {"ckpt-1.json.tmp"} == kept
 
 
-def test_a_checkpoint_that_is_written_over_does_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    written(tmp_path, 1)
-    uncommit(written(tmp_path, 2))
+def test_checkpoint_being_overwritten_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_checkpoint(tmp_path, 1)
+    uncommit(write_checkpoint(tmp_path, 2))
     uncommit(tmp_path / "ckpt-3")
     found = latest_valid(tmp_path)
     assert found is not None
@@ -116,7 +116,7 @@ def test_a_checkpoint_that_is_written_over_does_not_count(tmp_path: Path, caplog
     assert caplog.messages == []
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_leaves_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "best.json"
     write_atomically(path, "before")
 
@@ -145,9 +145,9 @@ STATES = st.dictionaries(
 
 @settings(max_examples=30, deadline=None)
 @given(state=STATES)
-def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
+def test_any_state_is_restored(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
     folder = tmp_path_factory.mktemp("states")
-    written(folder, 1, state)
+    write_checkpoint(folder, 1, state)
     found = latest_valid(folder)
     assert found is not None
     assert_same(found.state, state)
@@ -169,13 +169,13 @@ def assert_same(one: Any, other: Any) -> None:
         assert one == other
 
 
-def test_numbers_of_numpy_and_tuples_come_back_as_pythons() -> None:
+def test_numpy_numbers_and_tuples_are_restored_as_python_types() -> None:
     arrays: Arrays = {}
     packed = pack({"a": np.float64(0.5), "b": (1, np.int64(2)), 3: None}, arrays, "mine")
     assert unpack(packed, arrays) == {"a": 0.5, "b": [1, 2], "3": None}
 
 
-def test_a_state_that_cannot_be_kept() -> None:
+def test_state_of_unsupported_type_is_an_error() -> None:
     with pytest.raises(ExperimentError) as error:
         pack({"mine": {"seen": {1, 2}}}, {}, "callbacks")
     assert str(error.value) == (

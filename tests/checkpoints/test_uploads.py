@@ -1,4 +1,4 @@
-"""Checkpoints uploaded while training goes on: what is staged, when, and what the store keeps."""
+"""Uploads of checkpoints during training: staged files, intervals, and the artifacts in the store."""
 
 import shutil
 from dataclasses import asdict
@@ -17,24 +17,24 @@ from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
 
 
-class Uploaded:
-    """What a tracker was asked to upload."""
+class RecordingTracker:
+    """Records the requested uploads, and writes them to a journal if there is one."""
 
     run_id: str | None = "r"
 
     def __init__(self, journal: Journal | None = None) -> None:
-        self.asked: list[Upload] = []
+        self.requested: list[Upload] = []
         self._journal = journal
 
     def log_artifacts(self, upload: Upload) -> None:
-        self.asked.append(upload)
+        self.requested.append(upload)
         if self._journal is not None:
             options = {name: value for name, value in asdict(upload).items() if name != "directory"}
             self._journal.append("artifacts", path=str(upload.directory), **options)
 
 
 def checkpoint(output: Path, number: int, best: int = 1) -> str:
-    """As `Checkpoints` writes them."""
+    """Writes files named like those of `Checkpoints`, and returns the path prefix."""
     folder = output / "checkpoints"
     (folder / "best").mkdir(parents=True, exist_ok=True)
     for path in [folder / f"ckpt-{number}.index", folder / f"ckpt-{number}.data-00000-of-00001"]:
@@ -55,10 +55,11 @@ FILES = ["ckpt-6.data-00000-of-00001", "ckpt-6.index", "ckpt-6.json", "ckpt-6.np
 
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advances the clock by a million seconds per call, so that every upload is due."""
     monkeypatch.setattr(uploads, "time", SimpleNamespace(monotonic=iter(range(0, 10**9, 10**6)).__next__))
 
 
-def test_a_staged_checkpoint_is_whole_and_outlives_its_rotation(tmp_path: Path) -> None:
+def test_staged_checkpoint_is_valid_after_rotation(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3)
     prefix = checkpoint(tmp_path, 6)
     staged = stage(Path(prefix), tmp_path / UPLOADS)
@@ -74,12 +75,12 @@ def test_a_staged_checkpoint_is_whole_and_outlives_its_rotation(tmp_path: Path) 
     ]
 
 
-def test_no_byte_is_copied_in_the_thread_that_trains(tmp_path: Path) -> None:
+def test_staging_makes_only_hard_links(tmp_path: Path) -> None:
     staged = stage(Path(checkpoint(tmp_path, 6)), tmp_path / UPLOADS)
     assert {(staged / name).stat().st_nlink for name in [*FILES, "best/best.json"]} == {2}
 
 
-def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_copied_if_hard_links_are_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise PermissionError("no hard links here")
 
@@ -89,30 +90,30 @@ def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch
     assert (staged / "ckpt-6.index").stat().st_nlink == 1
 
 
-def test_nothing_is_uploaded_before_its_time_or_without_a_store(tmp_path: Path) -> None:
+def test_no_upload_before_interval_or_without_store(tmp_path: Path) -> None:
     for minutes, run_id in ((10, "r"), (None, "r"), (1e-9, None)):
-        tracker = Uploaded()
+        tracker = RecordingTracker()
         tracker.run_id = run_id
         CheckpointUploads(tracker, tmp_path, every_n_minutes=minutes)(checkpoint(tmp_path, 6))  # type: ignore[arg-type]
-        assert tracker.asked == []
+        assert tracker.requested == []
 
 
-def test_the_next_waits_until_the_store_has_taken_the_one_before(tmp_path: Path, no_wait: None) -> None:
-    tracker = Uploaded()
+def test_next_upload_waits_for_previous_one(tmp_path: Path, no_wait: None) -> None:
+    tracker = RecordingTracker()
     uploading = CheckpointUploads(tracker, tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
     uploading(checkpoint(tmp_path, 6))
     uploading(checkpoint(tmp_path, 12))
     folder = tmp_path / UPLOADS
-    assert tracker.asked == [Upload(folder / "ckpt-6", "checkpoints", replace=True, temporary=True)]
+    assert tracker.requested == [Upload(folder / "ckpt-6", "checkpoints", replace=True, temporary=True)]
     remove_stale(tmp_path)
     uploading(checkpoint(tmp_path, 18))
-    assert [upload.directory.name for upload in tracker.asked] == ["ckpt-6", "ckpt-18"]
+    assert [upload.directory.name for upload in tracker.requested] == ["ckpt-6", "ckpt-18"]
 
 
-def test_a_later_start_removes_what_no_upload_waits_for(tmp_path: Path, no_wait: None) -> None:
+def test_stale_folders_are_deleted_at_next_start(tmp_path: Path, no_wait: None) -> None:
     journal = Journal(tmp_path)
     journal.open()
-    uploading = CheckpointUploads(Uploaded(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
+    uploading = CheckpointUploads(RecordingTracker(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
     uploading(checkpoint(tmp_path, 6))
     journal.close()
     stage(Path(checkpoint(tmp_path, 12)), tmp_path / UPLOADS)
@@ -126,12 +127,14 @@ def client(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Mlflo
     return open_store(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
 
 
-def test_the_store_keeps_the_newest_alone_and_staging_goes(client: MlflowClient, tmp_path: Path, no_wait: None) -> None:
+def test_store_keeps_only_newest_checkpoint_and_staging_is_deleted(
+    client: MlflowClient, tmp_path: Path, no_wait: None
+) -> None:
     run_id = client.create_run(get_or_create_experiment(client, "uploads")).info.run_id
     sink = MlflowSink(client, run_id)
     journal = Journal(tmp_path)
     journal.open()
-    uploading = CheckpointUploads(Uploaded(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
+    uploading = CheckpointUploads(RecordingTracker(journal), tmp_path, every_n_minutes=10)  # type: ignore[arg-type]
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "events").write_text("grows")
     for number, best in ((3, 1), (6, 2)):
@@ -141,7 +144,7 @@ def test_the_store_keeps_the_newest_alone_and_staging_goes(client: MlflowClient,
         deliver(tmp_path, sink)
         assert list((tmp_path / UPLOADS).iterdir()) == []
     (tmp_path / "journal.offset").write_text("0")
-    deliver(tmp_path, sink)  # as after a crash before the acknowledgement
+    deliver(tmp_path, sink)  # Delivers again, as after a crash before the acknowledgement.
     journal.close()
     assert not rejected_file(tmp_path).exists()
     copy = Path(client.download_artifacts(run_id, "", str(tmp_path / "copy")))

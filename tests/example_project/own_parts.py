@@ -1,6 +1,6 @@
-"""Parts of one's own; each is named by one YAML file in conf/."""
+"""Custom components. Each is the target of one YAML file in conf/, or of `loop.train_step`."""
 
-# ruff: noqa: ARG002 -- Keras passes more than each method needs
+# ruff: noqa: ARG002 -- Keras passes more arguments than each method needs.
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def stripes(num_examples: int, **options: Any) -> Splits:
 
 @keras.saving.register_keras_serializable(package="own_parts")
 class TwoLayers(keras.Model):
-    """Pixels 0..255 to logits."""
+    """Maps pixels 0..255 to logits."""
 
     def __init__(self, units: int, num_classes: int, input_shape: tuple[int, ...], **options: Any) -> None:
         super().__init__(**options)
@@ -41,7 +41,7 @@ class TwoLayers(keras.Model):
 
 
 class FocalLoss(keras.losses.Loss):
-    """Cross-entropy that counts well classified examples less. https://arxiv.org/abs/1708.02002"""
+    """Cross-entropy with less weight on well classified examples. https://arxiv.org/abs/1708.02002"""
 
     def __init__(self, gamma: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Confidence(keras.metrics.Mean):
 
 
 class WatchFirstLayer(keras.callbacks.Callback):
-    """The size of the first kernel, and what its first unit looks for."""
+    """Logs the norm of the first kernel, and the weights of its first unit as an image."""
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         kernel = self.model.hidden.kernel.numpy()
@@ -70,7 +70,7 @@ class WatchFirstLayer(keras.callbacks.Callback):
 
 
 def small_logits_step(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
-    """The built-in step, with a penalty on large logits added to the loss."""
+    """Trains like the built-in step, with a penalty on large logits added to the loss."""
     x, y = batch
     with tf.GradientTape() as tape:
         logits = model(x, training=True)

@@ -1,4 +1,4 @@
-"""Two logical CPU devices, set before TensorFlow starts, so that a mirrored strategy has two replicas."""
+"""Sets two logical CPU devices before TensorFlow starts, so that a mirrored strategy has two replicas."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Iterator[None]:
-    """Before any test and after the fork of `trainings`, which trains on one device."""
+    """Runs before all tests, and after the process of `trainings` was forked, which trains on one device."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     return (yield)

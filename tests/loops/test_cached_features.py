@@ -1,4 +1,4 @@
-"""`fit` and `tape` see the same batches and train equal weights whatever keeps the images, cold and warm."""
+"""`fit` and `tape` read equal batches and train equal weights with each image cache, empty or complete."""
 
 import hashlib
 import time
@@ -28,15 +28,15 @@ MODEL = ["model=cnn", "model.filters=[4]", "model.dropout=0.3", "augment=[flip]"
 
 
 class Trained(NamedTuple):
-    """batches: a hash of each, in the order the loop took them."""
+    """Weights after training. `batches` are hashes of the batches, in the order in which the loop read them."""
 
     batches: list[str]
     weights: list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A split that notes its batches as a loop takes them."""
+class RecordedSplit:
+    """A split that records its batches when a loop reads them."""
 
     split: Split
     batches: list[str]
@@ -55,16 +55,16 @@ class Seen:
 
     def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
         batches = self.split.epoch(epoch, first_step=first_step)
-        # one call at a time: TensorFlow makes a map parallel by itself, and then notes come in any order
-        return batches.map(lambda x, y: (side_effect(self._note, [x, y], x), y), num_parallel_calls=1)
+        # One call at a time: by default, TensorFlow runs calls in parallel, which would change the recorded order.
+        return batches.map(lambda x, y: (side_effect(self._record, [x, y], x), y), num_parallel_calls=1)
 
-    def _note(self, inputs: np.ndarray, labels: np.ndarray) -> None:
+    def _record(self, inputs: np.ndarray, labels: np.ndarray) -> None:
         self.batches.append(hashlib.sha256(inputs.tobytes() + labels.tobytes()).hexdigest())
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """19 training and 6 validation images of noise: batches of 8 leave a short last one."""
+    """Creates 19 training and 6 validation images of noise. With batches of 8, the last batch is short."""
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for folder, count in {"train/a": 10, "train/b": 9, "valid/a": 3, "valid/b": 3}.items():
         (root / folder).mkdir(parents=True)
@@ -75,26 +75,26 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(composed: Compose, photos: Path) -> Callable[..., Trained]:
-    def train(*words: str) -> Trained:
+    def train(*overrides: str) -> Trained:
         cfg = composed(
             "epochs=2", "seed=3", "data=image_folder", f"data.path='{photos}'", "data.image_size=[16,16]",
-            "data.batch_size=8", *MODEL, *words,
+            "data.batch_size=8", *MODEL, *overrides,
         )  # fmt: skip
         runtime.configure(seed=cfg.seed, **cfg.runtime)
         splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
-        seen = Seen(splits.train, [])
+        recorded = RecordedSplit(splits.train, [])
         spec = splits.train.spec
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
         compile_model(cfg, model, splits)
         build_variables(model, splits.validation)
-        build(cfg.loop)(model, replace(splits, train=seen), epochs=2, start=Position(), callbacks=[])
-        return Trained(seen.batches, [variable.numpy() for variable in model.variables])
+        build(cfg.loop)(model, replace(splits, train=recorded), epochs=2, start=Position(), callbacks=[])
+        return Trained(recorded.batches, [variable.numpy() for variable in model.variables])
 
     return train
 
 
 @pytest.mark.slow
-def test_both_loops_on_a_pack_being_made_and_on_a_whole_one(
+def test_loops_agree_while_pack_is_written_and_when_it_is_complete(
     train: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on_disk(loop: str) -> Trained:
@@ -104,7 +104,7 @@ def test_both_loops_on_a_pack_being_made_and_on_a_whole_one(
     cold = [on_disk("fit"), on_disk("tape")]
     for loop in ("fit", "tape"):
         wait_for_packs(tmp_path / loop)
-    monkeypatch.delattr(Decoder, "read")  # what is whole is read from the pack alone
+    monkeypatch.delattr(Decoder, "read")  # A complete pack is read without decoding images.
     warm = [on_disk("fit"), on_disk("tape")]
     assert len(set(plain.batches)) == 6
     for trained in (*cold, *warm):

@@ -1,4 +1,4 @@
-"""Weighted and balanced batches train the same weights in both loops, and as Keras's own `class_weight` does."""
+"""Weighted and balanced batches train equal weights in both loops, as with Keras's own `class_weight`."""
 
 from functools import cache
 from typing import Any
@@ -37,7 +37,7 @@ def model() -> keras.Model:
     return made
 
 
-@cache  # several tests compare with the same training
+@cache  # Several tests compare with the same training.
 def trained(loop: str, options: str) -> tuple[list[np.ndarray], dict[str, list[float]]]:
     made = model()
     history = LOOPS[loop](made, splits(**OPTIONS[options]), epochs=2, start=Position(), callbacks=[])
@@ -45,7 +45,7 @@ def trained(loop: str, options: str) -> tuple[list[np.ndarray], dict[str, list[f
 
 
 @pytest.mark.parametrize("options", ["balanced weights", "weights", "balanced sampling"])
-def test_fit_and_tape_agree(options: str) -> None:
+def test_loops_agree_on_class_weights_and_sampling(options: str) -> None:
     (fit, fit_history), (tape, tape_history) = trained("fit", options), trained("tape", options)
     assert fit_history == tape_history
     assert "val_accuracy" in fit_history
@@ -55,7 +55,7 @@ def test_fit_and_tape_agree(options: str) -> None:
     assert any(not np.array_equal(left, right) for left, right in zip(plain, tape, strict=True))
 
 
-def test_weights_are_those_of_keras() -> None:
+def test_class_weights_equal_those_of_keras() -> None:
     weighted, _ = trained("fit", "weights")
     made, plain = model(), splits().train
     for epoch in range(2):

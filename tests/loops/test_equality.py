@@ -1,4 +1,4 @@
-"""`loop=fit` and `loop=tape` train equal weights, bit for bit, and report equal metrics."""
+"""`loop=fit` and `loop=tape` train bit for bit identical weights and report equal metrics."""
 
 from collections.abc import Callable
 from functools import cache
@@ -41,7 +41,7 @@ FROZEN_CHANGES = {
     "ema_accumulation_clipping": COMBINED,
     "mirrored_bfloat16_augmentation": f"{MIRRORED} {BFLOAT16} augment=[flip,rot90,color_jitter]",
 }
-"""What is equal together is equal one by one, and each training costs seconds."""
+"""Each training combines several changes, because it takes seconds."""
 
 
 class Trained(NamedTuple):
@@ -51,7 +51,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """37 training and 13 validation images: batches of 8 leave a short last one in both."""
+    """Writes 37 training and 13 validation images. With batches of 8, the last batch of both is short."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (50, 32, 32, 3), np.uint8), rng.integers(0, 3, 50)
     path = tmp_path_factory.mktemp("arrays") / "noise.npz"
@@ -62,9 +62,9 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def train(composed: Compose, arrays: Path) -> Callable[..., Trained]:
     @cache
-    def train(*words: str) -> Trained:
+    def train(*overrides: str) -> Trained:
         common = ("epochs=2", "seed=3", "data=npz", f"data.path='{arrays}'", "data.batch_size=8")
-        cfg = composed(*common, "optimizer.learning_rate=0.01", *words)
+        cfg = composed(*common, "optimizer.learning_rate=0.01", *overrides)
         model, splits = prepared(cfg)
         history = build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=[])
         return Trained([variable.numpy() for variable in model.variables], history)
@@ -91,20 +91,20 @@ def assert_equal(one: Trained, other: Trained) -> None:
 
 
 @pytest.mark.parametrize("changes", FAST_CHANGES.values(), ids=FAST_CHANGES)
-def test_cnn(train: Callable[..., Trained], changes: str) -> None:
-    words = f"{CNN} {changes}".split()
-    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+def test_loops_agree_on_cnn(train: Callable[..., Trained], changes: str) -> None:
+    overrides = f"{CNN} {changes}".split()
+    assert_equal(train("loop=fit", *overrides), train("loop=tape", *overrides))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [*SLOW_CHANGES.values(), *(pytest.param(words, marks=pytest.mark.long) for words in LONG_CHANGES.values())],
+    [*SLOW_CHANGES.values(), *(pytest.param(overrides, marks=pytest.mark.long) for overrides in LONG_CHANGES.values())],
     ids=[*SLOW_CHANGES, *LONG_CHANGES],
 )
-def test_cnn_with(train: Callable[..., Trained], changes: str) -> None:
-    words = f"{CNN} {changes}".split()
-    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+def test_loops_agree_on_cnn_with_changes(train: Callable[..., Trained], changes: str) -> None:
+    overrides = f"{CNN} {changes}".split()
+    assert_equal(train("loop=fit", *overrides), train("loop=tape", *overrides))
 
 
 @pytest.mark.slow
@@ -116,17 +116,15 @@ def test_cnn_with(train: Callable[..., Trained], changes: str) -> None:
     ],
     ids=FROZEN_CHANGES,
 )
-def test_frozen_mobilenetv2(train: Callable[..., Trained], changes: str) -> None:
-    words = f"{FROZEN} {changes}".split()
-    assert_equal(train("loop=fit", *words), train("loop=tape", *words))
+def test_loops_agree_on_frozen_mobilenetv2(train: Callable[..., Trained], changes: str) -> None:
+    overrides = f"{FROZEN} {changes}".split()
+    assert_equal(train("loop=fit", *overrides), train("loop=tape", *overrides))
 
 
-def test_two_epochs_of_fit_are_two_epochs_of_keras(
-    composed: Compose, arrays: Path, train: Callable[..., Trained]
-) -> None:
-    """The same batches in one `model.fit(epochs=2)`, where the loop calls it once an epoch."""
-    words = (*CNN.split(), "epochs=2", "seed=3", "data=npz", f"data.path='{arrays}'", "data.batch_size=8")
-    model, splits = prepared(composed(*words, "optimizer.learning_rate=0.01"))
+def test_fit_loop_equals_one_call_of_keras_fit(composed: Compose, arrays: Path, train: Callable[..., Trained]) -> None:
+    """Compares one `model.fit(epochs=2)` with the loop, which calls `model.fit` once per epoch."""
+    overrides = (*CNN.split(), "epochs=2", "seed=3", "data=npz", f"data.path='{arrays}'", "data.batch_size=8")
+    model, splits = prepared(composed(*overrides, "optimizer.learning_rate=0.01"))
     both = splits.train.epoch(0).concatenate(splits.train.epoch(1))
     fitted = model.fit(
         both,
@@ -136,10 +134,12 @@ def test_two_epochs_of_fit_are_two_epochs_of_keras(
         shuffle=False,
         verbose=0,
     )
-    assert_equal(Trained([variable.numpy() for variable in model.variables], fitted.history), train("loop=fit", *words))
+    assert_equal(
+        Trained([variable.numpy() for variable in model.variables], fitted.history), train("loop=fit", *overrides)
+    )
 
 
 def test_another_seed_trains_other_weights(train: Callable[..., Trained]) -> None:
-    """Else equality would say nothing."""
-    words = CNN.split()
-    assert train("loop=fit", *words).history != train("loop=fit", *words, "seed=4").history
+    """Otherwise, the tests of equality would prove nothing."""
+    overrides = CNN.split()
+    assert train("loop=fit", *overrides).history != train("loop=fit", *overrides, "seed=4").history

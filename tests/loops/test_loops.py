@@ -1,4 +1,4 @@
-"""Both loops drive the same callbacks, begin where they are told to, and take a step of one's own."""
+"""Both loops call the same callbacks, begin at a given position, and accept a custom training step."""
 
 import gc
 import weakref
@@ -37,7 +37,7 @@ BOTH = pytest.mark.parametrize("loop", loops().values(), ids=loops())
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    """22 and 9 examples in batches of 4."""
+    """Returns 22 training and 9 validation examples in batches of 4."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (31, 6, 6, 1), np.uint8), rng.integers(0, 3, 31)
     return from_arrays((x[:22], y[:22]), (x[22:], y[22:]), batch_size=4, shuffle=True, seed=5)
@@ -58,7 +58,7 @@ def compiled(splits: Splits, steps_per_execution: int = 1, learning_rate: float 
 
 
 class Recorder(keras.callbacks.Callback):
-    """Every call with its index and logs."""
+    """Records every call with its index and logs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def recorded(loop: Loop, splits: Splits, epochs: int = 2, start: Position | None
 
 @pytest.fixture(scope="module")
 def events_of(splits: Splits) -> Callable[..., list[Event]]:
-    """Of a run of the loop with that name; each is made once, as several tests look at it."""
+    """Returns a function that runs a loop and returns its calls. It is cached, because several tests compare them."""
 
     @cache
     def events_of(
@@ -121,13 +121,13 @@ def events_of(splits: Splits) -> Callable[..., list[Event]]:
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_both_make_the_same_calls(events_of: Callable[..., list[Event]], steps_per_execution: int) -> None:
+def test_loops_make_same_calls(events_of: Callable[..., list[Event]], steps_per_execution: int) -> None:
     fit, tape = (events_of(name, steps_per_execution=steps_per_execution) for name in loops())
     assert fit == tape
 
 
 @EACH
-def test_the_calls_of_a_run(events_of: Callable[..., list[Event]], name: str) -> None:
+def test_callbacks_are_called_in_order(events_of: Callable[..., list[Event]], name: str) -> None:
     events = events_of(name, steps_per_execution=1)
     names = [call for call, _, _ in events]
     batch = ["train_batch_begin", "train_batch_end"]
@@ -139,7 +139,7 @@ def test_the_calls_of_a_run(events_of: Callable[..., list[Event]], name: str) ->
 
 
 @BOTH
-def test_predictions_are_those_of_the_validation_split_in_order(splits: Splits, loop: Loop) -> None:
+def test_predictions_follow_order_of_validation_split(splits: Splits, loop: Loop) -> None:
     model, recorder = compiled(splits), Recorder()
     loop(model, splits, epochs=1, start=Position(), callbacks=[recorder])
     inputs, labels = next(iter(splits.validation.epoch(0).rebatch(9)))
@@ -149,7 +149,7 @@ def test_predictions_are_those_of_the_validation_split_in_order(splits: Splits, 
 
 @EACH
 @pytest.mark.parametrize(("start", "first"), [(Position(1, 0), (1, 0, 12)), (Position(1, 4), (1, 4, 8))])
-def test_training_begins_at_its_position(
+def test_training_begins_at_given_position(
     events_of: Callable[..., list[Event]], name: str, start: Position, first: tuple[int, int, int]
 ) -> None:
     events = events_of(name, epochs=3, start=start)
@@ -159,7 +159,7 @@ def test_training_begins_at_its_position(
 
 
 @pytest.mark.parametrize("start", [Position(1, 0), Position(1, 4)])
-def test_both_train_on_the_same_batches_from_a_position(events_of: Callable[..., list[Event]], start: Position) -> None:
+def test_loops_agree_from_given_position(events_of: Callable[..., list[Event]], start: Position) -> None:
     fit, tape = (events_of(name, epochs=3, start=start) for name in loops())
     assert fit == tape
 
@@ -169,7 +169,7 @@ def stopping(**options: Any) -> keras.callbacks.Callback:
 
 
 @pytest.mark.parametrize("restore", [True, False])
-def test_both_stop_early_at_the_same_epoch_with_the_same_weights(splits: Splits, restore: bool) -> None:
+def test_loops_stop_early_at_same_epoch_with_same_weights(splits: Splits, restore: bool) -> None:
     outcomes = []
     for loop in loops().values():
         model, callback = compiled(splits, learning_rate=0.5), stopping(patience=2, restore_best_weights=restore)
@@ -179,7 +179,7 @@ def test_both_stop_early_at_the_same_epoch_with_the_same_weights(splits: Splits,
     assert 0 < outcomes[0][0] < 29
 
 
-def test_both_lower_the_learning_rate_on_a_plateau(splits: Splits) -> None:
+def test_loops_lower_learning_rate_on_plateau(splits: Splits) -> None:
     outcomes = []
     for loop in loops().values():
         model = compiled(splits, learning_rate=0.5)
@@ -197,7 +197,7 @@ class StopWithin(keras.callbacks.Callback):
 
 
 @BOTH
-def test_a_callback_stops_within_an_epoch(splits: Splits, loop: Loop) -> None:
+def test_callback_stops_training_within_epoch(splits: Splits, loop: Loop) -> None:
     recorder = Recorder()
     loop(compiled(splits), splits, epochs=3, start=Position(), callbacks=[StopWithin(), recorder])
     names = [name for name, _, _ in recorder.events]
@@ -209,7 +209,7 @@ def doubled_step(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
     return {**logs, "twice": 2 * logs["loss"]}
 
 
-def test_a_step_of_ones_own(splits: Splits) -> None:
+def test_custom_step_is_used(splits: Splits) -> None:
     loop = TapeLoop(doubled_step, steps_per_execution=1, jit_compile=False)
     logs = [logs for name, _, logs in recorded(loop, splits).events if name == "train_batch_end"]
     assert all(one["twice"] == pytest.approx(2 * one["loss"]) for one in logs)
@@ -223,7 +223,7 @@ def test_a_step_of_ones_own(splits: Splits) -> None:
         ("not a name", "invalid format: 'not a name'"),
     ],
 )
-def test_a_step_that_cannot_be_imported(name: str, reason: str) -> None:
+def test_step_that_cannot_be_imported_is_refused(name: str, reason: str) -> None:
     with pytest.raises(ConfigError) as error:
         TapeLoop(name, steps_per_execution=1, jit_compile=False)
     assert str(error.value).startswith(f"loop.train_step={name} cannot be imported (")
@@ -231,12 +231,12 @@ def test_a_step_that_cannot_be_imported(name: str, reason: str) -> None:
     assert str(error.value).endswith("Run from the folder that contains the module, or install it.")
 
 
-def test_a_step_that_is_no_function() -> None:
+def test_step_that_is_not_a_function_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^loop\.train_step=experiments\.loops is a module, not a function"):
         TapeLoop("experiments.loops", steps_per_execution=1, jit_compile=False)
 
 
-def test_evaluation_is_what_keras_computes(splits: Splits) -> None:
+def test_evaluation_equals_keras(splits: Splits) -> None:
     model = compiled(splits)
     metrics, predictions = evaluation_of(model)(splits.validation)
     expected = model.evaluate(splits.validation.epoch(0), return_dict=True, verbose=0)
@@ -244,7 +244,7 @@ def test_evaluation_is_what_keras_computes(splits: Splits) -> None:
     assert predictions.outputs.shape == (9, 3)
 
 
-def test_an_evaluation_is_traced_once_for_a_compiled_model(splits: Splits) -> None:
+def test_evaluation_is_traced_once_per_compiled_model(splits: Splits) -> None:
     model = compiled(splits)
     first = evaluation_of(model)
     metrics, _ = first(splits.validation)
@@ -257,18 +257,18 @@ def test_an_evaluation_is_traced_once_for_a_compiled_model(splits: Splits) -> No
     assert set(again) == {"loss", "sparse_categorical_crossentropy"}
 
 
-def test_building_variables_names_the_metrics_and_leaves_them_empty(splits: Splits) -> None:
+def test_build_variables_returns_metric_names_and_resets_metrics(splits: Splits) -> None:
     model = compiled(splits)
     assert build_variables(model, splits.validation) == ["loss", "accuracy"]
     assert all(not np.any(variable) for variable in model.metrics_variables)
 
 
 @BOTH
-def test_what_was_trained_can_be_forgotten(splits: Splits, loop: Loop) -> None:
+def test_trained_model_is_garbage_collected(splits: Splits, loop: Loop) -> None:
     model = compiled(splits)
     loop(model, splits, epochs=1, start=Position(), callbacks=[])
-    left = weakref.ref(model)
+    reference = weakref.ref(model)
     del model
     release_graph_functions()
     gc.collect()
-    assert left() is None
+    assert reference() is None

@@ -1,4 +1,4 @@
-"""Under a mirrored strategy the number of devices is recorded, as it is part of what makes bits."""
+"""Runs record their number of devices, because it changes the bits of the result."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TINY = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "replicas"), [("mirrored", "2"), ("none", "1")])
-def test_a_run_records_its_devices(
+def test_run_records_number_of_replicas(
     composed: Callable[..., DictConfig], tmp_path: Path, empty_store: Path, strategy: str, replicas: str
 ) -> None:
     store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"

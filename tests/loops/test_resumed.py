@@ -1,4 +1,4 @@
-"""Training that is stopped within an epoch and goes on in a new model ends as if nothing had happened."""
+"""Training that is stopped within an epoch and resumed in a new model ends as if uninterrupted."""
 
 import signal
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from experiments.runs import runtime
 EPOCHS = 3
 STEP = "experiments.loops.tape.train_step"
 STOPS = (2, 11)
-"""Steps of each start, of five an epoch: it ends within the first and the last."""
+"""Number of steps of each start. With five steps per epoch, training stops in the first and in the last epoch."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def splits() -> Splits:
 
 
 class Stop(keras.callbacks.Callback):
-    """As a signal in the middle of a step does."""
+    """Sets the signal during a step, as the signal handler does."""
 
     def __init__(self, interruption: Interruption, step: int | None) -> None:
         super().__init__()
@@ -56,10 +56,10 @@ def train(make: Callable[[], keras.Model], loop: Loop, splits: Splits, folder: P
     keras.utils.set_random_seed(3)
     model, interruption = make(), Interruption()
     options = replace(DEFAULTS, max_to_keep=2)
-    keeper = Checkpoints(folder, options, model=model, interruption=interruption)
+    checkpoints = Checkpoints(folder, options, model=model, interruption=interruption)
     build_variables(model, splits.validation)
-    start = keeper.restore()
-    history = loop(model, splits, epochs=EPOCHS, start=start, callbacks=[Stop(interruption, stop), keeper])
+    start = checkpoints.restore()
+    history = loop(model, splits, epochs=EPOCHS, start=start, callbacks=[Stop(interruption, stop), checkpoints])
     return Trained([variable.numpy() for variable in (*model.variables, *model.optimizer.variables)], history)
 
 
@@ -92,7 +92,7 @@ def bfloat16() -> keras.Model:
 
 
 def float16() -> keras.Model:
-    """The loss scale grows every third step, and halves where a gradient overflows."""
+    """Returns a model whose loss scale grows every third step, and halves if a gradient overflows."""
     keras.config.set_dtype_policy("mixed_float16")
     inner = keras.optimizers.Adam(0.01)
     scaled = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**14, dynamic_growth_steps=3)
@@ -100,15 +100,15 @@ def float16() -> keras.Model:
 
 
 def frozen() -> keras.Model:
-    """Its frozen layers hold what the seed drew."""
+    """Returns a model whose frozen layers keep their random initial weights."""
     model = small()
     for layer in model.layers[:-1]:
         layer.trainable = False
     return compiled(model, keras.optimizers.Adam(0.01))
 
 
-class OwnStep(keras.Model):
-    """Counts in a variable of its own, which scales its noise."""
+class CustomStep(keras.Model):
+    """A model with a variable that counts steps and scales the noise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,11 +125,11 @@ class OwnStep(keras.Model):
         return super().train_step(batch)
 
 
-def own_step() -> keras.Model:
-    return compiled(OwnStep(), keras.optimizers.Adam(0.01))
+def custom_step() -> keras.Model:
+    return compiled(CustomStep(), keras.optimizers.Adam(0.01))
 
 
-def own_tape_step(model: keras.Model, batch: Any) -> dict[str, tf.Tensor]:
+def custom_tape_step(model: keras.Model, batch: Any) -> dict[str, tf.Tensor]:
     x, y = batch
     with tf.GradientTape() as tape:
         logits = model(x, training=True)
@@ -146,8 +146,8 @@ CASES: dict[str, tuple[Callable[[], keras.Model], Loop]] = {
     "float16 fit": (float16, FIT),
     "float16 tape": (float16, TAPE),
     "frozen layers": (frozen, FIT),
-    "own train_step of a model": (own_step, FIT),
-    "own train_step of the loop": (bfloat16, TapeLoop(own_tape_step, 1, jit_compile=False)),
+    "custom train_step of a model": (custom_step, FIT),
+    "custom train_step of the loop": (bfloat16, TapeLoop(custom_tape_step, 1, jit_compile=False)),
 }
 
 
@@ -158,20 +158,20 @@ LONG = ("mirrored tape", "float16 tape")
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.long) if case in LONG else case for case in CASES]
 )
-def test_stopped_and_resumed(tmp_path: Path, splits: Splits, case: str) -> None:
+def test_stopped_and_resumed_training_equals_uninterrupted(tmp_path: Path, splits: Splits, case: str) -> None:
     make, loop = CASES[case]
-    whole = train(make, loop, splits, tmp_path / "whole", None)
+    uninterrupted = train(make, loop, splits, tmp_path / "uninterrupted", None)
     for stop in STOPS:
         with pytest.raises(SystemExit):
             train(make, loop, splits, tmp_path / "stopped", stop)
     resumed = train(make, loop, splits, tmp_path / "stopped", None)
-    assert resumed.history == whole.history
-    for mine, theirs in zip(resumed.variables, whole.variables, strict=True):
+    assert resumed.history == uninterrupted.history
+    for mine, theirs in zip(resumed.variables, uninterrupted.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_the_loss_scale_moves(splits: Splits) -> None:
-    """Else its equality would say nothing."""
+def test_loss_scale_changes(splits: Splits) -> None:
+    """Otherwise, comparing the loss scale would prove nothing."""
     model = float16()
     build_variables(model, splits.validation)
     FIT(model, splits, epochs=1, start=Position(), callbacks=[])

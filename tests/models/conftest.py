@@ -1,4 +1,4 @@
-"""Small networks that the tests of models share."""
+"""Small networks for the tests of models."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    """`application` with the smallest MobileNetV2 for everything not named."""
+    """Returns a function that calls `application`, by default for the smallest MobileNetV2."""
 
     def _build(**changes: Any) -> keras.Model:
         arguments: dict[str, Any] = {"architecture": "MobileNetV2", "weights": None, "freeze": False, "dropout": 0.0}
@@ -32,7 +32,7 @@ def build() -> Build:
 
 @pytest.fixture(scope="session")
 def mobilenet(build: Build) -> keras.Model:
-    """Shared, so never trained."""
+    """Returns a model that is shared by tests, which must not train it."""
     keras.utils.set_random_seed(1)
     return build()
 

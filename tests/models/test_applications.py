@@ -18,7 +18,7 @@ def network_of(model: keras.Model) -> keras.Model:
 
 
 def train_one_step(model: keras.Model, images: np.ndarray) -> None:
-    # Eager: tracing costs more than the one step.
+    # Eager execution, because tracing takes longer than the single step.
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
     model.train_on_batch(images, LABELS)
 
@@ -30,25 +30,25 @@ def test_raw_pixels_become_logits(mobilenet: keras.Model, images: np.ndarray) ->
     assert not np.allclose(np.sum(logits, axis=-1), 1)
 
 
-def test_one_channel_images_are_accepted(build: Build, mobilenet: keras.Model, images: np.ndarray) -> None:
+def test_images_with_one_channel_are_accepted(build: Build, mobilenet: keras.Model, images: np.ndarray) -> None:
     gray = build(input_shape=(32, 32, 1))
     gray.set_weights(mobilenet.get_weights())
     np.testing.assert_array_equal(gray(images[..., :1]), mobilenet(images[..., [0, 0, 0]]))
 
 
 @pytest.mark.parametrize("include_top", [False, True])
-def test_frozen_leaves_all_but_the_head(build: Build, images: np.ndarray, include_top: bool) -> None:
+def test_freeze_trains_only_the_head(build: Build, images: np.ndarray, include_top: bool) -> None:
     model = build(freeze=True, include_top=include_top, dropout=0.2)
     head = {weight.path for weight in model.trainable_weights}
     assert head == ({"predictions/kernel", "predictions/bias"} if include_top else {"logits/kernel", "logits/bias"})
-    before = model.get_weights()  # copies, where weight.numpy() may be a view
+    before = model.get_weights()  # Copies, because weight.numpy() may be a view.
     train_one_step(model, images)
     changed = {w.path for w, old in zip(model.weights, before, strict=True) if not np.array_equal(w, old)}
     assert changed
     assert changed <= head
 
 
-def test_not_frozen_trains_the_network_and_its_statistics(build: Build, images: np.ndarray) -> None:
+def test_unfrozen_network_trains_weights_and_statistics(build: Build, images: np.ndarray) -> None:
     model = build(batch_norm_momentum=0.9)
     before = network_of(model).get_weights()
     train_one_step(model, images)
@@ -62,24 +62,24 @@ def test_batch_norm_momentum_reaches_every_layer(build: Build, momentum: float |
     assert {layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)} == expected
 
 
-def test_the_stock_head_follows_the_data(build: Build, images: np.ndarray) -> None:
+def test_include_top_uses_number_of_classes_of_data(build: Build, images: np.ndarray) -> None:
     model = build(include_top=True, num_classes=7)
     assert model(images).shape == (4, 7)
     assert network_of(model).layers[-1].activation is keras.activations.linear
 
 
-def test_the_head_stays_float32_under_mixed_precision(build: Build, images: np.ndarray, mixed_bfloat16: None) -> None:
+def test_head_is_float32_under_mixed_precision(build: Build, images: np.ndarray, mixed_bfloat16: None) -> None:
     for include_top in (False, True):
         assert build(include_top=include_top)(images).dtype == "float32"
 
 
-def test_it_builds_under_a_mirrored_strategy(build: Build, images: np.ndarray) -> None:
+def test_model_builds_under_mirrored_strategy(build: Build, images: np.ndarray) -> None:
     with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
         assert build()(images).shape == (4, 2)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["logits", "served"])
-def test_a_saved_model_gives_the_same_outputs(
+def test_saved_model_returns_same_outputs(
     mobilenet: keras.Model, images: np.ndarray, tmp_path: Path, wrapped: bool
 ) -> None:
     model = mobilenet
@@ -120,7 +120,7 @@ def test_a_saved_model_gives_the_same_outputs(
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused(build: Build, changes: dict[str, Any], message: str) -> None:
+def test_conflicting_arguments_are_refused(build: Build, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as error:
         build(**changes)
     assert str(error.value) == message

@@ -15,7 +15,7 @@ def test_every_family_of_keras_applications_is_known() -> None:
     assert len(architectures()) >= 38
 
 
-def test_an_unknown_architecture_names_the_nearest() -> None:
+def test_unknown_architecture_names_nearest_one() -> None:
     with pytest.raises(ModelError) as error:
         find_architecture("Densenet121")
     assert str(error.value) == (
@@ -40,7 +40,7 @@ def test_images_below_the_minimum_are_refused(architecture: str, minimum: int) -
     )
 
 
-def test_a_width_without_imagenet_weights_is_refused_with_the_known_ones() -> None:
+def test_alpha_without_imagenet_weights_is_refused_with_known_values() -> None:
     with pytest.raises(ModelError, match=r"alpha must be one of `0\.35`.*Received `alpha=0\.42` Set data\.image_size"):
         build_network("MobileNetV2", imagenet=True, **(SMALL | {"alpha": 0.42}))
 
@@ -53,11 +53,12 @@ def test_a_width_without_imagenet_weights_is_refused_with_the_known_ones() -> No
         pytest.param("NASNetMobile", 224, "nasnet_mobile_no_top.h5", marks=pytest.mark.long),
     ],
 )
-def test_imagenet_without_network_names_the_ways_out(
+def test_failed_download_of_imagenet_weights_names_alternatives(
     architecture: str, size: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))  # Keras reads the variable at import
+    # Keras reads the environment variable only when it is imported.
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     closed = urllib.request.ProxyHandler({"https": "http://127.0.0.1:9"})
     monkeypatch.setattr(urllib.request, "_opener", urllib.request.build_opener(closed))
     with pytest.raises(ModelError) as error:

@@ -1,4 +1,4 @@
-"""What the split of a model asks its frozen layers, and remembers."""
+"""Splits of models after their frozen layers, and the cache of what these layers compute."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def model(seed: int) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2)(first(inputs)))
 
 
-def test_single_examples_are_asked_once_for_equal_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_layers_compute_probes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     compiled = frozen._compiled
 
@@ -30,8 +30,8 @@ def test_single_examples_are_asked_once_for_equal_layers(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(frozen, "_compiled", counting)
     monkeypatch.setattr(frozen, "_known", {})
-    one, again, other = (frozen.split_frozen(model(seed), "float32") for seed in (0, 0, 1))
-    assert (one.identity, one.exact) == (again.identity, again.exact)
+    one, same, other = (frozen.split_frozen(model(seed), "float32") for seed in (0, 0, 1))
+    assert (one.identity, one.exact) == (same.identity, same.exact)
     assert other.identity != one.identity
     assert sizes.count(1) == 2 * frozen.PROBES
 

@@ -1,4 +1,4 @@
-"""A frozen network that runs of one process share: the same bits as one built anew, and never a changed one."""
+"""A frozen network that is shared by runs of one process has the same bits as a new one, and was never changed."""
 
 import random
 from pathlib import Path
@@ -36,7 +36,7 @@ def network(model: keras.Model) -> keras.Model:
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_cache, "_last", {})
 
 
@@ -48,19 +48,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_a_shared_network_changes_no_bit(weights: Path, from_file: bool) -> None:
+def test_model_on_shared_network_is_bit_for_bit_identical(weights: Path, from_file: bool) -> None:
     options: dict[str, Any] = {"weights": str(weights) if from_file else None}
-    alone = built(**options)
-    again = built(**options)
-    assert network(again) is network(alone)
-    assert again.layers[-1] is not alone.layers[-1]
-    for mine, theirs in zip(again.weights, alone.weights, strict=True):
+    first = built(**options)
+    second = built(**options)
+    assert network(second) is network(first)
+    assert second.layers[-1] is not first.layers[-1]
+    for mine, theirs in zip(second.weights, first.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert [layer.name for layer in again.layers] == [layer.name for layer in alone.layers]
+    assert [layer.name for layer in second.layers] == [layer.name for layer in first.layers]
 
 
 def frozen(key: str = "a", seed: int = 0, precision: str = "float32") -> keras.Model:
-    """As `application` asks for it, but small."""
+    """Requests a network from the cache as `application` does, but a small one."""
 
     def build() -> Network:
         return Network(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, trainable=False)]), loaded=True)
@@ -72,7 +72,7 @@ def frozen(key: str = "a", seed: int = 0, precision: str = "float32") -> keras.M
     return shared
 
 
-def test_one_alone_is_kept() -> None:
+def test_only_last_network_is_cached() -> None:
     first = frozen()
     assert frozen() is first
     assert frozen("b") is not first
@@ -80,18 +80,18 @@ def test_one_alone_is_kept() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"key": "b"}, {"seed": 1}, {"precision": "mixed_bfloat16"}])
-def test_another_network_is_built(changed: dict[str, Any]) -> None:
+def test_other_key_seed_or_precision_builds_another_network(changed: dict[str, Any]) -> None:
     assert frozen() is not frozen(**changed)
 
 
-def test_what_is_drawn_later_is_the_same() -> None:
+def test_later_random_numbers_are_the_same() -> None:
     frozen()
     expected = random.random()
     frozen()
     assert random.random() == expected
 
 
-def test_one_that_somebody_has_changed_is_built_anew() -> None:
+def test_changed_network_is_built_again() -> None:
     first = frozen()
     expected = first.get_weights()
     first.weights[0].assign_add(np.ones_like(expected[0]))
@@ -103,11 +103,11 @@ def test_one_that_somebody_has_changed_is_built_anew() -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_file_that_was_written_anew_is_read_anew(weights: Path, tmp_path: Path) -> None:
-    own = tmp_path / "own.weights.h5"
-    own.write_bytes(weights.read_bytes())
-    first = built(weights=str(own))
-    network(built(seed=6)).save_weights(own)
-    second = built(weights=str(own))
+def test_overwritten_file_is_read_again(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "network.weights.h5"
+    path.write_bytes(weights.read_bytes())
+    first = built(weights=str(path))
+    network(built(seed=6)).save_weights(path)
+    second = built(weights=str(path))
     assert network(second) is not network(first)
     assert not np.array_equal(network(second).weights[0], network(first).weights[0])

@@ -1,4 +1,4 @@
-"""The cnn and the mlp: what a subclassed model has to get right."""
+"""Properties that subclassed models need, tested with the cnn and the mlp."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,14 +39,14 @@ def test_raw_pixels_become_logits(factory: Factory, shape: tuple[int, ...]) -> N
 
 
 @FACTORIES
-def test_pixels_equal_floats_scaled_by_hand(factory: Factory) -> None:
+def test_integer_pixels_equal_scaled_floats(factory: Factory) -> None:
     model, inputs = factory((8, 8, 1)), pixels(8, 8, 1)
     np.testing.assert_allclose(model(inputs), model(inputs.astype("float32") / 255), atol=1e-6)
 
 
 @FACTORIES
 @pytest.mark.parametrize("wrapped", [False, True], ids=["logits", "served"])
-def test_a_saved_model_gives_the_same_outputs(factory: Factory, wrapped: bool, tmp_path: Path) -> None:
+def test_saved_model_returns_same_outputs(factory: Factory, wrapped: bool, tmp_path: Path) -> None:
     model, inputs = factory((8, 8, 1)), pixels(8, 8, 1)
     model(inputs)
     if wrapped:
@@ -67,17 +67,17 @@ def test_fit_lowers_the_loss(factory: Factory) -> None:
 
 
 @FACTORIES
-def test_the_logits_stay_float32_under_mixed_precision(factory: Factory, mixed_bfloat16: None) -> None:
+def test_logits_are_float32_under_mixed_precision(factory: Factory, mixed_bfloat16: None) -> None:
     assert factory((8, 8, 1))(pixels(8, 8, 1)).dtype == "float32"
 
 
 @FACTORIES
-def test_it_builds_under_a_mirrored_strategy(factory: Factory) -> None:
+def test_model_builds_under_mirrored_strategy(factory: Factory) -> None:
     with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
         assert factory((8, 8, 1))(pixels(8, 8, 1)).shape == (4, 3)
 
 
-def test_the_cnn_weighs_its_kernels_in_the_loss() -> None:
+def test_cnn_adds_l2_of_kernels_to_loss() -> None:
     model = small_cnn((8, 8, 1))
     model(pixels(8, 8, 1))
     kernels = [block.convolution.kernel.numpy() for block in model.blocks]
@@ -85,13 +85,13 @@ def test_the_cnn_weighs_its_kernels_in_the_loss() -> None:
     assert not cnn([4], 0.0, 0.9, l2=0.0, input_shape=(8, 8, 1), num_classes=3).losses
 
 
-def test_an_mlp_takes_rows_and_without_hidden_layers_is_linear() -> None:
+def test_mlp_accepts_rows_and_is_linear_without_hidden_layers() -> None:
     model = mlp([], 0.0, input_shape=(5,), num_classes=2)
     assert model(np.zeros((4, 5), "float32")).shape == (4, 2)
     assert len(model.weights) == 2
 
 
-def test_the_cnn_refuses_what_is_no_image() -> None:
+def test_cnn_refuses_inputs_that_are_not_images() -> None:
     with pytest.raises(ModelError) as error:
         small_cnn((64,))
     assert str(error.value) == (
@@ -100,7 +100,7 @@ def test_the_cnn_refuses_what_is_no_image() -> None:
 
 
 @pytest.mark.parametrize("make", [small_cnn, small_mlp])
-def test_the_tutorials_checkpoint_reaches_every_weight(make: Factory, tmp_path: Path) -> None:
+def test_checkpoint_of_tutorial_contains_every_weight(make: Factory, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
     model, fresh = make((8, 8, 1)), make((8, 8, 1))
     expected = np.asarray(model(images))

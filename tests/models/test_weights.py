@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterat
 
 
 @pytest.mark.parametrize("name", ["network.weights.h5", "network.h5"])
-def test_a_file_of_the_network_fills_the_network(
+def test_weights_of_network_are_loaded_into_network(
     build: Build, mobilenet: keras.Model, tmp_path: Path, name: str
 ) -> None:
     source = network_of(mobilenet)
@@ -44,14 +44,14 @@ def test_a_file_of_the_network_fills_the_network(
 
 
 @pytest.mark.parametrize("name", ["model.weights.h5", "model.h5", "model.keras"])
-def test_a_file_of_the_whole_model_fills_the_head_too(
+def test_weights_of_full_model_are_loaded_into_head_too(
     build: Build, mobilenet: keras.Model, tmp_path: Path, name: str
 ) -> None:
     (mobilenet.save_weights if name.endswith(".weights.h5") else mobilenet.save)(tmp_path / name)
     assert_equal_weights(build(weights=str(tmp_path / name)), mobilenet)
 
 
-def test_a_saved_model_with_other_classes_fills_the_network_only(
+def test_saved_model_with_other_classes_is_loaded_into_network_only(
     build: Build, mobilenet: keras.Model, tmp_path: Path
 ) -> None:
     mobilenet.save(tmp_path / "two_classes.keras")
@@ -59,7 +59,7 @@ def test_a_saved_model_with_other_classes_fills_the_network_only(
     assert_equal_weights(network_of(model), network_of(mobilenet))
 
 
-def test_a_run_gives_the_weights_of_its_served_model(
+def test_weights_of_saved_model_of_run_are_loaded(
     build: Build, mobilenet: keras.Model, images: np.ndarray, tmp_path: Path, store: mlflow.MlflowClient
 ) -> None:
     signature = mlflow.models.infer_signature(images, np.zeros((4, 2), "float32"))
@@ -69,7 +69,7 @@ def test_a_run_gives_the_weights_of_its_served_model(
     assert_equal_weights(build(weights=f"runs:/{run_id}"), mobilenet)
 
 
-def test_an_unknown_run_is_refused(build: Build, store: mlflow.MlflowClient) -> None:
+def test_unknown_run_is_refused(build: Build, store: mlflow.MlflowClient) -> None:
     with pytest.raises(ModelError) as error:
         build(weights="runs:/0123")
     message = str(error.value)
@@ -81,7 +81,7 @@ def test_an_unknown_run_is_refused(build: Build, store: mlflow.MlflowClient) -> 
     )
 
 
-def test_a_missing_file_is_refused(build: Build) -> None:
+def test_missing_file_is_refused(build: Build) -> None:
     with pytest.raises(ModelError) as error:
         build(weights="nowhere.weights.h5")
     assert str(error.value) == (
@@ -99,7 +99,7 @@ def test_a_missing_file_is_refused(build: Build) -> None:
         ("notes.keras", "a model saved by Keras"),
     ],
 )
-def test_a_file_of_something_else_is_refused(build: Build, tmp_path: Path, name: str, expected: str) -> None:
+def test_file_without_weights_is_refused(build: Build, tmp_path: Path, name: str, expected: str) -> None:
     path = tmp_path / name
     path.write_text("hello")
     with pytest.raises(ModelError) as error:
@@ -138,7 +138,7 @@ def test_weights_that_do_not_fit_are_refused(
 
 
 @pytest.mark.real_data
-def test_real_imagenet_weights_fit_their_width_only(build: Build, real_data: Path) -> None:
+def test_real_imagenet_weights_fit_only_their_width(build: Build, real_data: Path) -> None:
     (path,) = (real_data / "weights").glob("mobilenet_v2*0.35*no_top.weights.h5")
     expected = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(160, 160, 3))
     expected.load_weights(path)

@@ -1,4 +1,4 @@
-"""Types of options of one's own. Hydra imports every module of a folder `hydra_plugins` before it reads any YAML."""
+"""Types of custom options. Hydra imports every module of a folder `hydra_plugins` before it reads any YAML."""
 
 from dataclasses import dataclass
 
