@@ -11,7 +11,7 @@ class ExperimentError(CompactHydraException):
 
 
 class ConfigError(ExperimentError):
-    """A value, a key or a combination of both that is invalid in the composed config."""
+    """An invalid value, key or combination of values in the composed config."""
 
 
 class DataError(ExperimentError):

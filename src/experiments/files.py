@@ -14,7 +14,7 @@ TEMPORARY = ".tmp"
 
 
 def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
-    """Locks an open file until it is closed or its process ends. Returns False if it is locked and `wait` is off."""
+    """Locks an open file until it is closed or its process ends. Returns False if already locked and `wait` is off."""
     import fcntl  # Exists on Unix only; code that takes no lock runs on other systems too.
 
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

@@ -37,5 +37,5 @@ class F1Score(keras.metrics.F1Score):
     """Keras's F1 score for integer labels and the predicted class, averaged over classes."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        # Keras ignores examples whose largest score is exactly 0. A largest logit may be 0, a largest probability not.
+        # Keras ignores examples whose largest score is exactly 0, which a logit may be and a probability is not.
         super().update_state(one_hot(y_true, y_pred), keras.ops.softmax(y_pred), sample_weight)

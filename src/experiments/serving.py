@@ -1,4 +1,4 @@
-"""The loader that saved models name for `mlflow.pyfunc`. It needs this package and the modules of custom classes."""
+"""Loads saved models for `mlflow.pyfunc`. Saved models contain the names of this module and of custom modules."""
 
 from importlib import import_module
 from typing import Any

@@ -93,7 +93,7 @@ class TapeLoop:
         for step in range(0, steps, self.steps_per_execution):
             count = min(self.steps_per_execution, steps - step)
             observers.on_train_batch_begin(step)
-            logs = execute(iterator, tf.constant(count))  # Each value of a Python number would be traced.
+            logs = execute(iterator, tf.constant(count))  # A Python number would be traced once per value.
             observers.on_train_batch_end(step + count - 1, logs)
             if model.stop_training:
                 break
