@@ -1,4 +1,4 @@
-"""What `make` promises, read from its dry runs: nothing is installed or removed here, except in a temporary folder."""
+"""Targets of the Makefile, mostly by dry runs; nothing is installed, and only temporary folders are changed."""
 
 import os
 import re
@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TESTS = "test test-long test-kill test-launchers test-fast"
-TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench lock clean"
+TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench docs lock clean"
 RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
 
 
 def make(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {"ARGS", "PORT", "PYTHON"}
-    outer = {name: value for name, value in os.environ.items() if name not in own and not name.startswith("MAKE")}
+    variables = {"ARGS", "PORT", "PYTHON"}
+    outer = {name: value for name, value in os.environ.items() if name not in variables and not name.startswith("MAKE")}
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(
         command, cwd=folder, env=outer | environment, capture_output=True, text=True, timeout=60, check=False
@@ -28,7 +28,7 @@ PYTEST = ".venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --d
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A checkout in a folder with a blank and an umlaut, holding the stamps of a finished installation."""
+    """A checkout with the stamps of a finished installation, in a folder with a space and an umlaut in its name."""
     folder = tmp_path / "a bläck folder"
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
@@ -40,13 +40,13 @@ def installed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_help_lists_every_target_from_its_comment() -> None:
+def test_help_lists_each_target_with_its_comment() -> None:
     lines = make("help").stdout.splitlines()
     assert " ".join(line.split()[0] for line in lines) == TARGETS
     assert all(len(line.split()) > 2 for line in lines)
 
 
-def test_help_is_the_default() -> None:
+def test_help_is_the_default_target() -> None:
     assert make().stdout == make("help").stdout
 
 
@@ -65,31 +65,31 @@ def test_help_is_the_default() -> None:
         ),
     ],
 )
-def test_arguments_are_passed_through(installed: Path, target: str, command: str) -> None:
+def test_arguments_are_passed_to_the_command(installed: Path, target: str, command: str) -> None:
     assert make("--dry-run", target, "ARGS=epochs=1 loop=tape", folder=installed).stdout.strip() == command
 
 
-def test_sweep_has_a_grid_of_its_own(installed: Path) -> None:
+def test_sweep_has_a_default_grid(installed: Path) -> None:
     command = make("--dry-run", "sweep", folder=installed).stdout.strip()
     assert command == ".venv/bin/python -m experiments.train -m data=digits model=mlp,cnn epochs=2"
 
 
-def test_a_second_installation_does_nothing(installed: Path) -> None:
+def test_second_installation_does_nothing(installed: Path) -> None:
     assert make("--question", "install", folder=installed).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "requirements-build.lock"])
-def test_a_changed_requirement_is_installed(installed: Path, name: str) -> None:
+def test_changed_requirements_are_installed(installed: Path, name: str) -> None:
     os.utime(installed / name, (2**32, 2**32))
     assert make("--question", "install", folder=installed).returncode == 1
 
 
-def test_a_moved_checkout_is_installed_anew(installed: Path) -> None:
+def test_moved_checkout_is_installed_again(installed: Path) -> None:
     moved = installed.rename(installed.with_name("moved"))
     assert make("--question", "install", folder=moved).returncode == 1
 
 
-def test_without_a_suitable_python_one_line_says_so(installed: Path) -> None:
+def test_missing_python_is_reported_in_one_line(installed: Path) -> None:
     shutil.rmtree(installed / ".venv")
     done = make("install", "PYTHON=/nowhere/python3.9", folder=installed)
     assert done.returncode != 0
@@ -99,7 +99,7 @@ def test_without_a_suitable_python_one_line_says_so(installed: Path) -> None:
     )
 
 
-def test_clean_removes_no_result(installed: Path) -> None:
+def test_clean_keeps_results(installed: Path) -> None:
     for name in (*RESULTS, "src", "tests", "benchmarks", "build", ".mypy_cache"):
         (installed / name).mkdir(exist_ok=True)
         (installed / name / "kept").touch()
@@ -108,7 +108,7 @@ def test_clean_removes_no_result(installed: Path) -> None:
     assert not (installed / "build").exists()
 
 
-def test_tensorboard_shows_single_runs_sweeps_and_profiles(installed: Path) -> None:
+def test_tensorboard_shows_runs_sweeps_and_profiles(installed: Path) -> None:
     session = Path("multirun", "a sweep", "0", "tensorboard", "train", "plugins", "profile", "2026_01_01")
     (installed / session).mkdir(parents=True)
     done = make("tensorboard", "PY=echo", "PORT=6007", folder=installed)
@@ -123,14 +123,14 @@ def test_tensorboard_shows_single_runs_sweeps_and_profiles(installed: Path) -> N
     assert not (board / "profiles" / session.parent).is_symlink()
 
 
-def test_ui_leaves_a_server_to_its_owner(installed: Path) -> None:
+def test_ui_starts_no_server_if_the_runs_are_on_one(installed: Path) -> None:
     done = make("ui", folder=installed, MLFLOW_TRACKING_URI="https://user:secret@tracking.test")
     assert done.returncode == 0
-    assert done.stdout.splitlines() == ["A server keeps these runs: open the address in MLFLOW_TRACKING_URI."]
+    assert done.stdout.splitlines() == ["These runs are on a server: open the address in MLFLOW_TRACKING_URI."]
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
-def test_every_locked_version_has_hashes_and_no_index_is_named(lock: str) -> None:
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock", "requirements-launchers.lock"])
+def test_each_locked_version_has_hashes_and_no_index_is_named(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
     entries = re.split(r"^(?=[^ #])", text, flags=re.MULTILINE)[1:]
     assert entries

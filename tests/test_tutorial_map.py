@@ -1,4 +1,4 @@
-"""Every row of docs/tutorial-map.md composes, shows what it says, and trains."""
+"""Tutorial map: each row composes, its names are in the named file, and its overrides train."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ from experiments.runs.run import run
 
 ROOT = Path(__file__).parents[1]
 MAP = (ROOT / "docs" / "tutorial-map.md").read_text(encoding="utf-8")
-Words = dict[str, str]
+Overrides = dict[str, str]
+"""Key -> value."""
 
 
 class Row(NamedTuple):
@@ -28,10 +29,10 @@ class Row(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        return not self.command.startswith(("python ", "make "))
+        return not self.command.startswith(("experiments ", "make "))
 
     @property
-    def words(self) -> Words:
+    def overrides(self) -> Overrides:
         return dict(word.split("=", 1) for word in self.command.split() if "=" in word)
 
 
@@ -49,18 +50,18 @@ ROWS = list(_rows())
 TRAINING = [row for row in ROWS if row.trains]
 
 
-def _named(row: Row) -> str:
+def _name(row: Row) -> str:
     return row.tutorial
 
 
-def test_no_row_is_overlooked() -> None:
+def test_each_row_is_parsed() -> None:
     lines = [line for line in MAP.splitlines() if line.startswith("|") and "|---" not in line]
     titles = [line for line in lines if line.startswith(("| In the", "| **"))]
     assert len(ROWS) == len(lines) - len(titles)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=_named)
-def test_the_file_shows_it(row: Row) -> None:
+@pytest.mark.parametrize("row", ROWS, ids=_name)
+def test_file_contains_the_names(row: Row) -> None:
     text = row.file.read_text(encoding="utf-8")
     assert row.names
     assert [name for name in row.names if name not in text] == []
@@ -77,7 +78,7 @@ NEEDED = {
     "model=mobilenetv2": {"model.weights": "null", "model.alpha": "0.35", "data": "cats_dogs", **FACES},
     "model=application": {"model.weights": "null", "model.alpha": "0.25", "data": "cats_dogs_synthetic", **DRAWN},
 }
-"""What a row leaves to the reader's own files or to the network."""
+"""Overrides of a row that stand for files of the user or a download -> overrides that replace them here."""
 SMALL = {
     "model": "mlp",
     "epochs": "1",
@@ -90,14 +91,14 @@ SMALL = {
     "tensorboard.graph": "false",
     "tensorboard.images": "0",
 }
-"""Of a run, where no row of it says otherwise."""
+"""Overrides of each training, unless its rows contain the key."""
 
 
-def _filled(words: Words) -> Words:
-    filled = dict(words)
-    for choice in (f"{key}={value}" for key, value in words.items()):
-        filled |= NEEDED.get(choice, {})
-    return filled
+def _completed(overrides: Overrides) -> Overrides:
+    completed = dict(overrides)
+    for choice in (f"{key}={value}" for key, value in overrides.items()):
+        completed |= NEEDED.get(choice, {})
+    return completed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,34 +106,34 @@ def _registered() -> None:
     register()
 
 
-def _typed(words: Words) -> list[str]:
-    return [f"{key}={value}" for key, value in words.items()]
+def _arguments(overrides: Overrides) -> list[str]:
+    return [f"{key}={value}" for key, value in overrides.items()]
 
 
-@pytest.mark.parametrize("row", TRAINING, ids=_named)
-def test_the_words_compose(row: Row, composed: Callable[..., DictConfig]) -> None:
-    cfg = composed(*_typed({**_filled(row.words), "logging": "none"}))
+@pytest.mark.parametrize("row", TRAINING, ids=_name)
+def test_overrides_compose(row: Row, composed: Callable[..., DictConfig]) -> None:
+    cfg = composed(*_arguments({**_completed(row.overrides), "logging": "none"}))
     check(cfg)
     assert OmegaConf.missing_keys(cfg) == set()
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if not row.trains], ids=_named)
-def test_the_command_exists(row: Row) -> None:
-    door = re.match(r"python -m experiments\.(\w+)", row.command)
-    if door:
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.trains], ids=_name)
+def test_command_exists(row: Row) -> None:
+    command = re.match(r"experiments (\w+)", row.command)
+    if command:
         with initialize_config_dir(CONF, version_base="1.3"):
-            check_values(compose(door[1], _typed({**row.words, "logging": "none"})))
+            check_values(compose(command[1], _arguments({**row.overrides, "logging": "none"})))
     else:
         assert f"\n{row.command.removeprefix('make ')}:" in (ROOT / "Makefile").read_text()
 
 
-def _merged() -> list[Words]:
-    """The words of all rows that train, in as few runs as they fit into."""
-    runs: list[Words] = []
-    for words in (_filled(row.words) for row in TRAINING):
-        free = [run for run in runs if all(run.get(key, value) == value for key, value in words.items())]
+def _merged() -> list[Overrides]:
+    """Returns the overrides of all rows that train, merged into few runs: rows share a run if no key conflicts."""
+    runs: list[Overrides] = []
+    for overrides in (_completed(row.overrides) for row in TRAINING):
+        free = [run for run in runs if all(run.get(key, value) == value for key, value in overrides.items())]
         target = free[0] if free else {}
-        target |= words
+        target |= overrides
         runs += [] if free else [target]
     return runs
 
@@ -150,17 +151,19 @@ def files(tmp_path_factory: pytest.TempPathFactory, composed: Callable[..., Dict
         )
     }
     np.savez(folder / "mnist.npz", allow_pickle=False, **arrays)
-    words = ["data.num_examples=120", "data.draw_size=32", "data.image_size=[32,32]", "data.cache=none"]
-    faces = composed("data=cats_dogs_synthetic", f"data.path='{folder / 'faces'}'", *words).data
+    small = ["data.num_examples=120", "data.draw_size=32", "data.image_size=[32,32]", "data.cache=none"]
+    faces = composed("data=cats_dogs_synthetic", f"data.path='{folder / 'faces'}'", *small).data
     build(faces, seed=0, augment=[])
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", _merged(), ids=lambda words: " ".join(f"{key}={words[key]}" for key in words))
-def test_the_words_train(words: Words, files: Path, tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
-    placed = {key: value.replace("FILES", str(files)) for key, value in {**SMALL, **words}.items()}
-    cfg = composed(*_typed(placed))
+@pytest.mark.parametrize("overrides", _merged(), ids=lambda overrides: " ".join(_arguments(overrides)))
+def test_overrides_train(
+    overrides: Overrides, files: Path, tmp_path: Path, composed: Callable[..., DictConfig]
+) -> None:
+    placed = {key: value.replace("FILES", str(files)) for key, value in {**SMALL, **overrides}.items()}
+    cfg = composed(*_arguments(placed))
     check(cfg)
     result = run(cfg, tmp_path)
     assert np.isfinite(result.objective)

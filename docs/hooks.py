@@ -1,0 +1,62 @@
+"""Hooks of MkDocs: the generated part of the page of configuration keys, and links to files outside of docs/."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+
+from experiments.config.reference import Key, sections
+from experiments.config.registry import CONF
+
+REFERENCE = "reference/configuration.md"
+GROUPS, KEYS = "<!-- generated: groups -->", "<!-- generated: keys -->"
+LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>\.\./[^)#\s]+)(?:#[^)]*)?\)")
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    if page.file.src_uri == REFERENCE:
+        markdown = markdown.replace(GROUPS, "\n".join(groups())).replace(KEYS, "\n\n".join(keys()))
+    folder, docs = Path(config.docs_dir, page.file.src_uri).parent, Path(config.docs_dir)
+    return LINK.sub(lambda link: _within_site(link, folder, docs), markdown)
+
+
+def _within_site(link: re.Match[str], folder: Path, docs: Path) -> str:
+    """Returns the link, or its text alone if it leads to a file of the repository that is no page of the site.
+
+    Raises PluginError if there is no such file.
+    """
+    target = (folder / link["path"]).resolve()
+    if target.is_relative_to(docs):
+        return link.group()
+    if not target.exists():
+        raise PluginError(f"{link.group()} in {folder.relative_to(docs.parent)}/ leads to no file of the repository")
+    return link["text"] if "`" in link["text"] else f"`{link['text']}`"
+
+
+def groups() -> Iterator[str]:
+    """Yields a Markdown list item for each config group and its options."""
+    for folder in sorted(path for path in Path(CONF).iterdir() if path.is_dir()):
+        options = [f"`{path.stem}`" for path in sorted(folder.glob("*.yaml"))]
+        if options and folder.name not in ("shared", "hydra"):
+            yield f"- `{folder.name}`: {', '.join(options)}"
+
+
+def keys() -> Iterator[str]:
+    """Yields Markdown for each section and each key; the anchor of a key is its name."""
+    for section in sections():
+        yield f"## {section.title}"
+        for key in section.keys:
+            yield f"### `{key.name}` {{ #{key.name} }}"
+            yield key.description
+            yield "  \n".join(_facts(key))
+
+
+def _facts(key: Key) -> Iterator[str]:
+    yield f"Type: {key.type}" + (f", {key.expected}" if key.expected else "")
+    yield f"Default: `{key.default}`"
+    if key.options:
+        yield f"Options with this key: {', '.join(f'`{option}`' for option in key.options)}"
