@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the generated part of the page of configuration keys, and links to files outside of docs/."""
+"""Hooks of MkDocs: generated configuration keys, links to files outside of docs/, and labels of table cells."""
 
 import re
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from experiments.config.registry import CONF
 
 REFERENCE = "reference/configuration.md"
 GROUPS, KEYS = "<!-- generated: groups -->", "<!-- generated: keys -->"
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>\.\./[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -22,6 +23,21 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         markdown = markdown.replace(GROUPS, "\n".join(groups())).replace(KEYS, "\n\n".join(keys()))
     folder, docs = Path(config.docs_dir, page.file.src_uri).parent, Path(config.docs_dir)
     return LINK.sub(lambda link: _within_site(link, folder, docs), markdown)
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    return TABLE.sub(lambda table: _labelled(table.group()), html)
+
+
+def _labelled(table: str) -> str:
+    """Returns the table with the title of its column as `data-label` of each cell; styles.css shows it on phones."""
+    titles = [re.sub(r"<[^>]+>", "", title) for title in re.findall(r"<th[^>]*>(.*?)</th>", table)]
+
+    def row(found: re.Match[str]) -> str:
+        titles_left = iter(titles)
+        return re.sub(r"<td", lambda _: f'<td data-label="{next(titles_left)}"', found.group())
+
+    return re.sub(r"<tr>.*?</tr>", row, table, flags=re.DOTALL)
 
 
 def _within_site(link: re.Match[str], folder: Path, docs: Path) -> str:
