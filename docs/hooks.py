@@ -9,8 +9,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-from experiments.config.reference import Key, sections
-from experiments.config.registry import CONF
+from experiments.config import register
+from experiments.config.reference import Key, Section, sections
+from experiments.config.registry import COMMANDS, CONF
+from experiments.config.registry import GROUPS as TYPED_GROUPS
 
 REFERENCE = "reference/configuration.md"
 GROUPS, KEYS = "<!-- generated: groups -->", "<!-- generated: keys -->"
@@ -58,21 +60,48 @@ def groups() -> Iterator[str]:
     for folder in sorted(path for path in Path(CONF).iterdir() if path.is_dir()):
         options = [f"`{path.stem}`" for path in sorted(folder.glob("*.yaml"))]
         if options and folder.name not in ("shared", "hydra"):
-            yield f"- `{folder.name}`: {', '.join(options)}"
+            group = f"[`{folder.name}`](#{folder.name})" if folder.name in TYPED_GROUPS else f"`{folder.name}`"
+            yield f"- {group}: {', '.join(options)}"
 
 
 def keys() -> Iterator[str]:
-    """Yields Markdown for each section and each key; the anchor of a key is its name."""
+    """Yields Markdown for each section and key. Anchors are names of keys, as `evaluate.run_id` for other commands."""
+    register()
+    described: set[str] = set()
     for section in sections():
-        yield f"## {section.title}"
+        yield from _title(section)
+        prefix = f"{section.title}." if section.title in COMMANDS and section.title != "train" else ""
         for key in section.keys:
-            yield f"### `{key.name}` {{ #{key.name} }}"
-            yield key.description
-            yield "  \n".join(_facts(key))
+            if key.name.endswith("_target_") or key.name in described:
+                continue
+            described |= set() if prefix else {key.name}
+            yield f"### `{key.name}` {{ #{prefix}{key.name} }}"
+            yield f"{key.description}  \n{' · '.join(_facts(key, section))}"
+        known = [f"[`{key.name}`](#{key.name})" for key in section.keys if prefix and key.name in described]
+        if known:
+            yield f"As in `train`: {', '.join(known)}."
 
 
-def _facts(key: Key) -> Iterator[str]:
-    yield f"Type: {key.type}" + (f", {key.expected}" if key.expected else "")
-    yield f"Default: `{key.default}`"
-    if key.options:
-        yield f"Options with this key: {', '.join(f'`{option}`' for option in key.options)}"
+def _title(section: Section) -> Iterator[str]:
+    if section.title in TYPED_GROUPS:
+        yield f"## Group `{section.title}` {{ #{section.title} }}"
+    elif section.title in COMMANDS:
+        yield f"## Command `{section.title}` {{ #{section.title} }}"
+    else:
+        yield f"## `{section.title}` {{ #{section.title} }}"
+    yield section.description
+    if section.options:
+        rows = [f"| `{option}` | {text} |" for option, text in section.options.items() if text]
+        yield "\n".join(["| Option | Description |", "|---|---|", *rows])
+
+
+def _facts(key: Key, section: Section) -> Iterator[str]:
+    yield f"`{key.type}`" if key.type != "option" else "an option of the group"
+    if key.expected:
+        yield key.expected
+    if len(key.defaults) == 1:
+        yield f"default `{key.default}`"
+    else:
+        yield "default " + ", ".join(f"`{text}` ({', '.join(options)})" for text, options in key.defaults.items())
+    if key.options and len(key.defaults) == 1 and len(key.options) < len(section.options) and key.name.count(".") == 1:
+        yield f"options {', '.join(key.options)}"
