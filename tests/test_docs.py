@@ -109,12 +109,10 @@ def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def blocks() -> Iterator[Block]:
-    for page in PAGES:
-        text = text_of(page)
-        for found in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
-            above = text[: found.start()].rstrip().rpartition("\n\n")[2]
-            yield Block(page, text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3]), above)
+def blocks(page: str, text: str) -> Iterator[Block]:
+    for found in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
+        above = text[: found.start()].rstrip().rpartition("\n\n")[2]
+        yield Block(page, text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3]), above)
 
 
 def commands(block: Block) -> Iterator[Command]:
@@ -125,7 +123,7 @@ def commands(block: Block) -> Iterator[Command]:
         folder = text.removeprefix("cd ") if text.startswith("cd ") else folder
 
 
-BLOCKS = list(blocks())
+BLOCKS = [block for page in PAGES for block in blocks(page, text_of(page))]
 CONSOLE = [command for block in BLOCKS if block.language == "console" for command in commands(block)]
 NODES = ("monitor", "checkpoint", "tensorboard", "runtime", "sweep")
 
@@ -167,17 +165,47 @@ def is_understood(command: Command) -> bool:
     return bool(command.module) or command.text == "source .venv/bin/activate"
 
 
+def problems(page: str, text: str) -> Iterator[str]:
+    """Yields what the tests of this file would not cover."""
+    found = list(blocks(page, text))
+    for block in found:
+        above = " ".join(block.above.split())
+        if block.language not in ("console", "python", "yaml", "text"):
+            yield f"{block}: unknown kind of block '{block.language}'"
+        elif block.language == "console":
+            yield from (f"{block}: unknown command {each.text}" for each in commands(block) if not is_understood(each))
+            if not block.text.startswith("$ "):
+                yield f"{block}: a console block starts with a command"
+        elif (
+            block.language == "text" and re.search(r"^(\$ |#!)", block.text, re.MULTILINE) and NOT_EXECUTED not in above
+        ):
+            yield f"{block}: the paragraph above does not contain '{NOT_EXECUTED}'"
+    if text.count("```") != 2 * len(found):
+        yield f"{page}: a fence that starts or ends no block"
+    if re.search(r"\n\n {4,}[^\s*-]", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        yield f"{page}: indented code"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_each_block_is_of_a_tested_kind(page: str) -> None:
-    found = [block for block in BLOCKS if block.page == page]
-    assert [str(block) for block in found if block.language not in ("console", "python", "yaml", "text")] == []
-    assert [str(command) for command in CONSOLE if command.block.page == page and not is_understood(command)] == []
-    silent = [
-        block for block in found if block.language == "text" and re.search(r"^(\$ |#!)", block.text, re.MULTILINE)
-    ]
-    assert [str(block) for block in silent if NOT_EXECUTED not in " ".join(block.above.split())] == []
-    assert text_of(page).count("```") == 2 * len(found)
-    assert not re.search(r"\n\n    +[^\s*-]", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)), "indented code"
+    assert list(problems(page, text_of(page))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("```bash\nls\n```", "page:1: unknown kind of block 'bash'"),
+        ("```\nls\n```", "page:1: unknown kind of block ''"),
+        ("```console\n$ ls\n```", "page:1: unknown command ls"),
+        ("```console\n$ experiments train\n$ make nothing\n```", "page:1: unknown command make nothing"),
+        ("```console\nls\n```", "page:1: a console block starts with a command"),
+        ("Run:\n\n```text\n$ ls\n```", f"page:3: the paragraph above does not contain '{NOT_EXECUTED}'"),
+        ("```python\nimport os\n", "page: a fence that starts or ends no block"),
+        ("Run:\n\n    ls\n", "page: indented code"),
+    ],
+)
+def test_block_of_an_untested_kind_is_reported(text: str, problem: str) -> None:
+    assert list(problems("page", text)) == [problem]
 
 
 @pytest.mark.parametrize("target", sorted({*re.findall(r"`make ([a-z-]+)", "".join(map(text_of, PAGES)))}))
