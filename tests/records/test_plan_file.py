@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from experiments import DISTRIBUTION
 from experiments.errors import ConfigError
 from experiments.records.plan_file import PLAN, read_plan, write_plan
 
@@ -36,7 +37,7 @@ def refusal(folder: Path) -> str:
 def other_version(folder: Path, writer: str) -> str:
     return (
         f"the sweep in {folder} was planned by version {writer}: expected a plan of this code, which is of version "
-        f"{version('experiments')}. Start the same command again without sweep.resume and in another "
+        f"{version(DISTRIBUTION)}. Start the same command again without sweep.resume and in another "
         "hydra.sweep.dir: its jobs run again, as sweep.reuse=true takes runs of the same code only."
     )
 

@@ -17,6 +17,7 @@ from weakref import WeakSet, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments import DISTRIBUTION
 from experiments.data.cache import paths
 from experiments.data.cache.pack import FORMAT, Indices, PackSpec, checksum
 from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
@@ -125,7 +126,7 @@ class PackWriter:
             "about": dict(contents.about),
             "identity": dict(contents.identity),
             "made": time.time(),
-            "made_by": f"experiments {version('experiments')}",
+            "made_by": f"experiments {version(DISTRIBUTION)}",
             "checksums": zlib.crc32(_npy(self._checksums)),
         }
         return json.dumps(facts, indent=1, ensure_ascii=False).encode()
