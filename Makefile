@@ -104,9 +104,9 @@ tensorboard: $(STAMP) ## start TensorBoard for all runs in outputs/ and multirun
 bench: $(STAMP) ## compare a run with plain Keras; each script prints a ratio (benchmarks/ has more)
 	@for name in startup first_step total_time loops tracking; do $(PY) benchmarks/$$name.py $(ARGS) || exit; done
 
-# The variable turns off a notice of MkDocs Material about its end of life in May 2027.
+# The variable turns off a notice of MkDocs Material about its end of life in May 2027. With --quiet, --strict has no effect.
 docs: $(STAMP) ## build the documentation site into build/docs; broken links are errors
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "Documentation: build/docs/index.html"
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer versions)

@@ -43,7 +43,7 @@ def _labelled(table: str) -> str:
 
 
 def _within_site(link: re.Match[str], folder: Path, docs: Path) -> str:
-    """Returns the link, or its text alone if it leads to a file of the repository that is no page of the site.
+    """Returns the link, or only its text if it leads to a file of the repository outside the site.
 
     Raises PluginError if there is no such file.
     """

@@ -461,22 +461,55 @@ def reaches(allowed: dict[str, set[str]], start: str, end: str) -> bool:
     return end in allowed[start] or any(reaches(allowed, via, end) for via in allowed[start])
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it: warnings are errors."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+def build_site(folder: Path, config: Path = ROOT / "mkdocs.yml") -> tuple[int, str]:
+    """Builds a site as `make docs` does, without network access, and returns exit status and output."""
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        str(config),
+        "--site-dir",
+        str(folder),
+    ]
     nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
     environment = {**os.environ, **nowhere, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_BUILD_SECONDS, check=False
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    status, output = build_site(folder)
+    assert status == 0, output
     return folder
 
 
+def test_make_docs_builds_in_strict_mode() -> None:
+    (options,) = re.findall(r"mkdocs build (.*)", MAKEFILE)
+    assert options == "--strict"  # with --quiet, warnings are not counted
+
+
+@pytest.mark.slow
+def test_broken_links_stop_the_build(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    links = ("nothing.md", "#nothing", "/index.html", "none.svg", "other.md#nothing")
+    (tmp_path / "docs" / "index.md").write_text("\n\n".join(f"[link]({link})" for link in links))
+    (tmp_path / "docs" / "other.md").write_text("# Other")
+    config = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": "docs", "hooks": [], "nav": [{"Home": "index.md"}]}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config))
+    status, output = build_site(tmp_path / "site", tmp_path / "mkdocs.yml")
+    assert status == 1
+    assert "Aborted with 6 warnings in strict mode!" in output, output  # also: other.md is not in the navigation
+
+
 class References(HTMLParser):
-    """Collects what a page loads, and its anchors."""
+    """Addresses that a page loads, and its anchors."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
