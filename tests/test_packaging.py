@@ -56,7 +56,7 @@ def test_the_wheel_carries_the_configs_and_the_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"experiments/conf/{name}" for name in CONF} <= names
     assert {"experiments/py.typed", "experiments/train.py"} <= names
-    outside = {name for name in names if name.split("/")[0] not in {"experiments", "keras_experiments-0.2.0.dist-info"}}
+    outside = {name for name in names if name.split("/")[0] not in {"experiments", "keras_experiments-0.3.0.dist-info"}}
     assert outside == {"hydra_plugins/experiments_sweeper.py"}
 
 
