@@ -151,7 +151,7 @@ def test_unknown_run_is_refused(refusal: Callable[..., str], finished_run: Finis
 def test_experiment_without_finished_run_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
     assert refusal("logging.experiment_name=nothing") == (
         f"error: logging.experiment_name=nothing has no finished run in {finished_run.store}. Train one with "
-        "python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
+        "experiments train, or name run_id=ID or another store by logging.tracking_uri."
     )
 
 

@@ -1,4 +1,4 @@
-"""README: length and pictures; links of the pages outside of docs/. test_docs.py tests the commands."""
+"""README: length and pictures; links of the pages outside of docs/. tests/docs tests the commands."""
 
 import re
 from pathlib import Path

@@ -39,7 +39,7 @@ class Trainings:
     def run(
         self, folder: Path, *words: str, door: str = "train", store: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """What `python -m experiments.DOOR WORDS` does in `folder`, without the seconds of its imports.
+        """Runs `python -m experiments.DOOR WORDS` in `folder`, in a fork that has already imported TensorFlow.
 
         store: an empty one is put where there is none, as making it takes seconds too.
         """

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import check
 from experiments.errors import ConfigError
@@ -87,8 +87,9 @@ def test_out_of_range(composed: Compose, words: str, message: str) -> None:
 )
 def test_the_edges_of_every_range_are_fine(composed: Compose, words: str) -> None:
     cfg = composed(*words.split())
+    before = OmegaConf.to_container(cfg, resolve=False)
     check(cfg)
-    assert cfg == composed(*words.split())
+    assert OmegaConf.to_container(cfg, resolve=False) == before
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def train(folder: Path, overrides: Sequence[str], fault: faults.Fault | None, *,
 
 
 def start(folder: Path, door: str, words: Sequence[str], streams: Sequence[str], *, group: bool = False) -> int:
-    """`python -m experiments.DOOR WORDS` in `folder`: its process id.
+    """Starts `python -m experiments.DOOR WORDS` in `folder` and returns the process id.
 
     streams: paths of its input, output and error; group: whether it leads a process group, as at a terminal.
     """

@@ -63,7 +63,7 @@ def aged(file: Path, *, idle_days: float) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache with packs and manifests that are old, new, corrupt, left over by a killed run, or being made."""
+    """A cache with packs and manifests that are old, new, corrupt, left over by a killed run, or in progress."""
     monkeypatch.setattr(scan_cache, "_SETTLED", -(10**9))  # files just written count as old
     root = tmp_path / "Zwischen ü"
     pack(root, "old", idle_days=40)
@@ -108,8 +108,8 @@ def test_listing_shows_all_entries_and_changes_nothing(cache: Path, doctor: Doct
     for text in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "in progress", "left over", "corrupt"):
         assert text in done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"{cache} contains 5 packs and 5 manifests (")
-    assert manifest_states(cache) == ["in progress", "corrupt", "left over", "complete", "complete"]
-    assert states(cache) == ["in progress", "corrupt", "left over", "complete", "complete"]
+    assert manifest_states(cache) == ["complete", "complete", "corrupt", "in progress", "left over"]
+    assert states(cache) == ["complete", "complete", "corrupt", "in progress", "left over"]
 
 
 def test_prune_lists_entries_and_removes_them_with_fix(cache: Path, doctor: Doctor) -> None:
@@ -121,7 +121,7 @@ def test_prune_lists_entries_and_removes_them_with_fix(cache: Path, doctor: Doct
     assert len(states(cache)) == 5
     done = doctor(cache, "prune=true", "fix=true", "format=json")
     assert fates(done) == {**dict.fromkeys(expected, "removed"), **kept}
-    assert states(cache) == manifest_states(cache) == ["in progress", "complete"]
+    assert states(cache) == manifest_states(cache) == ["complete", "in progress"]
 
 
 def test_prune_summary_names_fix_option(cache: Path, doctor: Doctor) -> None:

@@ -1,9 +1,9 @@
-"""`python -m experiments.doctor` from a working folder, as people and programs call it."""
+"""`experiments doctor` in a working folder, as users and programs call it."""
 
 import csv
 import io
 import json
-import shutil
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,8 +78,15 @@ def test_sync_command_of_run_delivers_from_any_folder(client: MlflowClient, fold
     A new process is started, because stderr has to be empty including the output of all imports.
     """
     (tmp_path / "elsewhere").mkdir()
-    command = sync_command(folder).replace("python", shutil.which(sys.executable) or "", 1)
-    done = subprocess.run(command, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        sync_command(folder),
+        shell=True,
+        cwd=tmp_path / "elsewhere",
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "delivered 3" in done.stdout
     assert undelivered(folder) == 0

@@ -40,7 +40,7 @@ def test_stopped_training_ends_in_time_while_server_hangs(
     _wait(lambda: proxy.connections > before)  # a delivery has started and hangs
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    while b"python -m experiments.doctor sync" not in (tmp_path / "output.txt").read_bytes():
+    while b"experiments doctor sync" not in (tmp_path / "output.txt").read_bytes():
         assert time.monotonic() - began < GRACE_SECONDS
         time.sleep(0.05)
     closed = time.monotonic() - began

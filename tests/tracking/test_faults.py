@@ -162,7 +162,7 @@ def test_events_left_by_unavailable_store_are_sent_by_doctor(
     assert MlflowClient(server.uri).get_run(str(run.run_id)).info.status == "RUNNING"
     time.sleep(2)  # the delivery thread of this process must end before another process delivers
     proxy.become(Fault.NONE)
-    arguments = shlex.split(command.removeprefix("python -m experiments.doctor "))
+    arguments = shlex.split(command.removeprefix("experiments doctor "))
     done = trainings.run(tmp_path, *arguments, door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"run {run.run_id} is FINISHED" in done.stdout

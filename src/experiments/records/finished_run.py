@@ -49,7 +49,7 @@ def finished_run(
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"run_id={found} cannot be read back from {mask(client.tracking_uri)}: {error}. Expected a run of "
-                "python -m experiments.train with the artifacts config/ and checkpoints/. Name another run_id."
+                "experiments train with the artifacts config/ and checkpoints/. Name another run_id."
             ) from error
         yield FinishedRun(found, cfg, spec, copies)
 
@@ -77,6 +77,6 @@ def _newest(client: "MlflowClient", experiment_name: str) -> str:
     if newest is None:
         raise TrackingError(
             f"logging.experiment_name={experiment_name} has no finished run in {mask(client.tracking_uri)}. "
-            "Train one with python -m experiments.train, or name run_id=ID or another store by logging.tracking_uri."
+            "Train one with experiments train, or name run_id=ID or another store by logging.tracking_uri."
         )
     return str(newest.info.run_id)

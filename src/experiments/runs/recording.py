@@ -106,7 +106,7 @@ def _recorder(function: str, name: str) -> Recorder:
     if not _active:
         raise ExperimentError(
             f"{function}('{name}', ...) was called outside of a run: expected a call from code that "
-            "`python -m experiments.train` runs (model, loss, callback, train step). Remove the call, or open a run "
+            "`experiments train` runs (model, loss, callback, train step). Remove the call, or open a run "
             "around it with experiments.runs.recording.recording(tracker, output_dir)."
         )
     if not _NAME.fullmatch(name):
