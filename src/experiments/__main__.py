@@ -3,6 +3,7 @@
 import runpy
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from experiments import DISTRIBUTION
 
@@ -20,15 +21,31 @@ HELPERS = {
 COMPLETION = r"""
 _experiments_completion() {
     local line="${COMP_LINE:0:$COMP_POINT}" command="${COMP_WORDS[1]}" query="${COMP_WORDS[1]}"
+    local word="${COMP_WORDS[COMP_CWORD]}" each
+    COMPREPLY=()
     if [ "$COMP_CWORD" -lt 2 ]; then
-        COMPREPLY=($(compgen -W "@COMMANDS@" -- "$command"))
+        COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$command"))
         COMPREPLY=("${COMPREPLY[@]/%/ }")
         return
     fi
-    [ "$command" != help ] || query=train
-    # Hydra completes the overrides of one application: the subcommand is removed from the line it receives.
-    COMPREPLY=($(COMP_LINE="experiments${line#*"${COMP_WORDS[0]}"*"$command"}" "${COMP_WORDS[0]}" "$query" \
-        -sc query=bash 2>/dev/null))
+    case "$command:$word" in
+        train:-* | evaluate:-* | predict:-* | inspect:-* | doctor:-*)
+            COMPREPLY=($(compgen -W "--help --hydra-help --cfg --info --multirun --config-dir" -- "$word"))
+            COMPREPLY=("${COMPREPLY[@]/%/ }")
+            return ;;
+        train:* | evaluate:* | predict:* | inspect:* | doctor:*) ;;
+        help:*) query=train ;;
+        *) return ;;
+    esac
+    # Hydra completes the overrides of one application: the subcommand is removed from the line it receives. Hydra also
+    # lists the internal groups `schema` and `shared`.
+    for each in $(COMP_LINE="experiments${line#*"${COMP_WORDS[0]}"*"$command"}" "${COMP_WORDS[0]}" "$query" \
+        -sc query=bash 2>/dev/null); do
+        case "$each" in
+            schema* | shared*) ;;
+            *) COMPREPLY+=("$each") ;;
+        esac
+    done
 }
 [ -z "$ZSH_VERSION" ] || { autoload -Uz compinit bashcompinit && compinit && bashcompinit; }
 # KEY=VALUE is one word.
@@ -39,6 +56,9 @@ complete -o nospace -o default -F _experiments_completion experiments
 
 def main() -> None:
     """Runs `experiments COMMAND ...` exactly as `python -m experiments.COMMAND ...`."""
+    # `python -m` finds the modules of the working folder, such as custom components; a console script does not.
+    if sys.path[0] != str(Path.cwd()):
+        sys.path.insert(0, str(Path.cwd()))
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in COMMANDS:
         sys.argv[1:] = arguments
@@ -69,13 +89,14 @@ def usage() -> str:
 def _print_help(arguments: list[str]) -> None:
     from experiments.cli.help import help_text
     from experiments.config import register
-    from experiments.errors import ConfigError
+    from experiments.config.explain import EXPLAINED, explain
+    from experiments.config.registry import CONF
 
     register()
     try:
         print(help_text(arguments))
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    except EXPLAINED as error:
+        sys.exit(f"error: {explain(error, CONF, 'config')}")
 
 
 if __name__ == "__main__":

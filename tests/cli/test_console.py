@@ -45,6 +45,16 @@ def test_unknown_command_names_the_nearest() -> None:
     assert done.stderr == "error: 'trian' is not a command. Did you mean 'train'?\n"
 
 
+@pytest.mark.slow
+def test_custom_components_of_the_working_folder_are_found() -> None:
+    project = Path(__file__).parents[1] / "example_project"
+    arguments = ["--config-dir", "conf", "experiment=stripes", "loop.train_step=nowhere.step"]
+    done = subprocess.run([PROGRAM, "train", *arguments], cwd=project, capture_output=True, text=True, check=False)
+    assert "loop.train_step=nowhere.step" in done.stderr, done.stderr
+    helped = [str(PROGRAM), "help", "--config-dir", "conf", "loss"]
+    assert "loss=focal" in subprocess.check_output(helped, cwd=project, text=True)
+
+
 def test_help_of_a_command_is_its_help_option() -> None:
     assert console("help", "doctor").stdout == console("doctor", "--help").stdout
 
@@ -79,6 +89,7 @@ CASES = [
     ("experiments train model=mobilenetv2 model.alp\t", "model.alpha="),
     ("experiments help optimizer.learning_r\t", "optimizer.learning_rate="),
     ("experiments evaluate checkp\t", "checkpoint="),
+    ("experiments train --conf\t", "--config-dir"),
 ]
 
 

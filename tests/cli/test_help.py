@@ -169,6 +169,13 @@ def test_help_describes_a_group_and_a_node() -> None:
     assert "  sweep.repeats=1\n      Runs of each combination" in help_text(["sweep"])
 
 
+def test_help_describes_presets_and_entries_of_named_dicts() -> None:
+    assert "debug=profile    Profiles a few steps" in help_text(["debug=profile"])
+    assert "experiment=fit_or_tape " in help_text(["experiment"])
+    assert help_text(["callbacks.early_stopping"]).startswith("  callbacks.early_stopping.monitor=${monitor.metric}\n")
+    assert help_text(["data=digits"]) == help_text(["data"])
+
+
 def test_help_describes_user_defined_options() -> None:
     text = help_text(["data.num_examples", "--config-dir", EXAMPLE])
     assert "default   2400 (cats_dogs_synthetic), 600 (stripes)" in text
@@ -179,6 +186,7 @@ def test_help_describes_user_defined_options() -> None:
     [
         ("sed", "'sed' is not a key or a group of keys. Did you mean 'seed'?"),
         ("optimizer.learning_rat", "is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
+        ("learning_rate", "Did you mean 'optimizer.learning_rate'?"),
         ("zzz", "'zzz' is not a key or a group of keys. Known: augment, cache_dir, callbacks, checkpoint,"),
     ],
 )

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.reference import REQUIRED, Key, Section, command_section, group_section, sections
+from experiments.config.reference import (
+    PRESETS,
+    REQUIRED,
+    Key,
+    Section,
+    command_section,
+    group_section,
+    preset_section,
+    sections,
+)
 from experiments.config.registry import COMMANDS, GROUPS
 from experiments.errors import ConfigError, close_to, listed
 
@@ -25,7 +34,7 @@ def _keys_of_command(command: str, *, _root_: DictConfig) -> str:
 
 
 def help_text(arguments: Sequence[str]) -> str:
-    """Describes a key, or all keys of a config group or of a node such as `sweep`.
+    """Describes a key, or all keys of a config group, of a node such as `sweep`, or of an entry of a named dict.
 
     Raises ConfigError if there is no such name.
     """
@@ -33,24 +42,43 @@ def help_text(arguments: Sequence[str]) -> str:
     parser.add_argument("name", metavar="KEY")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", type=Path)
     options = parser.parse_args(arguments)
-    name = options.name.rstrip("=.")
-    if (group := name.partition(".")[0]) in GROUPS:
+    name = options.name.partition("=")[0].rstrip(".")
+    group = name.partition(".")[0]
+    if group in PRESETS:
+        searched = [preset_section(group)]
+    elif group in GROUPS:
         searched = [group_section(group, options.config_dir)]
     else:
         searched = list(sections(groups=False))
     described = [_section_text(section) for section in searched if section.title == name]
+    described += _key_texts(name, searched)
+    below = [key for section in searched for key in section.keys if key.name.startswith(f"{name}.")]
+    if not described and below:
+        described = [_section_text(Section(name, "", below))]
+    if not described:
+        raise ConfigError(f"'{name}' is not a key or a group of keys. {_nearest(name, searched)}")
+    return "\n\n".join(described)
+
+
+def _key_texts(name: str, searched: Sequence[Section]) -> list[str]:
+    """Describes the key in each section that has it; commands that share a description share a text."""
     commands: dict[str, list[str]] = {}
     for section in searched:
         for key in section.keys:
             if key.name == name:
                 command = section.title if section.title in COMMANDS else "train"
-                commands.setdefault(_key_text(key, group), []).append(command)
-    described += [f"{text}\n  commands  {', '.join(names)}" for text, names in commands.items()]
-    if not described:
-        known = {key.name for section in searched for key in section.keys} | {*GROUPS}
-        nearest = close_to(name, known) or listed(sorted({key.partition(".")[0] for key in known}))
-        raise ConfigError(f"'{name}' is not a key or a group of keys. {nearest}")
-    return "\n\n".join(described)
+                commands.setdefault(_key_text(key, name.partition(".")[0]), []).append(command)
+    return [f"{text}\n  commands  {', '.join(names)}" for text, names in commands.items()]
+
+
+def _nearest(name: str, searched: Sequence[Section]) -> str:
+    """Suggests a key that ends in `name`, or a similar one; lists the first parts of all keys if there is none."""
+    known = {key.name for section in searched for key in section.keys} | {*GROUPS, *PRESETS}
+    every = known if "." in name else known | {key.name for section in sections() for key in section.keys}
+    ending = sorted(key for key in every if key.endswith(f".{name}"))
+    if ending:
+        return f"Did you mean {' or '.join(repr(key) for key in ending)}?"
+    return close_to(name, known) or listed(sorted({key.partition(".")[0] for key in known}))
 
 
 def _section_text(section: Section) -> str:
@@ -60,7 +88,8 @@ def _section_text(section: Section) -> str:
         for name, text in section.options.items()
     ]
     keys = [_summary(key) for key in section.keys if not key.name.endswith("_target_")]
-    return "\n".join([f"{section.title}: {section.description}", *options, "", *keys])
+    title = [f"{section.title}: {section.description}"] if section.description else []
+    return "\n".join([*title, *options, *([""] if options and keys else []), *keys])
 
 
 def _summary(key: Key) -> str:

@@ -35,7 +35,7 @@ _EXPECTED_BY_REASON = {
 
 
 def explain(error: Exception, conf: str, config_name: str) -> str:
-    """Returns the message for `error`. `conf` is the folder of `config_name`, whose names become suggestions."""
+    """Returns the message for `error`, with suggestions from the config `config_name` in the folder `conf`."""
     if isinstance(error, OSError) and error.errno is not None:  # Hydra also raises OSErrors, without a number
         return (
             f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
@@ -77,7 +77,7 @@ def unwritable_output(error: Exception) -> OSError | None:
 def _is_refused_folder(error: OSError) -> bool:
     """Returns True if Hydra could not create a folder in a pseudo file system such as /proc.
 
-    Such a file system reports that the folder to be created does not exist.
+    There, creating a folder fails with "no such file or directory".
     """
     callers = [frame for frame in extract_tb(error.__traceback__) if frame.name not in ("mkdir", "makedirs")]
     by_hydra = any("hydra" in Path(frame.filename).parts for frame in callers[-1:])
@@ -85,7 +85,7 @@ def _is_refused_folder(error: OSError) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the message on one line, without the notes of OmegaConf and Hydra on their own types."""
+    """Returns the message on one line, without the lines that OmegaConf and Hydra add, such as `full_key: ...`."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not _TRAILER.match(line))
 

@@ -1,5 +1,6 @@
 """Typed fields with a description and a range, which `check` tests before anything heavy is imported."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,11 +43,11 @@ def _field(accepts: Callable[[Any], bool], expected: str, description: str) -> A
 
 
 def at_least(minimum: float, description: str = "") -> Any:
-    return _field(lambda value: value >= minimum, f"{minimum:g} or more", description)
+    return _field(lambda value: minimum <= value < math.inf, f"{minimum:g} or more", description)
 
 
 def above(minimum: float, description: str = "") -> Any:
-    return _field(lambda value: value > minimum, f"a number above {minimum:g}", description)
+    return _field(lambda value: minimum < value < math.inf, f"a number above {minimum:g}", description)
 
 
 def at_most(maximum: float, description: str = "") -> Any:

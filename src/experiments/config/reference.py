@@ -18,6 +18,10 @@ from experiments.config.fields import DESCRIPTION, RULE
 from experiments.config.registry import COMMANDS, CONF, GROUPS
 
 REQUIRED = "required"
+PRESETS = {
+    "experiment": "Complete settings, applied after the options of the other groups.",
+    "debug": "Settings for finding errors, applied after all other options.",
+}
 _NO_EFFECT = {
     "evaluate": r"logging\.(?!tracking_uri|experiment_name)|data\.(shuffle|sampling|class_weight|image_size)$",
     "predict": r"logging\.(?!tracking_uri|experiment_name)|model\.(freeze|dropout|batch_norm_momentum|cache_features)$",
@@ -25,7 +29,7 @@ _NO_EFFECT = {
     r"|rescan)$",
     "doctor": r"logging\.(?!tracking_uri)",
 }
-"""Keys that a command accepts, because they belong to a config group of `train`, but does not read."""
+"""Keys that a command accepts but ignores; they come from a config group of `train`."""
 
 
 @dataclass
@@ -104,10 +108,19 @@ def group_section(group: str, config_dir: Path | None = None) -> Section:
     return Section(group, description, list(found.values()), options)
 
 
+def preset_section(group: str) -> Section:
+    """Returns the options of `experiment` or `debug`, which set keys of other groups and have none of their own."""
+    options = {}
+    for file in sorted(Path(CONF, group).glob("*.yaml")):
+        comments = re.findall(r"^# (?!@)(.*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        options[file.stem] = comments[0]
+    return Section(group, PRESETS[group], [], options)
+
+
 def command_section(command: str, cfg: DictConfig | None = None) -> Section:
     """Returns the section of a command that is not `train`: the keys of `cfg`, or of its default config.
 
-    `cfg` contains Hydra's own node, which knows the chosen options. Keys without an effect are left out.
+    `cfg` must contain the node `hydra`, from which the chosen options are read. Keys without an effect are left out.
     """
     cfg = _composed(command) if cfg is None else cfg
     descriptions = {item.name: item.metadata[DESCRIPTION] for item in fields(COMMANDS[command])}

@@ -6,7 +6,7 @@ from typing import Any
 from experiments.config.fields import above, at_least, auto_or_bool, described, first_and_last, node, one_of, sizes
 
 _RUN_ID = "Id of the run to read; null selects the newest finished run of `logging.experiment_name`."
-_CHECKPOINT = "Checkpoint to read: best, latest, or N as in checkpoints/ckpt-N."
+_CHECKPOINT = "Checkpoint to read: best, latest, or a number of finished steps, as in checkpoints/ckpt-225."
 _FORMAT = "Layout of the output."
 _LOGGING = "Tracking store that is read."
 
