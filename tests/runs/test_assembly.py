@@ -89,7 +89,7 @@ def test_cached_features_train_identical_weights(
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["model.freeze=false"], "mobilenetv2 does not begin with frozen layers that draw no random numbers"),
+        (["model.freeze=false"], "mobilenetv2 has no frozen layers at its start, or they draw random numbers"),
         (["augment=flip"], "augmented images differ in every epoch"),
         (["runtime.precision=mixed_bfloat16"], "under runtime.precision=mixed_bfloat16 features would be stored"),
     ],

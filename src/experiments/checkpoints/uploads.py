@@ -16,10 +16,11 @@ UPLOADS = ".uploads"
 
 
 class CheckpointUploads:
-    """Receives each committed checkpoint, and journals the upload of one every `every_n_minutes` (None: never).
+    """Receives each committed checkpoint, and writes at most one upload to the journal every `every_n_minutes`.
 
-    The training thread only makes hard links, which remain when checkpoints are rotated out. The next upload starts
-    after the store has received the previous one, so an unavailable store costs the disk space of one checkpoint.
+    None uploads nothing. The training thread only makes hard links, which stay valid when old checkpoints are deleted.
+    The next upload starts after the store has received the previous one, so an unavailable store costs the disk space
+    of one checkpoint.
     """
 
     def __init__(self, tracker: Tracker, output_dir: Path, *, every_n_minutes: float | None) -> None:

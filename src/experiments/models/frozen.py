@@ -19,9 +19,9 @@ PROBES = 8
 class FrozenModel(NamedTuple):
     """A model in two parts: `features`, raw inputs -> [batch, *shape], and `head`, features -> outputs of the model.
 
-    Both consist of the model's own layers, so training `head` trains the model. `features` is one compiled graph, as
-    the training step is: TensorFlow's graph optimizer folds batch normalization into convolutions, which changes the
-    last bits.
+    Both consist of the model's own layers, so training `head` trains the model. `features` is compiled, so that it
+    returns the same bits as the training step: TensorFlow's graph optimizer folds batch normalization into
+    convolutions, which changes the last bits.
     `identity` is the SHA-256 of the frozen weights and of the features of a few random inputs.
     `exact` is True if the features of an input are bit for bit identical in any batch.
     """
@@ -41,7 +41,7 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     frozen = next((place for place, layer in enumerate(layers) if not _is_constant(layer)), len(layers))
     if not any(layer.weights for layer in layers[:frozen]):
-        raise ModelError(f"{model.name} does not begin with frozen layers that draw no random numbers")
+        raise ModelError(f"{model.name} has no frozen layers at its start, or they draw random numbers")
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, *model.input_shape[1:])).astype(dtype)
     not_a_chain = f"{model.name} is not a chain of layers, each applied to the output of the previous one"
     try:
@@ -56,7 +56,7 @@ def split_frozen(model: keras.Model, dtype: str) -> FrozenModel:
 
 
 class _FrozenPart(NamedTuple):
-    """Frozen layers with their results for the probes. `outputs` are those of the layers without compilation."""
+    """Frozen layers with their results for the probes. `outputs` are the results of the layers when called eagerly."""
 
     chain: keras.Model
     features: Callable[[Any], tf.Tensor]
@@ -94,10 +94,11 @@ def _layer_key(layer: keras.Layer) -> Hashable:
 
 
 def _is_constant(layer: keras.Layer) -> bool:
-    """Returns True if only fixed weights decide the layer's output. `variables` are the weights, seeds and metrics.
+    """Returns True if only fixed weights decide the layer's output.
 
-    Dropout with rate 0 belongs to the head like any other, so that heads that differ in it share all layers before it.
+    Dropout counts as random even at rate 0, so that heads that differ in their dropout rate share all layers before it.
     """
+    # `variables` also contains the seeds of random layers, which `weights` does not.
     is_random = isinstance(layer, keras.layers.Dropout) or len(layer.variables) > len(layer.weights)
     return not layer.trainable_weights and not is_random
 

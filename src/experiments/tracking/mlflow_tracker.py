@@ -41,9 +41,9 @@ class MlflowTracker(Tracker):
     flush_timeout: Seconds without progress after which the final delivery ends; the rest stays in the journal.
     delivery_interval: Seconds between two deliveries.
     system_metrics_interval: Seconds between two samples of CPU, memory, disk, network and GPU.
-    run_id: Id of a run to resume, in its own `output_dir`; None creates a run. Metrics that the run has already
-        recorded are not recorded again.
-    identity: Tags that the run has from its creation, by which it is found again.
+    run_id: Id of a run to resume; `output_dir` must be the folder of that run. None creates a run. Metrics that the
+        run has already recorded are not recorded again.
+    identity: Tags that are set when the run is created; a resumed run is found by them.
 
     Entering raises TrackingError if the store is not reachable or not writable, before it creates a run.
     """
@@ -198,7 +198,7 @@ class MlflowTracker(Tracker):
             self._sampler.start()
 
     def _age(self, run: Run) -> float:
-        """Age of the run in seconds, at least its last recorded step: the clock may have been set back since."""
+        """Age of the run in seconds, but not less than its last recorded step, in case the clock was set back."""
         recorded = [step for name, step in self._recorded.items() if name.startswith("system/")]
         return max(time.time() - float(run.info.start_time) / 1000, *recorded, 0.0)
 
@@ -246,7 +246,7 @@ def sync_command(folder: Path) -> str:
 def page_of(run: Run) -> str:
     """Path of the run's page, below the address of the MLflow UI.
 
-    It contains the workflow type, because the page otherwise opens in its view for language models.
+    It contains the workflow type; without it, MLflow opens its page for language models.
     """
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data.cache.pack import DamagedPackError, Pack, PackSpec
+from experiments.data.cache.pack import CorruptPackError, Pack, PackSpec
 from experiments.data.cache.pack_writer import PackWriter, packing
 from experiments.data.cache.paths import leftovers
 from experiments.data.cache.rows import FileRows
@@ -120,7 +120,7 @@ def test_corrupt_pack_is_found_when_opened(tmp_path: Path, file: str, content: b
     filled(tmp_path / "key")
     path = tmp_path / "key" / file
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(DamagedPackError, match=reason):
+    with pytest.raises(CorruptPackError, match=reason):
         Pack(tmp_path / "key", contents())
 
 

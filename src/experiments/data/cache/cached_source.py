@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.data.base import DataSpec
 from experiments.data.cache import paths
-from experiments.data.cache.pack import DamagedPackError, Pack, PackSpec
+from experiments.data.cache.pack import CorruptPackError, Pack, PackSpec
 from experiments.data.cache.pack_writer import PackWriter, check_room, packing
 from experiments.data.cache.rows import Array, MemoryRows
 from experiments.data.pipeline import Indices, Source, side_effect, without_autotune
@@ -52,12 +52,12 @@ class CacheBackend(Protocol):
         """Returns the store to read or write in the next epoch; None to work without a cache. Raises `failure`."""
         ...
 
-    def row_damaged(self) -> None:
+    def row_corrupt(self) -> None:
         """Handles a row that was not valid."""
         ...
 
     def refused(self, error: OSError) -> None:
-        """Handles a row that could not be written; sets `failure` if that is an error."""
+        """Handles a row that could not be written; sets `failure` if the cache is required."""
         ...
 
 
@@ -69,7 +69,7 @@ class MemoryCache:
     def row_store(self) -> RowStore:
         return self.rows
 
-    def row_damaged(self) -> None:
+    def row_corrupt(self) -> None:
         """Does nothing: rows in memory are always valid."""
 
     def refused(self, error: OSError) -> None:
@@ -134,12 +134,12 @@ class DiskCache:
             return Pack(self.folder, self.contents)
         except FileNotFoundError:
             return packing(self.folder, self.contents)
-        except DamagedPackError as error:
+        except CorruptPackError as error:
             logger.warning("The pack %s is corrupt (%s): it is removed and written again.", self.folder, error)
             paths.remove(self.folder)
             return packing(self.folder, self.contents)
 
-    def row_damaged(self) -> None:
+    def row_corrupt(self) -> None:
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
             logger.warning(
@@ -205,13 +205,13 @@ class CachedSource(WrappedSource):
         def read(positions: Indices) -> Array:
             rows, sound = store.read(positions)
             if not sound.all():
-                self.backend.row_damaged()
+                self.backend.row_corrupt()
                 rows[~sound] = np.concatenate(list(self._decoded(positions[~sound])))
             return rows
 
         @tf.autograph.experimental.do_not_convert
         def step(positions: tf.Tensor) -> tf.Tensor:
-            # A stateful function would disable prefetching under determinism.
+            # tf.data does not prefetch the results of stateful functions if determinism is enabled.
             rows = tf.numpy_function(read, [positions], self.spec.input_dtype, stateful=False)
             return tf.ensure_shape(rows, shape)
 

@@ -22,7 +22,7 @@ FORMAT = 1
 Indices = NDArray[np.int64]
 
 
-class DamagedPackError(ValueError):
+class CorruptPackError(ValueError):
     """Raised for a corrupt pack; the message is a short reason."""
 
 
@@ -70,14 +70,14 @@ class Pack:
     complete = open = True
 
     def __init__(self, folder: Path, contents: PackSpec) -> None:
-        """Raises FileNotFoundError if there is no pack, DamagedPackError if it does not match `contents`."""
+        """Raises FileNotFoundError if there is no pack, CorruptPackError if it does not match `contents`."""
         self.folder = folder
         folder.stat()  # raises FileNotFoundError; a missing file inside the folder means a corrupt pack instead
         try:
             self._checksums = _opened(folder, contents)
             self._rows = contents.rows(folder, os.O_RDONLY)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedPackError(str(error)) from error
+            raise CorruptPackError(str(error)) from error
         self._checked = np.zeros(len(contents.labels), bool)
         paths.touch(folder / META)
 
