@@ -108,6 +108,7 @@ bench: $(STAMP) ## compare a run with plain Keras; each script prints a ratio (b
 docs: $(STAMP) ## build the documentation site into build/docs; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "Documentation: build/docs/index.html"
+	@echo "Its search needs a server: python -m http.server -d build/docs"
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer versions)
 	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)

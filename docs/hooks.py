@@ -17,6 +17,9 @@ from experiments.config.registry import GROUPS as TYPED_GROUPS
 REFERENCE = "reference/configuration.md"
 GROUPS, KEYS = "<!-- generated: groups -->", "<!-- generated: keys -->"
 TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+LONG_NAME = re.compile(r"<code>[^<]{20,}</code>")
+BREAK = re.compile(r"(?<=\w)(?:_+|\.|::)(?=[A-Za-z])")
+"""Place in a name after which a line may break. Numbers such as 0.1 are left in one piece."""
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>\.\./[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -28,7 +31,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    return TABLE.sub(lambda table: _labelled(table.group()), html)
+    return TABLE.sub(lambda table: _breakable(_labelled(table.group())), html)
+
+
+def _breakable(table: str) -> str:
+    """Returns the table with `<wbr>` in long names, so that browsers break them only between their parts."""
+    return LONG_NAME.sub(lambda code: BREAK.sub(r"\g<0><wbr>", code.group()), table)
 
 
 def _labelled(table: str) -> str:

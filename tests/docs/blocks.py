@@ -35,7 +35,10 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A line after `$ ` of a console block and the output lines below it, without those that are `...`."""
+    """A line after `$ ` of a console block and the output lines below it, without those that are `...`.
+
+    A line that ends in a backslash is continued, as in a shell.
+    """
 
     block: Block
     folder: str
@@ -87,7 +90,8 @@ def blocks(page: str, text: str) -> Iterator[Block]:
 
 def commands(block: Block) -> Iterator[Command]:
     folder = "."
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+    joined = re.sub(r" *\\\n *", " ", block.text)
+    for part in re.split(r"^\$ ", joined, flags=re.MULTILINE)[1:]:
         text, *output = part.splitlines()
         yield Command(block, folder, text, [line for line in output if line and line != "..."])
         folder = text.removeprefix("cd ") if text.startswith("cd ") else folder
@@ -95,6 +99,8 @@ def commands(block: Block) -> Iterator[Command]:
 
 BLOCKS = [block for page in PAGES for block in blocks(page, text_of(page))]
 CONSOLE = [command for block in BLOCKS if block.language == "console" for command in commands(block)]
+IN_PROJECT = [command for command in CONSOLE if command.module and "--config-dir" in command.arguments]
+"""Commands that use the example project."""
 NODES = ("monitor", "checkpoint", "tensorboard", "runtime", "sweep")
 
 

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from tests.docs.blocks import (
     CONSOLE,
+    IN_PROJECT,
     PROJECT,
     READS_ONLY,
     ROOT,
@@ -46,7 +47,6 @@ FEW_DIGITS = (
 
 OURS = list({command.text: command for command in CONSOLE if command.module}.values())
 """Commands of the package, each once."""
-IN_PROJECT = [command for command in OURS if "--config-dir" in command.arguments]
 SHOWN = [command for command in CONSOLE if command.output]
 READING = [
     command

@@ -1,5 +1,6 @@
 """Documentation: the site builds without warnings, loads nothing from other hosts and fits on a phone."""
 
+import json
 import os
 import re
 import shutil
@@ -89,6 +90,21 @@ def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
     assert [address for address in loaded if re.match(r"(https?:)?//", address)] == []
     styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles) == []
+
+
+@pytest.mark.slow
+def test_search_covers_all_pages_except_the_changelog(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    found = {entry["location"].partition("#")[0] or "index.html" for entry in index["docs"]}
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
+    assert pages - found == {"404.html", "changelog.html"}
+
+
+@pytest.mark.slow
+def test_long_names_in_tables_break_between_their_parts(site: Path) -> None:
+    page = (site / "guarantees.html").read_text(encoding="utf-8")
+    assert "test_<wbr>equality.<wbr>py::<wbr>test_<wbr>loops_<wbr>agree_<wbr>on_<wbr>cnn" in page
+    assert "<code>from_arrays</code>" in page
 
 
 @pytest.mark.slow
