@@ -1,8 +1,6 @@
 """Custom components of a project outside the package, used through the commands."""
 
 import ast
-import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -10,11 +8,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests.docs.blocks import IN_PROJECT
 from tests.trainings import Trainings
 
 PROJECT = Path(__file__).parent / "example_project"
-GUIDE = (Path(__file__).parents[1] / "docs" / "guides" / "custom-components.md").read_text()
-SOME_COMPONENTS, ALL_COMPONENTS = re.findall(r"^\$ experiments train (--config-dir .*)$", GUIDE, re.MULTILINE)
+SOME_COMPONENTS, ALL_COMPONENTS, TRAIN_STEP = (
+    command.arguments for command in IN_PROJECT if command.block.page == "docs/guides/custom-components.md"
+)
+"""Arguments of the commands of the guide, in their order."""
 COMPONENTS = {
     "stripes": "data/stripes.yaml",
     "TwoLayers": "model/two_layers.yaml",
@@ -49,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(project: Path, trainings: Trainings) -> Run:
-    done = trainings.run(project, *shlex.split(ALL_COMPONENTS), "epochs=2")
+    done = trainings.run(project, *ALL_COMPONENTS, "epochs=2")
     assert done.returncode == 0, done.stderr
     assert "run id" in done.stdout
     return _client(project).search_runs(["1"])[0]
@@ -71,9 +72,10 @@ def test_run_uses_each_component(project: Path, run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_command_of_the_guide_trains(project: Path, trainings: Trainings) -> None:
+@pytest.mark.parametrize("arguments", [SOME_COMPONENTS, TRAIN_STEP], ids=" ".join)
+def test_command_of_the_guide_trains(project: Path, arguments: list[str], trainings: Trainings) -> None:
     fast = ["epochs=1", "logging=none", "logging.log_model=false"]
-    done = trainings.run(project, *shlex.split(SOME_COMPONENTS), *fast)
+    done = trainings.run(project, *arguments, *fast)
     assert done.returncode == 0, done.stderr
     assert "run id" in done.stdout
 

@@ -2,24 +2,30 @@
 
 # ruff: noqa: ARG002 -- Keras passes more arguments than each method needs.
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.losses import sparse_categorical_crossentropy
 
 from experiments import Splits, from_arrays, log_image, log_scalar
 from experiments.loops import update_loss
 
 
 def stripes(num_examples: int, **options: Any) -> Splits:
-    """Lying and standing stripes, uint8 [16, 16, 1]; options: batch_size, shuffle, seed, augment, ..."""
+    """Striped images, uint8 [16, 16, 1]; options: batch_size, seed, ..."""
     generator = np.random.default_rng(0)
     labels = generator.integers(2, size=num_examples)
-    lying = generator.integers(256, size=(num_examples, 16, 1), dtype=np.uint8).repeat(16, axis=2)
+    levels = generator.integers(256, size=(num_examples, 16, 1), dtype="uint8")
+    lying = levels.repeat(16, axis=2)
     images = np.where(labels[:, None, None] == 0, lying, lying.transpose(0, 2, 1))
-    return from_arrays((images, labels), class_names=["lying", "standing"], source="own_parts.stripes", **options)
+    return from_arrays(
+        (images, labels),
+        class_names=["lying", "standing"],
+        source="own_parts.stripes",
+        **options,
+    )
 
 
 @keras.saving.register_keras_serializable(package="own_parts")
@@ -41,14 +47,14 @@ class TwoLayers(keras.Model):
 
 
 class FocalLoss(keras.losses.Loss):
-    """Cross-entropy with less weight on well classified examples. https://arxiv.org/abs/1708.02002"""
+    """Cross-entropy, less for easy examples. https://arxiv.org/abs/1708.02002"""
 
     def __init__(self, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
 
     def call(self, labels: Any, logits: Any) -> Any:
-        crossentropy = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        crossentropy = sparse_categorical_crossentropy(labels, logits, from_logits=True)
         return (1 - keras.ops.exp(-crossentropy)) ** self.gamma * crossentropy
 
 
@@ -56,21 +62,22 @@ class Confidence(keras.metrics.Mean):
     """Mean probability of the predicted class."""
 
     def update_state(self, labels: Any, logits: Any, sample_weight: Any = None) -> None:
-        super().update_state(keras.ops.max(keras.ops.softmax(logits), axis=-1), sample_weight)
+        highest = keras.ops.max(keras.ops.softmax(logits), axis=-1)
+        super().update_state(highest, sample_weight)
 
 
 class WatchFirstLayer(keras.callbacks.Callback):
-    """Logs the norm of the first kernel, and the weights of its first unit as an image."""
+    """Logs the norm of the first kernel, and its first unit as an image."""
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         kernel = self.model.hidden.kernel.numpy()
         log_scalar("first_layer/norm", float(np.linalg.norm(kernel)), epoch + 1)
         unit = kernel[:, 0].reshape(16, 16, 1)
         log_image("first_layer/unit_0", (unit - unit.min()) / np.ptp(unit), epoch + 1)
 
 
-def small_logits_step(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
-    """Trains like the built-in step, with a penalty on large logits added to the loss."""
+def small_logits_step(model: keras.Model, batch: Any) -> Any:
+    """Adds a penalty on large logits to the loss of the built-in step."""
     x, y = batch
     with tf.GradientTape() as tape:
         logits = model(x, training=True)
