@@ -11,7 +11,7 @@ from experiments.config.fields import at_least
 @dataclass
 class FocalLoss:
     _target_: str = MISSING
-    gamma: float = at_least(0)
+    gamma: float = at_least(0, "How much less easy examples count.")
 
 
 ConfigStore.instance().store(group="schema/loss", name="focal", node=FocalLoss)
