@@ -152,6 +152,6 @@ def test_stock_network_without_head_is_refused(
 ) -> None:
     overrides = ("model=mobilenetv2", f"model.weights={stock_weights}", "model.alpha=0.35", "image_size=[32,32]")
     assert refusal(red_photo, *overrides) == (
-        "error: model.include_top=false leaves a stock network without its classes: expected true. "
+        "error: model.include_top=false leaves a published network without its classes: expected true. "
         "Set model.include_top=true, or leave model out to predict with a run."
     )

@@ -58,7 +58,7 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "inspect",
             [],
-            "output decode samples data data.num_parallel_calls data.limit data.validation_fraction data.test_fraction",
+            "output decode samples data data.limit data.validation_fraction data.test_fraction",
         ),
         (
             "doctor",
@@ -179,6 +179,11 @@ def test_help_describes_presets_and_entries_of_named_dicts() -> None:
 def test_help_describes_user_defined_options() -> None:
     text = help_text(["data.num_examples", "--config-dir", EXAMPLE])
     assert "default   2400 (cats_dogs_synthetic), 600 (stripes)" in text
+
+
+def test_help_refuses_several_keys() -> None:
+    with pytest.raises(ConfigError, match=r"^help describes one key: received seed epochs\. Type experiments help KEY"):
+        help_text(["seed", "epochs"])
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_corrupt_line_is_named(study: Path, line: bytes) -> None:
     assert str(error.value) == (
         f"the queue {study} is corrupt: expected an event in line {last - 1}, received something else. "
         "Start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-        "a grid takes the jobs that finished from the store, random and tpe draw again."
+        "a grid takes the results of finished jobs from the store, random and tpe draw again."
     )
 
 

@@ -39,10 +39,11 @@ def help_text(arguments: Sequence[str]) -> str:
     Raises ConfigError if there is no such name.
     """
     parser = ArgumentParser("experiments help", add_help=False)
-    parser.add_argument("name", metavar="KEY")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", type=Path)
-    options = parser.parse_args(arguments)
-    name = options.name.partition("=")[0].rstrip(".")
+    options, names = parser.parse_known_args(arguments)
+    if len(names) != 1:
+        raise ConfigError(f"help describes one key: received {' '.join(names) or 'none'}. Type experiments help KEY.")
+    name = names[0].partition("=")[0].rstrip(".")
     group = name.partition(".")[0]
     if group in PRESETS:
         searched = [preset_section(group)]

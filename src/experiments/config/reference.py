@@ -23,10 +23,11 @@ PRESETS = {
     "debug": "Settings for finding errors, applied after all other options.",
 }
 _NO_EFFECT = {
-    "evaluate": r"logging\.(?!tracking_uri|experiment_name)|data\.(shuffle|sampling|class_weight|image_size)$",
+    "evaluate": r"logging\.(?!tracking_uri|experiment_name)"
+    r"|data\.(shuffle|sampling|class_weight|image_size|cache_required)$",
     "predict": r"logging\.(?!tracking_uri|experiment_name)|model\.(freeze|dropout|batch_norm_momentum|cache_features)$",
-    "inspect": r"data\.(batch_size|shuffle|sampling|class_weight|prefetch|cache|cache_required|on_corrupt|allow_leakage"
-    r"|rescan)$",
+    "inspect": r"data\.(batch_size|shuffle|sampling|class_weight|num_parallel_calls|prefetch|antialias|cache"
+    r"|cache_required|on_corrupt|allow_leakage|rescan)$",
     "doctor": r"logging\.(?!tracking_uri)",
 }
 """Keys that a command accepts but ignores; they come from a config group of `train`."""
@@ -113,7 +114,7 @@ def preset_section(group: str) -> Section:
     options = {}
     for file in sorted(Path(CONF, group).glob("*.yaml")):
         comments = re.findall(r"^# (?!@)(.*)", file.read_text(encoding="utf-8"), re.MULTILINE)
-        options[file.stem] = comments[0]
+        options[file.stem] = comments[0] if comments else ""
     return Section(group, PRESETS[group], [], options)
 
 

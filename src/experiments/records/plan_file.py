@@ -45,7 +45,7 @@ def read_plan(folder: Path) -> Any:
         raise ConfigError(
             f"the plan {folder / PLAN} is corrupt: expected the file as it was written, received one that cannot be "
             "read. Start the same command again without sweep.resume, with sweep.reuse=true and in another "
-            "hydra.sweep.dir: a grid takes the jobs that finished from the store, random and tpe draw again."
+            "hydra.sweep.dir: a grid takes the results of finished jobs from the store, random and tpe draw again."
         ) from error
     raise ConfigError(
         f"the sweep in {folder} was planned by version {writer}: expected a plan of this code, which is of version "

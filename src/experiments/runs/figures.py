@@ -24,7 +24,7 @@ WIDTH, HEADING = 10.0, 0.6
 
 
 def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
-    """Draws the curves, and the confusion matrix and most wrong images of the validation split, as PNG files."""
+    """Draws the curves, and the confusion matrix and misclassified images of the validation split, as PNG files."""
     directory.mkdir(exist_ok=True)
     curves(history).savefig(directory / "curves.png")
     if not _is_classification(predictions):

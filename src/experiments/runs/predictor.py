@@ -40,10 +40,10 @@ def _run_predictor(command: DictConfig) -> "Predictor":
 
 
 def _stock_predictor(command: DictConfig) -> "Predictor":
-    """Returns a predictor with a stock network of keras.applications and its 1000 ImageNet classes."""
+    """Returns a predictor with a published network of keras.applications and its 1000 ImageNet classes."""
     if not command.model.get("include_top"):
         raise ConfigError(
-            "model.include_top=false leaves a stock network without its classes: expected true. "
+            "model.include_top=false leaves a published network without its classes: expected true. "
             "Set model.include_top=true, or leave model out to predict with a run."
         )
     shape = (*command.image_size, 3)

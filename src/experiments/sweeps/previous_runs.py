@@ -34,7 +34,7 @@ def for_sweep(plan: Plan) -> dict[int, Run]:
 
 
 def equal_to(cfg: DictConfig) -> Run | None:
-    """Returns the newest finished run with the same config, data, code, versions and machine, or None."""
+    """Returns the newest finished run with the same config, data, code, versions, CPU type and threads, or None."""
     from experiments.runs import runtime
 
     strategy = runtime.configure(seed=cfg.seed, **cfg.runtime)

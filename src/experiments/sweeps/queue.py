@@ -24,7 +24,7 @@ STUDY = "study.journal"
 LOCK = "study.lock"
 REMEDY = (
     "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-    "a grid takes the jobs that finished from the store, random and tpe draw again"
+    "a grid takes the results of finished jobs from the store, random and tpe draw again"
 )
 """Remedy for a corrupt queue file."""
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}

@@ -202,7 +202,7 @@ def _requests(lines: Sequence[tuple[int, Event]]) -> Iterator[list[tuple[int, Ev
 
 
 def _send(folder: Path, sink: Sink, events: Sequence[Event]) -> None:
-    """Sends the events. Rejected ones are halved repeatedly, so that only the invalid values are lost."""
+    """Sends the events. Rejected ones are halved repeatedly, so that only the invalid values are set aside."""
     try:
         sink.send(events)
     except Rejected as error:

@@ -27,7 +27,10 @@ class EarlyStopping(Target):
 
 @dataclass
 class ReduceOnPlateau(Target):
-    """Lowers the learning rate when the monitored metric no longer improves (keras.callbacks.ReduceLROnPlateau)."""
+    """Lowers the learning rate when the monitored metric no longer improves (keras.callbacks.ReduceLROnPlateau).
+
+    It needs schedule=constant and schedule.warmup_steps=0.
+    """
 
     monitor: str = described(_MONITOR)
     mode: str = one_of("min", "max", description=_MODE)

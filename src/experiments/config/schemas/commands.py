@@ -15,10 +15,13 @@ _LOGGING = "Tracking store that is read."
 class Monitor:
     """Metric that selects the best checkpoint, and that early stopping and the objective of a sweep use."""
 
-    metric: str = described("Name of the metric.")
+    metric: str = described("Metric as it is logged, such as val_accuracy or loss.")
     mode: str = one_of("min", "max", description="Direction in which the metric improves.")
     max_loss: float | None = above(
-        0, "Largest loss; a larger one stops the run, as does a loss that is not a number. null for no limit."
+        0,
+        "Largest mean loss of an epoch so far; a larger one fails the run, as does a loss that is not a number. null "
+        "for "
+        "no limit.",
     )
 
 
@@ -47,8 +50,8 @@ class TensorBoard:
 
     every_n_steps: int | None = at_least(1, "Steps between two points of the scalars; null for one per epoch.")
     histogram_every_n_epochs: int = at_least(0, "Epochs between two histograms of the weights; 0 for none.")
-    graph: bool = described("Write the graph of the model.")
-    images: int = at_least(0, "Number of training images in the grid, as the model receives them.")
+    graph: bool = described("Write the graphs of the model and of a training step; in a sweep, only for the first job.")
+    images: int = at_least(0, "Number of training images in the grid, as the model receives them; 0 for none.")
     profile_steps: list[int] | None = first_and_last("First and last step to profile; null for none.")
 
 
@@ -68,11 +71,14 @@ class Sweep:
     workers: int = at_least(1, "Number of processes; more than one needs hydra/launcher=joblib, ray or submitit.")
     preview: bool = described("Show the plan and run nothing.")
     resume: str | None = described(
-        "Continue a stopped sweep: last, or its folder. Finished jobs are kept, stopped and failed ones run again."
+        "Continue a stopped sweep: last, or its folder. Finished jobs are kept, stopped ones continue, and failed "
+        "ones are retried."
     )
     reuse: bool = described("Take over finished runs with the same config, data, code, versions and CPU type.")
     pruner: Any = described("Stop poor jobs early: none, median, hyperband, asha, or an Optuna pruner by its _target_.")
-    max_retries: int = at_least(0, "Repetitions of a failed job each time the sweep is resumed.")
+    max_retries: int = at_least(
+        0, "Retries of a failed job in total: when the sweep is resumed, or if its worker was killed."
+    )
     max_failures: int | None = at_least(1, "Failed jobs after which no other job starts; null for no limit.")
     job_timeout: float | None = above(
         0, "Seconds that a job may take, without loading TensorFlow; a longer one fails. null for no limit."
@@ -90,7 +96,9 @@ class Runtime:
     precision: str = one_of("float32", "mixed_bfloat16", "mixed_float16", description="Keras dtype policy.")
     deterministic: bool | str = auto_or_bool("Use deterministic operations only. auto: true on CPU, false on GPU.")
     threads: int | None = at_least(
-        1, "Compute threads of one operation; null for all cores. Recorded, because results depend on it."
+        1,
+        "Compute threads of one operation; null for all cores, divided among the workers of a sweep. Recorded, because "
+        "results depend on it.",
     )
     strategy: str = one_of(
         "none", "mirrored", description="Distribution strategy; mirrored uses all GPUs of the machine."
@@ -117,7 +125,9 @@ class Predict:
     run_id: str | None = described(_RUN_ID)
     checkpoint: str = described(_CHECKPOINT)
     path: str = described("Image, or folder with images.")
-    image_size: list[int] = sizes(2, "Height and width of the images of a published network (model=...).")
+    image_size: list[int] = sizes(
+        2, "Height and width of the images of a published network (model=...); without effect for a run."
+    )
     format: str = one_of("table", "csv", "json", description=_FORMAT)
     model: Any = described(
         "Published network to use instead of a run, with model.include_top=true; null for a run.", default=None
@@ -127,13 +137,13 @@ class Predict:
 
 @dataclass
 class Inspect:
-    """Counts, sizes, corrupt files, duplicates and pictures of a data set."""
+    """Counts, sizes, corrupt files, duplicates and examples of a data set."""
 
-    output: str | None = described("File of the HTML page with pictures; null for no page.")
+    output: str | None = described("File of the HTML page with images; null for no page.")
     decode: bool = described(
         "Decode every image: slower, but finds corruption that header and end of a file do not show."
     )
-    samples: int = at_least(0, "Pictures of each class on the page.")
+    samples: int = at_least(0, "Images of each class on the page.")
     data: Any = described("Data set to inspect.")
 
 

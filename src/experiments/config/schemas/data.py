@@ -6,7 +6,7 @@ from typing import Any
 from experiments.config.fields import Target, at_least, auto_or_at_least, described, fraction, one_of, sizes
 
 _PATH = "Folder with the images, or the .npz file of arrays."
-_URL = "Address of the archive that is downloaded if `data.path` does not exist."
+_URL = "Address of the file that is downloaded if `data.path` does not exist."
 _SHA256 = "SHA-256 digest of the download; another content is refused."
 
 
@@ -32,14 +32,14 @@ class Batches(Target):
         1, "Largest number of examples of each split, keeping the share of each class; null for all."
     )
     validation_fraction: float = fraction(
-        "Share of the training examples that becomes the validation split if the data has none. A hash of the name "
-        "selects them, so that they stay the same."
+        "Share of the training examples that becomes the validation split if the data has none, which must not be "
+        "0 then. A hash of the name selects them, so that they stay the same."
     )
 
 
 @dataclass
 class Files(Batches):
-    """Photos in folders: train/, valid/ and test/ with a folder per class, or only a folder per class."""
+    """Images in train/, valid/ (or validation/) and test/ with a folder per class, or only in a folder per class."""
 
     path: str = described(_PATH)
     image_size: list[int] = sizes(2, "Height and width to which images are resized.")
@@ -53,7 +53,9 @@ class Files(Batches):
         "for later runs too. The batches are the same.",
     )
     cache_dir: str = described(
-        "Folder of the cache, which all projects share; `experiments doctor` shows and prunes it. The environment "
+        "Folder of decoded images, cached features and scan results, which all projects share; `experiments doctor` "
+        "shows "
+        "and prunes it. The environment "
         "variable EXPERIMENTS_CACHE sets the default."
     )
     cache_required: bool = described("Stop if the cache cannot be written; false warns and continues without it.")
@@ -66,7 +68,7 @@ class Files(Batches):
 
 @dataclass
 class CatsDogs(Files):
-    """The Microsoft cats and dogs photos, downloaded if needed."""
+    """The Microsoft cats and dogs images, downloaded if needed."""
 
     url: str = described(_URL)
     sha256: str = described(_SHA256)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from experiments.config.fields import Target, above, at_least, described
 
 _TRACKING_URI = (
-    "Tracking store: a database such as sqlite:///mlflow.db, or the address of an MLflow server. "
+    "Tracking store: sqlite:///FILE, or the http(s):// address of an MLflow server. "
     "The environment variable MLFLOW_TRACKING_URI sets the default."
 )
 _EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME sets the default."
@@ -13,14 +13,14 @@ _EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME sets th
 
 @dataclass
 class Untracked(Target):
-    """Writes nothing to MLflow. It accepts the keys of `mlflow`, so that a command line works with either."""
+    """Writes nothing to MLflow. It accepts the keys that the run itself reads, so that they need not be removed."""
 
     tracking_uri: str | None = described(_TRACKING_URI)
     experiment_name: str | None = described(_EXPERIMENT_NAME)
     run_name: str | None = described("Name of the run in MLflow. MLFLOW_RUN_NAME sets the default.")
     every_n_steps: int = at_least(1, "Steps between two points of the `batch/...` metrics.")
     log_model: bool = described("Save the best model to `model/` when training ends.")
-    log_figures: bool = described("Draw curves, confusion matrix and most wrong images to `figures/`.")
+    log_figures: bool = described("Draw curves, confusion matrix and misclassified images to `figures/`.")
     tags: dict[str, str] = described("Tags of the run, NAME: TEXT. Add one with +logging.tags.NAME=TEXT.")
 
 
@@ -35,7 +35,7 @@ class Mlflow(Untracked):
     )
     delivery_interval: float = above(0, "Seconds between two deliveries of recorded events to the tracking store.")
     system_metrics: bool = described(
-        "Record CPU, memory, disk and network use. MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING sets the default."
+        "Record CPU, memory, disk, network and GPU use. MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING sets the default."
     )
     system_metrics_interval: float = above(
         0, "Seconds between two samples. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets the default."

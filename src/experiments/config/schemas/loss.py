@@ -24,7 +24,7 @@ class CrossentropyLoss(Target):
 
 @dataclass
 class MeanSquaredError(Target):
-    """Mean squared difference between the logits and the one-hot labels."""
+    """Mean squared difference between the probabilities and the one-hot labels."""
 
 
 SCHEMAS: dict[str, type] = {

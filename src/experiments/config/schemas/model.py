@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from experiments.config.fields import Target, above, at_least, auto_or_bool, described, each_at_least, fraction
 
-_DROPOUT = "Dropout rate before the last layer; after each hidden layer of `mlp`."
-_BATCH_NORM_MOMENTUM = "Momentum of the moving statistics of batch normalization; null for the default of Keras."
+_DROPOUT = "Dropout rate before the last layer; after each hidden layer of `mlp`. Without effect with include_top=true."
+_BATCH_NORM_MOMENTUM = (
+    "Momentum of the moving statistics of batch normalization; null for the default of Keras (not for cnn)."
+)
 
 
 @dataclass
@@ -24,7 +26,7 @@ class ApplicationModel(Target):
     batch_norm_momentum: float | None = fraction(_BATCH_NORM_MOMENTUM)
     cache_features: bool | str = auto_or_bool(
         "Compute the outputs of frozen layers once and train the head on them. auto does so if the results stay "
-        "bit for bit identical; true also if the last bits may change."
+        "bit for bit identical; true also if the last bits may change, and fails if it is impossible; false never does."
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from experiments.config.fields import Target, above, at_least, described, fraction
 
-_MOMENTUM = "Momentum."
+_MOMENTUM = "Share of the previous update in the next one; 0 for none."
 _BETA_1 = "Decay rate of the average of gradients; share of that average in an update for lion."
 _BETA_2 = "Decay rate of the average of squared gradients; of gradients for lion."
 _RHO = "Decay rate of the average of squared gradients."
@@ -16,16 +16,24 @@ class Optimizer(Target):
     """Arguments of every Keras optimizer."""
 
     learning_rate: float = above(0, "Peak learning rate, whatever the schedule.")
-    weight_decay: float | None = at_least(0, "Decoupled weight decay per step; null for none.")
+    weight_decay: float | None = at_least(
+        0,
+        "Share of each weight that an update subtracts, multiplied by the learning rate; null for none (0 for adamw).",
+    )
     clipnorm: float | None = above(0, "Largest norm of the gradient of one variable; null for no limit.")
     clipvalue: float | None = above(0, "Largest absolute value of an element of a gradient; null for no limit.")
     global_clipnorm: float | None = above(0, "Largest norm of all gradients together; null for no limit.")
     use_ema: bool = described("Keep an exponential moving average of the weights.")
     ema_momentum: float = fraction("Momentum of the moving average.")
     ema_overwrite_frequency: int | None = at_least(
-        1, "Steps after which the average replaces the weights; null replaces them when training ends."
+        1,
+        "Steps after which the average replaces the weights. With null, evaluation, checkpoints and the saved model "
+        "use "
+        "the weights without averaging.",
     )
-    loss_scale_factor: float | None = above(0, "Constant by which the loss is multiplied before differentiation.")
+    loss_scale_factor: float | None = above(
+        0, "Constant by which the loss is multiplied and the gradients are divided; null for none."
+    )
     gradient_accumulation_steps: int | None = at_least(2, "Batches per update of the weights; null for one.")
 
 

@@ -30,7 +30,7 @@ class Exponential(Schedule):
 
 @dataclass
 class Piecewise(Schedule):
-    """Multiplies the learning rate by a constant factor after each boundary."""
+    """Sets the learning rate to a fraction of its peak after each boundary."""
 
     boundaries: list[float] = described("Fractions of all steps of the run, ascending.")
     factors: list[float] = described("Learning rate after each boundary, as fractions of the peak.")
