@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,22 +21,26 @@ HELPERS = {
 }
 COMPLETION = r"""
 _experiments_completion() {
-    local line="${COMP_LINE:0:$COMP_POINT}" command="${COMP_WORDS[1]}" query="${COMP_WORDS[1]}"
-    local word="${COMP_WORDS[COMP_CWORD]}" each
+    local IFS=$' \t\n' line="${COMP_LINE:0:$COMP_POINT}" command="${COMP_WORDS[1]}" query="${COMP_WORDS[1]}" each
+    local word="${line##*[[:space:]]}" done=""
+    # bash replaces only the text after the last `=` or `:` of the word, zsh the whole word.
+    if [ -z "${ZSH_VERSION-}" ] && [[ "$COMP_WORDBREAKS" == *=* ]]; then
+        done="${word%"${word##*[=:]}"}"
+    fi
     COMPREPLY=()
     if [ "$COMP_CWORD" -lt 2 ]; then
         COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$command"))
         COMPREPLY=("${COMPREPLY[@]/%/ }")
-        return
+        return 0
     fi
     case "$command:$word" in
         train:-* | evaluate:-* | predict:-* | inspect:-* | doctor:-*)
             COMPREPLY=($(compgen -W "--help --hydra-help --cfg --info --multirun --config-dir" -- "$word"))
             COMPREPLY=("${COMPREPLY[@]/%/ }")
-            return ;;
+            return 0 ;;
         train:* | evaluate:* | predict:* | inspect:* | doctor:*) ;;
         help:*) query=train ;;
-        *) return ;;
+        *) return 0 ;;
     esac
     # Hydra completes the overrides of one application: the subcommand is removed from the line it receives. Hydra also
     # lists the internal groups `schema` and `shared`.
@@ -43,22 +48,22 @@ _experiments_completion() {
         -sc query=bash 2>/dev/null); do
         case "$each" in
             schema* | shared*) ;;
-            *) COMPREPLY+=("$each") ;;
+            *) COMPREPLY+=("${each#"$done"}") ;;
         esac
     done
+    return 0
 }
-[ -z "$ZSH_VERSION" ] || { autoload -Uz compinit bashcompinit && compinit && bashcompinit; }
-# KEY=VALUE is one word.
-COMP_WORDBREAKS="${COMP_WORDBREAKS//=}"
+if [ -n "${ZSH_VERSION-}" ]; then
+    whence compdef >/dev/null || { autoload -Uz compinit && compinit; }
+    autoload -Uz bashcompinit && bashcompinit
+fi
 complete -o nospace -o default -F _experiments_completion experiments
 """
 
 
 def main() -> None:
     """Runs `experiments COMMAND ...` exactly as `python -m experiments.COMMAND ...`."""
-    # `python -m` finds the modules of the working folder, such as custom components; a console script does not.
-    if sys.path[0] != str(Path.cwd()):
-        sys.path.insert(0, str(Path.cwd()))
+    _add_working_folder()
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in COMMANDS:
         sys.argv[1:] = arguments
@@ -80,6 +85,14 @@ def main() -> None:
         sys.exit(f"error: '{command}' is not a command. {near(command, COMMANDS | HELPERS)}")
 
 
+def _add_working_folder() -> None:
+    """Makes the modules of the working folder, such as custom components, importable, as `python -m` does."""
+    with suppress(FileNotFoundError):  # a working folder that was deleted has no modules
+        folder = str(Path.cwd())
+        if not sys.flags.safe_path and sys.path[0] != folder:
+            sys.path.insert(0, folder)
+
+
 def usage() -> str:
     """Lists the commands."""
     listed = "\n".join(f"  {name:<12}{purpose}" for name, purpose in (COMMANDS | HELPERS).items())
@@ -87,16 +100,12 @@ def usage() -> str:
 
 
 def _print_help(arguments: list[str]) -> None:
+    from experiments.cli.entry import run_command
     from experiments.cli.help import help_text
     from experiments.config import register
-    from experiments.config.explain import EXPLAINED, explain
-    from experiments.config.registry import CONF
 
     register()
-    try:
-        print(help_text(arguments))
-    except EXPLAINED as error:
-        sys.exit(f"error: {explain(error, CONF, 'config')}")
+    run_command(lambda: print(help_text(arguments)), "config")
 
 
 if __name__ == "__main__":

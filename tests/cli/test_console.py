@@ -85,7 +85,7 @@ def typed(shell: list[str], line: str, expected: str, folder: Path) -> str:
 
 CASES = [
     ("experiments tra\tmodel=mobilen\t", "experiments train model=mobilenetv2"),
-    ("experiments train loop=\t\t\t", "loop=tape"),
+    ("experiments train loop=\t\t\t", "tape"),
     ("experiments train model=mobilenetv2 model.alp\t", "model.alpha="),
     ("experiments help optimizer.learning_r\t", "optimizer.learning_rate="),
     ("experiments evaluate checkp\t", "checkpoint="),
@@ -104,3 +104,9 @@ def test_completion_in_bash(line: str, expected: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("line", "expected"), CASES)
 def test_completion_in_zsh(line: str, expected: str, tmp_path: Path) -> None:
     typed(["zsh", "-f", "-i"], line, expected, tmp_path)
+
+
+def test_completion_keeps_the_word_breaks_of_other_programs() -> None:
+    script = 'before=$COMP_WORDBREAKS; set -u; eval "$(experiments completion)"; [ "$before" = "$COMP_WORDBREAKS" ]'
+    environment = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "--norc", "-c", script], env=environment, check=True)

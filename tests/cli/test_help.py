@@ -172,13 +172,31 @@ def test_help_describes_a_group_and_a_node() -> None:
 def test_help_describes_presets_and_entries_of_named_dicts() -> None:
     assert "debug=profile    Profiles a few steps" in help_text(["debug=profile"])
     assert "experiment=fit_or_tape " in help_text(["experiment"])
-    assert help_text(["callbacks.early_stopping"]).startswith("  callbacks.early_stopping.monitor=${monitor.metric}\n")
+    assert help_text(["callbacks.early_stopping"]).startswith("callbacks.early_stopping: Stops training when")
+    assert help_text(["metrics.accuracy"]).startswith("metrics.accuracy: Share of examples")
     assert help_text(["data=digits"]) == help_text(["data"])
 
 
 def test_help_describes_user_defined_options() -> None:
     text = help_text(["data.num_examples", "--config-dir", EXAMPLE])
     assert "default   2400 (cats_dogs_synthetic), 600 (stripes)" in text
+
+
+def test_help_names_the_commands_in_which_a_key_of_a_group_has_an_effect() -> None:
+    assert help_text(["logging.tracking_uri"]).endswith("commands  train, evaluate, predict, doctor")
+    assert help_text(["data.path"]).endswith("commands  train, evaluate, inspect")
+    assert help_text(["data.shuffle"]).endswith("commands  train")
+
+
+@pytest.mark.parametrize("name", ["cü", "it's", r"c\b", "a b"])
+def test_help_reads_user_defined_options_from_any_folder(name: str, tmp_path: Path) -> None:
+    for group, option in (("model", "2"), ("experiment", "mine")):
+        (tmp_path / name / group).mkdir(parents=True)
+        (tmp_path / name / group / f"{option}.yaml").write_text("# Mine.\nunits: 3\n")
+    assert "default   3" in help_text(["model.units", "--config-dir", str(tmp_path / name)])
+    assert "experiment=mine                 Mine." in help_text(["experiment", "--config-dir", str(tmp_path / name)])
+    with pytest.raises(ConfigError, match="is not a folder: expected one with YAML files"):
+        help_text(["model", "--config-dir", str(tmp_path / "nothing")])
 
 
 def test_help_refuses_several_keys() -> None:

@@ -159,4 +159,4 @@ def part_of_project(block: Block) -> str | None:
 def keys() -> frozenset[str]:
     """Returns the keys of `train`, of all groups and of the other commands."""
     register()
-    return frozenset(key.name for section in sections() for key in section.keys)
+    return frozenset(key.name for section in sections() for key in section.keys if key.type != "option")

@@ -36,13 +36,12 @@ def run_command(main: Callable[[], object], config_name: str) -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         main()
-    except EXPLAINED as error:
-        _fail(error, config_name)
-    except (OSError, ValueError) as error:
-        unwritable = unwritable_output(error)
-        if unwritable is None:
+    except Exception as error:
+        _raise_stop(error)
+        explained = error if isinstance(error, EXPLAINED) else unwritable_output(error)
+        if explained is None:
             raise
-        _fail(unwritable, config_name)
+        _fail(explained, config_name)
     except KeyboardInterrupt:
         if TRACEBACKS:
             raise
@@ -77,15 +76,17 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
 
 
 def _raise_stop(error: BaseException) -> None:
-    """Raises the SystemExit of a signal again if `error` replaced it.
+    """Exits with the status of a signal if `error` replaced the exception that the signal raised.
 
     A signal handler can raise anywhere, and clean-up code that it interrupts may fail in turn: OmegaConf raises an
     AttributeError in a `finally` clause, for example.
     """
     replaced = error.__cause__ or error.__context__
     while replaced is not None:
-        if isinstance(replaced, SystemExit | KeyboardInterrupt):
+        if isinstance(replaced, SystemExit):
             raise replaced from None
+        if isinstance(replaced, KeyboardInterrupt):
+            raise SystemExit(128 + signal.SIGINT) from None
         replaced = replaced.__cause__ or replaced.__context__
 
 

@@ -13,6 +13,7 @@ from experiments.config.reference import (
     Key,
     Section,
     command_section,
+    commands_of,
     group_section,
     preset_section,
     sections,
@@ -46,7 +47,7 @@ def help_text(arguments: Sequence[str]) -> str:
     name = names[0].partition("=")[0].rstrip(".")
     group = name.partition(".")[0]
     if group in PRESETS:
-        searched = [preset_section(group)]
+        searched = [preset_section(group, options.config_dir)]
     elif group in GROUPS:
         searched = [group_section(group, options.config_dir)]
     else:
@@ -55,7 +56,7 @@ def help_text(arguments: Sequence[str]) -> str:
     described += _key_texts(name, searched)
     below = [key for section in searched for key in section.keys if key.name.startswith(f"{name}.")]
     if not described and below:
-        described = [_section_text(Section(name, "", below))]
+        described = [_section_text(Section(name, searched[0].options.get(name.partition(".")[2], ""), below))]
     if not described:
         raise ConfigError(f"'{name}' is not a key or a group of keys. {_nearest(name, searched)}")
     return "\n\n".join(described)
@@ -67,8 +68,8 @@ def _key_texts(name: str, searched: Sequence[Section]) -> list[str]:
     for section in searched:
         for key in section.keys:
             if key.name == name:
-                command = section.title if section.title in COMMANDS else "train"
-                commands.setdefault(_key_text(key, name.partition(".")[0]), []).append(command)
+                names = [section.title] if section.title in COMMANDS else commands_of(name)
+                commands.setdefault(_key_text(key, name.partition(".")[0]), []).extend(names or ["train"])
     return [f"{text}\n  commands  {', '.join(names)}" for text, names in commands.items()]
 
 

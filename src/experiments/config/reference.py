@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.fields import DESCRIPTION, RULE
 from experiments.config.registry import COMMANDS, CONF, GROUPS
+from experiments.errors import ConfigError
 
 REQUIRED = "required"
 PRESETS = {
@@ -109,10 +110,11 @@ def group_section(group: str, config_dir: Path | None = None) -> Section:
     return Section(group, description, list(found.values()), options)
 
 
-def preset_section(group: str) -> Section:
+def preset_section(group: str, config_dir: Path | None = None) -> Section:
     """Returns the options of `experiment` or `debug`, which set keys of other groups and have none of their own."""
     options = {}
-    for file in sorted(Path(CONF, group).glob("*.yaml")):
+    folders = [Path(CONF), *([] if config_dir is None else [config_dir])]
+    for file in sorted(file for folder in folders for file in (folder / group).glob("*.yaml")):
         comments = re.findall(r"^# (?!@)(.*)", file.read_text(encoding="utf-8"), re.MULTILINE)
         options[file.stem] = comments[0] if comments else ""
     return Section(group, PRESETS[group], [], options)
@@ -173,13 +175,22 @@ def _composed_option(group: str, option: str, config_dir: Path | None) -> DictCo
     if Path(CONF, group, f"{option}.yaml").exists():
         cfg = _composed(f"{group}/{option}")
     else:  # Hydra finds a config by its name only in the main folder
-        cfg = _composed("config", [f"{group}={option}", *_search_path(config_dir)])
+        cfg = _composed("config", [f"{group}={_quoted(option)}", *_search_path(config_dir)])
     # An option without keys, such as `augment=none`, leaves no node.
     return cfg.get(group) or OmegaConf.create()
 
 
 def _search_path(config_dir: Path | None) -> list[str]:
-    return [] if config_dir is None else [f"hydra.searchpath=[{json.dumps(f'file://{config_dir.resolve()}')}]"]
+    if config_dir is None:
+        return []
+    if not config_dir.is_dir():
+        raise ConfigError(f"--config-dir {config_dir} is not a folder: expected one with YAML files. Change it.")
+    return [f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]"]
+
+
+def _quoted(text: str) -> str:
+    """Quotes a value for Hydra's grammar of overrides, in which only the quote itself is escaped."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _options(group: str, config_dir: Path | None) -> list[str]:
@@ -198,7 +209,16 @@ def _option_description(node: DictConfig) -> str:
 
 
 def _description(schema: Any) -> str:
-    return " ".join((getdoc(schema) or "").split())
+    text = " ".join((getdoc(schema) or "").split())
+    # A dataclass without a docstring has a generated one, its signature.
+    return "" if text.startswith(f"{schema.__name__}(") else text
+
+
+def commands_of(key: str) -> list[str]:
+    """Returns the commands in which the key of a config group has an effect."""
+    group = key.partition(".")[0]
+    with_group = (command for command, schema in COMMANDS.items() if group in (item.name for item in fields(schema)))
+    return [name for name in with_group if name == "train" or not re.match(_NO_EFFECT[name], key)]
 
 
 def _type_text(annotation: Any) -> str:
