@@ -261,7 +261,7 @@ def test_corrupt_queue_is_refused_and_new_sweep_reuses_finished_jobs(trainings: 
     assert output(tmp_path).splitlines()[-1] == (
         f"error: the queue {study} is corrupt: expected an event in line 4, received something else. Start the same "
         "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: a grid takes "
-        "the jobs that finished from the store, random and tpe draw again."
+        "the results of finished jobs from the store, random and tpe draw again."
     )
     listed = trainings.run(tmp_path, "folders=[swept]", door="doctor")
     assert "line 4 of study.journal is corrupt" in " ".join(listed.stdout.split())
