@@ -1,12 +1,26 @@
 """Masking of secrets; ordinary text is unchanged."""
 
+import re
+import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.tracking.redaction import MASK, is_secret_name, mask, mask_command, mask_tree, mask_value
+from experiments.config import register
+from experiments.config.reference import sections
+from experiments.tracking import redaction
+from experiments.tracking.redaction import (
+    MASK,
+    is_secret_name,
+    mask,
+    mask_command,
+    mask_override,
+    mask_tree,
+    mask_value,
+    remember_secrets,
+)
 
 SECRET = "hunter2-Geheim9"
 
@@ -166,15 +180,92 @@ def test_value_of_secret_name_is_masked() -> None:
     assert mask_value("model.cls_token", "abc") == "abc"
 
 
-@pytest.mark.parametrize(
-    "name", ["password", "db.passwd", "HF_TOKEN", "clientSecret", "AWS_ACCESS_KEY_ID", "backend_token"]
+SECRET_NAMES = re.findall(
+    r"\S+",
+    """
+    pass pw pwd password passwords passwd passphrase passcode PGPASSWORD MYSQL_PWD SMTP_PASS db_pass userPass
+    db.passwd db_password dbPassword redis_password2 admin-password password_hash secret secrets client_secret
+    clientSecret secret_value AWS_SECRET_ACCESS_KEY token HF_TOKEN authToken authtoken access_token
+    refresh_token backend_token pin_token AWS_SESSION_TOKEN GITHUB_PAT key_of_service_token api_key apiKey
+    apikey API-KEY X-Api-Key WANDB_API_KEY OPENAI_API_KEY kaggle_key KAGGLE_KEY AWS_ACCESS_KEY_ID AccountKey
+    storage_account_key STRIPE_KEY ACME_KEY s3.secret_key private_key ssh_key signing_key encryption_key
+    subscription_key license_key auth oauth authorization Authorization proxy_authorization bearer jwt otp
+    cookie cookies session_cookie credential credentials GOOGLE_APPLICATION_CREDENTIALS cred creds dsn
+    SENTRY_DSN sas connection_string connectionString AZURE_STORAGE_CONNECTION_STRING conn_pwd webhook
+    SLACK_WEBHOOK webhook_url logging.tags.api_key callbacks.notify.smtp_pass
+    """,
 )
+ORDINARY_NAMES = re.findall(
+    r"\S+",
+    """
+    key keys KEY keyboard monkey donkey hockey turkey_count dict_key dictionary_key primary_key PRIMARY_KEY
+    foreign_key sort_key cache_key public_key image_key label_key feature_key key_dim tokenizer tokenize tokens
+    max_tokens num_tokens pad_token eos_token eos_token_id mask_token class_token oov_token pass_through passes
+    forward_pass backward_pass num_pass compass bypass passenger author authors authored_by path patterns
+    secretary cookies_cutter credit compassion conductor seed PWD OLDPWD tags data.path monitor.metric
+    learning_rate experiment_name
+    """,
+)
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
 def test_name_is_secret(name: str) -> None:
     assert is_secret_name(name)
+    assert mask(f"{name}={SECRET}") == f"{name}={MASK}"
+    assert mask(f'{{"{name}": "{SECRET}", "seed": 3}}') == f'{{"{name}": {MASK}, "seed": 3}}'
+    assert mask(f"--{name} {SECRET} epochs=3") == f"--{name} {MASK} epochs=3"
+
+
+@pytest.mark.parametrize("name", ORDINARY_NAMES)
+def test_name_is_not_secret(name: str) -> None:
+    assert not is_secret_name(name)
+    assert mask(f"{name}=Value-1 --{name} Value-2 '{name}': Value-3") == (
+        f"{name}=Value-1 --{name} Value-2 '{name}': Value-3"
+    )
+
+
+def test_no_key_of_the_configuration_is_a_secret() -> None:
+    register()
+    assert [key.name for section in sections() for key in section.keys if is_secret_name(key.name)] == []
 
 
 @pytest.mark.parametrize(
-    "name", ["max_tokens", "tokenizer", "seed", "key", "PWD", "pad_token", "forward_pass", "monkey"]
+    ("value", "masked"),
+    [
+        ("${oc.env:MY_KEY}", "${oc.env:MY_KEY}"),
+        ("'${oc.env:MY_KEY,null}'", "'${oc.env:MY_KEY,null}'"),
+        ("null", "null"),
+        ("${oc.env:MY_KEY,hunter2}", MASK),
+        ("hunter2(x)", MASK),
+        ("", ""),
+    ],
 )
-def test_name_is_not_secret(name: str) -> None:
-    assert not is_secret_name(name)
+def test_reference_to_a_secret_is_kept_but_not_its_default(value: str, masked: str) -> None:
+    assert mask_override(f"+data.api_key={value}") == f"+data.api_key={masked}"
+
+
+def test_secrets_of_a_config_are_masked_in_any_text_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_remembered", set())
+    config = {
+        "store": {"password": "geheim-77", "user": "somebody"},
+        "auth": ["person", "geheim/88"],
+        "uri": "http://me:geheim%4099@host/x?sig=geheim55",
+        "database": "postgresql://mlflow:mlflow@host",
+        "pw": "short",
+    }
+    remember_secrets(config)
+    text = "geheim-77, geheim/88 or geheim%2F88, geheim@99, geheim%4099, geheim55; somebody, mlflow, short, host"
+    assert mask(text) == "***, *** or ***, ***, ***, ***; somebody, mlflow, short, host"
+
+
+def test_values_below_a_secret_key_are_masked() -> None:
+    tree = {"credentials": {"user": "me", "parts": ["a1", "b2"], "count": 3, "enabled": True}}
+    assert mask_tree(tree) == {"credentials": {"user": MASK, "parts": [MASK, MASK], "count": MASK, "enabled": True}}
+
+
+def test_masking_takes_linear_time() -> None:
+    """A pattern that goes back for each of its starts would take minutes."""
+    began = time.process_time()
+    for text in ("a-" * 100_000, "token: " * 20_000, "--token " * 20_000, "a: b " * 20_000, "x" * 500_000):
+        mask(f"{text} token=x")
+    assert time.process_time() - began < 5

@@ -1,4 +1,4 @@
-"""Masking of passwords and tokens in all text that is stored or sent."""
+"""Masking of passwords and tokens in all text that is stored, sent or shown."""
 
 import os
 import re
@@ -6,31 +6,46 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MASK = "***"
 SHORTEST_VALUE = 6
-"""Minimum length of environment values that are masked in free text: shorter ones are often ordinary words."""
-# The lookbehinds exclude the special tokens of language models, such as pad_token and eos_token.
-_WORDS = (
-    r"(?:password|passwd|passphrase|pwd|secret|(?<!\bpad_)(?<!\beos_)(?<!\bbos_)(?<!\bcls_)(?<!\bsep_)(?<!\bunk_)"
-    r"(?<!mask_)(?<!\bstart_)(?<!\bend_)(?<!class_)(?<!special_)token|credentials?|authorization|connection[_-]?string"
-    r"|(?:api|secret|private|account|encryption|signing|access)[_-]?key(?:[_-]?id)?|(?-i:_PASS))"
+"""Minimum length of values that are masked in free text wherever they occur: shorter ones are often ordinary words."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# The patterns for names expect lower-case words, joined by underscores.
+_SECRET_NAME = re.compile(
+    r"""(?: (?:^|_)(?:pass|pw|auth|bearer|cookies?|creds?|dsn|jwt|oauth|otp|passwords|sas|secrets|webhook)
+    | password|passwd|passphrase|passcode|pwd|secret|token|credentials?|authorization|connection_?(?:string|str)
+    | (?:access|account|api|private|secret)_?key
+    | (?:^|_)(?:admin|anthropic|app|application|auth|aws|azure|client|clearml|cohere|comet|consumer|databricks|datadog
+        |dd|deploy|encryption|gcp|gcs|gemini|github|gitlab|google|groq|hf|huggingface|jwt|kaggle|labelbox|license|master
+        |mistral|neptune|openai|pinecone|roboflow|s|sendgrid|server|service|session|shared|signing|ssh|storage|stripe
+        |subscription|token|twilio|wandb|webhook)_(?:key|pat)
+    )(?:_(?:hash|id|plain|raw|text|uri|url|value))*\Z""",
+    re.VERBOSE,
 )
-_SECRET_NAME = re.compile(rf"{_WORDS}\Z", re.IGNORECASE)
+_VARIABLE_NAME = re.compile(r"[A-Z][A-Z\d_]*_KEY\Z")
+# Passes over data, special tokens of language models, and keys of dictionaries and databases.
+_ORDINARY_NAME = re.compile(
+    r"""(?:^|_)(?: (?:backward|band|each|first|forward|full|high|last|low|multi|num|one|per|second|single|two)_pass
+    | (?:blank|bos|class|cls|end|eos|image|mask|next|oov|pad|sep|special|start|stop|unk)_token
+    | (?:cache|dict|feature|foreign|group|image|label|lookup|partition|primary|public|row|sort)_key
+    )(?:_(?:id|text|value))*\Z""",
+    re.VERBOSE,
+)
 _ORDINARY_NAMES = frozenset({"PWD", "OLDPWD"})
+LONGEST_NAME = 100
+_NAME = re.compile(r"\w[\w.\-]*+")
 _QUOTED = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
-_NAME_END = rf"{_WORDS}[\"']?\]?"
 _ANNOTATION = r"(?:[ \t]*:[ \t]*[\w.\[\], |]{1,40}?(?=[ \t]*=[^=]))?"
-_SEPARATOR = rf"{_ANNOTATION}[ \t]*(?:[!=]==?|:=|=>|=|:(?!:))[ \t]*"
-_SPACED_SEPARATOR = rf"{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+)"
-# `name: value` or `name = value` on a line of its own: the value may contain spaces.
-_LINE = re.compile(
-    rf"(?P<start>^[+\- \t]*+(?:export[ \t]+)?[\"']?[\w.\-]*{_NAME_END}{_SPACED_SEPARATOR})(?P<value>[^\n]+)",
-    re.IGNORECASE,
-)
-_PAIR = re.compile(rf"(?P<start>{_NAME_END}{_SEPARATOR})(?P<value>{_QUOTED}|[^\s&]+)", re.IGNORECASE)
-_OPTION = re.compile(rf"(?P<start>(?<!\S)--?[\w\-]*{_WORDS}[ \t]+)(?P<value>{_QUOTED}|[^\s\-]\S*)", re.IGNORECASE)
+_SEPARATOR = rf"[\"']?\]?{_ANNOTATION}[ \t]*(?:[!=]==?|:=|=>|=|:(?!:))[ \t]*"
+_SPACED_SEPARATOR = rf"[\"']?\]?{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+)"
+# Patterns for the text after a secret name. At the start of a line, `name: value` may contain spaces.
+_LINE_START = re.compile(r"[+\- \t]*+(?:export[ \t]+)?[\"']?")
+_LINE = re.compile(rf"{_SPACED_SEPARATOR}(?P<value>[^\n]+)")
+_PAIR = re.compile(rf"{_SEPARATOR}(?P<value>{_QUOTED}|[^\s&]+)")
+_OPTION_START = re.compile(r"(?:\A|.*\s)--?\Z")
+_OPTION = re.compile(rf"[ \t]+(?P<value>{_QUOTED}|[^\s\-]\S*)")
 _QUERY = re.compile(r"(?P<start>[?&](?:key|sig|signature|X-Amz-Signature)=)(?P<value>[^\s&#\"']+)", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?P<start>://[^\s:/@\"']*:)(?P<value>[^\s/?#\"']{1,2048}|(?!\d{1,5}/)[^\s\"']{1,2048}?)(?P<end>@)"
@@ -46,41 +61,38 @@ _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
-_TRIGGERS = (
-    "pass",
-    "pwd",
-    "secret",
-    "token",
-    "credential",
-    "authorization",
-    "connection",
-    "key",
-    "bearer",
-    "sig",
-    "://",
-)
-"""Texts without which a line cannot match the patterns above. Looking for them first is ten times as fast."""
-_ORDINARY_VALUE = re.compile(
-    rf"[\"']?(?:{re.escape(MASK)}.*|null|none|true|false|str|bytes|int|any|missing|\?\?\?|\$\{{[^}}]*\}}"
-    r"|[a-z_][\w.]*(?:\([^\n]*\)|\[[^\n]*\]))?[\"']?[,;)\]}]*",
+_TRIGGER = re.compile(r"pass|_pat\b|pw|secret|token|key|auth|cred|bearer|cookie|conn|dsn|jwt|otp|sas|sig|webhook|://")
+"""Texts without which a line cannot match the patterns above. Searching for them first is ten times as fast."""
+_NO_SECRET = rf"{re.escape(MASK)}|null|none|true|false|\?\?\?|\$\{{[^}},]*(?:,[ ]*(?:null|''|\"\")?)?\}}"
+_ORDINARY_VALUE = re.compile(rf"[\"']?(?:{_NO_SECRET})?[\"']?", re.IGNORECASE)
+"""Values of a secret key that are no secrets: null, switches, and interpolations without a default value."""
+_ORDINARY_TEXT = re.compile(
+    rf"[\"']?(?:{_NO_SECRET}|{re.escape(MASK)}.*|str|bytes|int|any|missing"
+    r"|[a-z_][\w.]*(?:\([^\n]*\)|\[[^\n]*\]))?[\"']?[,;.)\]}]*",
     re.IGNORECASE,
 )
-"""Values after a secret name that are no secrets: null, names of types, interpolations, and names or calls in code."""
+"""The same in free text, where code follows secret names too: names of types, and calls."""
+_ORDINARY_WORD = re.compile(r"[A-Za-z]?[a-z]{0,10}")
+"""Passwords within addresses that are not masked elsewhere: `postgresql://mlflow:mlflow@host` is common."""
+_remembered: set[str] = set()
 
 
 @lru_cache(maxsize=10_000)
 def is_secret_name(name: str) -> bool:
     """Returns True if the name of a key, option or variable means a secret: `api_key`, `HF_TOKEN`, not `max_tokens`."""
-    return name not in _ORDINARY_NAMES and _SECRET_NAME.search(name) is not None
+    words = "_".join(word.lower() for word in _WORD.findall(name))
+    if name in _ORDINARY_NAMES or _ORDINARY_NAME.search(words):
+        return False
+    return _VARIABLE_NAME.match(name) is not None or _SECRET_NAME.search(words) is not None
 
 
 def mask(text: str) -> str:
     """Replaces the secrets in `text` by `***`. Masking twice has the same result as masking once.
 
     Recognizes values after a secret name, user parts of addresses, bearer tokens, private keys, tokens of a
-    well-known form, and the values of environment variables with a secret name.
+    well-known form, the values of environment variables with a secret name, and remembered secrets.
     """
-    text = _KEY_BLOCK.sub(MASK, _mask_environment(text))
+    text = _KEY_BLOCK.sub(MASK, _mask_known(text))
     return "\n".join(map(_masked_line, _KNOWN_FORM.sub(MASK, text).split("\n")))
 
 
@@ -91,10 +103,16 @@ def mask_value(name: str, value: str) -> str:
     return mask(value)
 
 
+def mask_override(override: str) -> str:
+    """Masks an override KEY=VALUE, or another argument of a command."""
+    name, equals, value = override.partition("=")
+    return f"{mask(name)}={mask_value(name, value)}" if equals else mask(override)
+
+
 def mask_tree(value: Any, name: str = "") -> Any:
-    """Copies nested dicts and lists, and masks each value by its key and its content."""
+    """Copies nested dicts and lists, and masks each value by its key, a secret key above it, and its content."""
     if isinstance(value, Mapping):
-        return {key: mask_tree(item, str(key)) for key, item in value.items()}
+        return {key: mask_tree(item, name if is_secret_name(name) else str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [mask_tree(item, name) for item in value]
     if isinstance(value, str):
@@ -102,6 +120,18 @@ def mask_tree(value: Any, name: str = "") -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and is_secret_name(name):
         return MASK
     return value
+
+
+def remember_secrets(value: Any, name: str = "") -> None:
+    """Notes the secrets of a resolved config, so that `mask` finds them in messages of libraries and servers too."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            remember_secrets(item, name if is_secret_name(name) else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            remember_secrets(item, name)
+    elif isinstance(value, str):
+        _remembered.update(_secrets_in(name, value))
 
 
 def mask_command(arguments: Sequence[str]) -> str:
@@ -112,35 +142,60 @@ def mask_command(arguments: Sequence[str]) -> str:
 def _masked_arguments(arguments: Iterable[str]) -> Iterable[str]:
     option = ""
     for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if equals:
-            yield f"{mask(name)}={mask_value(name, value)}"
-        elif option and not argument.startswith("-"):
+        name, equals, _ = argument.partition("=")
+        if option and not equals and not argument.startswith("-"):
             yield mask_value(option, argument)
         else:
-            yield mask(argument)
+            yield mask_override(argument)
         option = name if name.startswith("-") and not equals else ""
 
 
-def _mask_environment(text: str) -> str:
+@lru_cache(maxsize=1_000)
+def _secrets_in(name: str, value: str) -> tuple[str, ...]:
+    """Returns the secrets in the value of a key or variable that are long enough to be masked in any text."""
+    if is_secret_name(name):
+        found = [] if _ORDINARY_VALUE.fullmatch(value) else [value]
+    else:
+        found = [match["value"] for pattern in (_ADDRESS, _QUERY) for match in pattern.finditer(value)]
+        found = [each for part in found for each in {part, unquote(part)} if not _ORDINARY_WORD.fullmatch(each)]
+    return tuple(each for each in found if len(each) >= SHORTEST_VALUE)
+
+
+def _mask_known(text: str) -> str:
     # The names are listed first, because other threads may change the environment during the iteration.
-    values = {os.environ.get(name, "") for name in list(os.environ) if is_secret_name(name)}
-    values = {value for value in values if len(value) >= SHORTEST_VALUE}
+    values = {each for name in list(os.environ) for each in _secrets_in(name, os.environ.get(name, ""))} | _remembered
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, MASK).replace(quote(value, safe=""), MASK)
     return text
 
 
 def _masked_line(line: str) -> str:
-    lower = line.lower()
-    if any(trigger in lower for trigger in _TRIGGERS):
-        for pattern in (_HEADER, _ADDRESS, _TOKEN_ADDRESS, _LINE, _PAIR, _OPTION, _QUERY):
-            line = pattern.sub(_masked_value, line)
+    if _TRIGGER.search(line.lower()):
+        for pattern in (_HEADER, _ADDRESS, _TOKEN_ADDRESS):
+            line = pattern.sub(_masked_match, line)
+        line = _QUERY.sub(_masked_match, _mask_named(line))
     return line
 
 
-def _masked_value(match: re.Match[str]) -> str:
+def _mask_named(line: str) -> str:
+    """Masks the values after secret names."""
+    parts, at, first = [], 0, _LINE_START.match(line)
+    for name in _NAME.finditer(line):
+        start, end = name.span()
+        if start < at or not is_secret_name(name[0][-LONGEST_NAME:]):
+            continue
+        patterns = [_LINE, _PAIR] if first and start == first.end() else [_PAIR]
+        patterns += [_OPTION] if _OPTION_START.match(line[max(0, start - 3) : start]) else []
+        values = [found for pattern in patterns if (found := pattern.match(line, end))]
+        secret = next((found for found in values if not _ORDINARY_TEXT.fullmatch(found["value"])), None)
+        if secret is not None:
+            parts += [line[at : secret.start("value")], MASK]
+            at = secret.end("value")
+    return "".join([*parts, line[at:]])
+
+
+def _masked_match(match: re.Match[str]) -> str:
     groups = match.groupdict()
-    if _ORDINARY_VALUE.fullmatch(groups["value"]):
+    if _ORDINARY_TEXT.fullmatch(groups["value"]):
         return match.group()
     return f"{groups['start']}{MASK}{groups.get('end') or ''}"
