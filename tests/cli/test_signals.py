@@ -87,6 +87,7 @@ def test_in_another_thread_signals_are_somebody_elses() -> None:
 
 REPLACED = """
 import os, signal, sys
+from omegaconf import OmegaConf
 from experiments.cli.entry import one_line_errors, run_command
 
 class FailsIfInterrupted:
@@ -103,7 +104,7 @@ def main(cfg):
     except AttributeError as error:
         raise ValueError("wrapped") from error
 
-run_command(lambda: main(None), "config")
+run_command(lambda: main(OmegaConf.create()), "config")
 """
 
 

@@ -106,7 +106,7 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
     assert parent.data.metrics["best"] == float(best["val_accuracy"])
     assert [job.data.params["optimizer.learning_rate"] for job in jobs] == ["0.001", "0.001", "0.01"]
     assert {path.name for path in (folder(finished) / "summary").iterdir()} >= {"jobs.csv", "history.png", "slice.png"}
-    assert (folder(finished) / "0" / ".hydra" / "overrides.yaml").read_text().splitlines()[-2:] == [
+    assert (folder(finished) / "0" / "config" / "overrides.yaml").read_text().splitlines()[-2:] == [
         "- optimizer.learning_rate=0.001",
         "- seed=0",
     ]

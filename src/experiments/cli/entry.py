@@ -4,18 +4,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from traceback import format_exception
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli.help import register_help
+from experiments.cli.safe_text import safe_text
 from experiments.cli.signals import STOPPING
 from experiments.config.explain import EXPLAINED, explain, unwritable_output
 from experiments.config.registry import CONF
+from experiments.tracking.redaction import remember_secrets
 
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Choice of the user, read before `run_command` sets the variable for Hydra."""
@@ -38,10 +43,7 @@ def run_command(main: Callable[[], object], config_name: str) -> None:
         main()
     except Exception as error:
         _raise_stop(error)
-        explained = error if isinstance(error, EXPLAINED) else unwritable_output(error)
-        if explained is None:
-            raise
-        _fail(explained, config_name)
+        _fail(error, config_name)
     except KeyboardInterrupt:
         if TRACEBACKS:
             raise
@@ -64,12 +66,15 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     @wraps(main)
     def wrapped(cfg: DictConfig) -> Any:
         try:
+            with suppress(OmegaConfBaseException):  # `main` checks the config, and reports the same error
+                remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             return main(cfg)
         except Exception as error:
             _raise_stop(error)
-            if not isinstance(error, EXPLAINED) or HydraConfig.get().mode == RunMode.MULTIRUN:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             _remove_unused(Path(HydraConfig.get().runtime.output_dir))
+            # Hydra would print the overrides of the command, with their secrets, above the traceback.
             _fail(error)
 
     return wrapped
@@ -91,18 +96,19 @@ def _raise_stop(error: BaseException) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Removes the output folder of a run that did not start: it contains only Hydra's files and an empty log."""
-    notes = folder / ".hydra"
+    """Removes the output folder of a run that did not start: it contains at most an empty log."""
     log = [path for path in folder.glob("*.log") if path.stat().st_size == 0]
-    if notes.is_dir() and set(folder.iterdir()) == {notes, *log}:
-        for path in [*notes.glob("*.yaml"), *log]:
+    if set(folder.iterdir()) == {*log} and folder != Path.cwd():
+        for path in log:
             path.unlink()
-        for emptied in (notes, folder, folder.parent):
+        for emptied in (folder, folder.parent):
             if not any(emptied.iterdir()):
                 emptied.rmdir()
 
 
 def _fail(error: Exception, config_name: str = "config") -> NoReturn:
-    if TRACEBACKS:
-        raise error
-    sys.exit(f"error: {explain(error, CONF, config_name)}")
+    """Exits with a line for an error that can be explained, and with a traceback for others. Secrets are masked."""
+    explained = error if isinstance(error, EXPLAINED) else unwritable_output(error)
+    if explained is None or TRACEBACKS:
+        sys.exit(safe_text("".join(format_exception(error)).rstrip(), keep="\n\t"))
+    sys.exit(safe_text(f"error: {explain(explained, CONF, config_name)}"))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.cli.safe_text import safe_text
 from experiments.tracking.uris import where_to_look
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def report(result: "Result", tracking_uri: str | None) -> None:
     below = "\n" + " " * (width + 2)
     print()
     for name, value in lines.items():
-        print(f"{name:<{width}}  {below.join(value.splitlines())}", flush=True)
+        print(f"{name:<{width}}  {below.join(map(safe_text, value.splitlines()))}", flush=True)
 
 
 def next_commands(result: "Result", tracking_uri: str | None) -> dict[str, str]:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.cli.safe_text import visible
+
 Row = Mapping[str, Any]
 
 
@@ -21,23 +23,24 @@ def write(rows: Sequence[Row], layout: str) -> None:
 def _table(rows: Sequence[Row]) -> None:
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*map(_text, row.values()))
+        table.add_row(*map(cell, row.values()))
     # A pipe has no width: the default of 80 columns would cut names that users search for.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     console.print(table, soft_wrap=False)
 
 
-def _text(value: Any) -> Text:
-    """Returns a rich Text, because [brackets] in a plain string are markup."""
-    return Text(f"{value:.4f}" if isinstance(value, float) else str(value), overflow="fold")
+def cell(value: Any, style: str = "") -> Text:
+    """Returns a rich Text, because [brackets] in a plain string are markup. Control characters are escaped."""
+    return Text(visible(f"{value:.4f}" if isinstance(value, float) else str(value)), style, overflow="fold")
 
 
 def _csv(rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(sys.stdout, rows[0].keys())
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: visible(str(value)) for name, value in row.items()} for row in rows)
 
 
 def _json(rows: Sequence[Row]) -> None:
-    json.dump(list(rows), sys.stdout, ensure_ascii=False, indent=1)
-    print()
+    # The escapes of `visible` are not JSON; the standard escapes of JSON, such as \u009b, keep the values.
+    text = json.dumps(list(rows), ensure_ascii=False, indent=1)
+    print(text if visible(text, keep="\n") == text else json.dumps(list(rows), indent=1))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from experiments.cli.safe_text import safe_text
 from experiments.config.explain import one_line
 from experiments.errors import ExperimentError
 
@@ -43,4 +44,4 @@ def treat(finding: Finding, *, fix: bool) -> Treated:
     try:
         return Treated(finding, finding.repair(), repaired=True)
     except (ExperimentError, OSError) as error:
-        return Treated(finding, f"failed: {one_line(error)}", failed=True)
+        return Treated(finding, f"failed: {safe_text(one_line(error))}", failed=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from experiments.cli.safe_text import safe_text
 from experiments.errors import ExperimentError, TrackingError
 from experiments.repair.base import Finding, Treated, treat
 from experiments.repair.cached_data import unwanted_in_cache
@@ -41,7 +42,7 @@ def check_runs(
         write([each.row() for each in treated], layout)
     if layout == "table":
         noun = "output folder" if len(folders) == 1 else "output folders"
-        print(_summary(treated, f"{len(folders)} {noun} below {', '.join(roots)}"))
+        print(safe_text(_summary(treated, f"{len(folders)} {noun} below {', '.join(roots)}")))
     failed = sum(each.failed for each in treated)
     if failed:
         raise ExperimentError(

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.cli.tables import cell
 from experiments.data.inspection.findings import Inspection, size_summary
 from experiments.errors import first_few
 
@@ -15,20 +16,20 @@ _WIDE = 10_000  # for pipes, where rich would assume 80 columns and cut off file
 
 def print_report(inspection: Inspection, page: Path | None) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
-    console.print(Text(inspection.specs["train"].source))
+    console.print(cell(inspection.specs["train"].source))
     console.print(_counts(inspection))
     if inspection.sizes:
         console.print(Text(f"{size_summary(inspection.sizes)}."))
     console.print(_findings(inspection) if inspection.findings else Text("Nothing odd was found."))
     if page is not None:
-        console.print(Text(f"With pictures: {page}"))
+        console.print(cell(f"With pictures: {page}"))
 
 
 def _counts(inspection: Inspection) -> Table:
     specs = inspection.specs
     table = Table("class", *specs)
     for at, name in enumerate(specs["train"].class_names):
-        table.add_row(Text(name), *(f"{spec.class_counts[at]}" for spec in specs.values()))
+        table.add_row(cell(name), *(f"{spec.class_counts[at]}" for spec in specs.values()))
     table.add_row("all", *(f"{spec.num_examples}" for spec in specs.values()))
     return table
 
@@ -37,6 +38,6 @@ def _findings(inspection: Inspection) -> Table:
     table = Table("finding", "number", "meaning", "examples")
     for finding in inspection.findings:
         style = "red" if finding.wrong else ""
-        title = Text(finding.title, style)
-        table.add_row(title, str(len(finding.details)), Text(finding.meaning), Text(first_few(finding.details)))
+        title = cell(finding.title, style)
+        table.add_row(title, str(len(finding.details)), cell(finding.meaning), cell(first_few(finding.details)))
     return table

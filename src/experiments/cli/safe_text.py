@@ -1,0 +1,26 @@
+"""Text that is safe to show: secrets are masked, and characters that control a terminal are escaped."""
+
+import logging
+import re
+
+from experiments.tracking.redaction import mask
+
+# C0 and C1 controls, DEL, line separators, marks that change the direction of text, and undecodable bytes of names.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""Escapes control characters, such as `\x1b`, except those in `keep`."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def safe_text(text: str, *, keep: str = "") -> str:
+    """Masks secrets and escapes control characters, for text from errors, servers, data or other users."""
+    return visible(mask(text), keep=keep)
+
+
+class SafeFormatter(logging.Formatter):
+    """Formatter of all log files and log lines at the terminal. Tracebacks keep their lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return safe_text(super().format(record), keep="\n\t")
