@@ -20,7 +20,7 @@ class MlflowServer:
     """A real server with one SQLite file. Each start creates a new process, always on the same port."""
 
     def __init__(self, folder: Path, port: int, empty_store: Path, trainings: "Trainings") -> None:
-        self._folder, self._trainings = folder, trainings
+        self.folder, self._trainings = folder, trainings
         shutil.copy(empty_store, folder / "store.db")
         self._port = port
         self._process: Started | None = None
@@ -35,7 +35,7 @@ class MlflowServer:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        self._process = self._end.enter_context(self._trainings.calling(serve, str(self._folder), self._port))
+        self._process = self._end.enter_context(self._trainings.calling(serve, str(self.folder), self._port))
         self._wait(self._process)
 
     def kill(self) -> None:

@@ -109,9 +109,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield folder
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces the content of a file completely or not at all, even if the process or the machine stops."""
+def write_atomically(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Replaces a file completely or not at all, even if the machine stops. Only its owner can read a `private` one."""
     with replacing(path) as temporary:
+        temporary.touch(0o600 if private else 0o666)
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -1,12 +1,21 @@
 """Snapshot of a run: writing and reading."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.data.base import DataSpec
-from experiments.records.snapshot import DATA, read_config, read_overrides, read_snapshot, write_snapshot
+from experiments.records.snapshot import (
+    CONFIG,
+    DATA,
+    read_config,
+    read_overrides,
+    read_snapshot,
+    typed_overrides,
+    write_snapshot,
+)
 
 SPEC = DataSpec((8, 8, 1), "uint8", 2, ("Äpfel", "b"), 5, "digest", (2, 3), "drawn", ("x.png: broken",))
 CFG = OmegaConf.create(
@@ -29,6 +38,18 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         assert "hunter2" not in path.read_text(encoding="utf-8"), path
     assert read_overrides(tmp_path) == ["seed=3"]
+
+
+def test_references_to_the_environment_are_written_as_typed(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "hunter2-geheim")
+    words = ["+logging.tags.api_key=${oc.env:SERVICE_TOKEN}", "+logging.tags.note='run of ${oc.env:SERVICE_TOKEN}'"]
+    cfg = composed(*words)
+    write_snapshot(tmp_path, cfg, SPEC, typed_overrides())
+    assert read_overrides(tmp_path) == words
+    assert "hunter2" not in (tmp_path / CONFIG).read_text()
+    assert read_snapshot(tmp_path)[0].logging.tags == {"api_key": "***", "note": "run of ***"}
 
 
 def test_overrides_of_version_0_1_have_current_names(tmp_path: Path) -> None:

@@ -34,10 +34,14 @@ def cell(value: Any, style: str = "") -> Text:
     return Text(visible(f"{value:.4f}" if isinstance(value, float) else str(value)), style, overflow="fold")
 
 
+def escaped(row: Row) -> dict[str, Any]:
+    return {name: visible(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
 def _csv(rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(sys.stdout, rows[0].keys())
     writer.writeheader()
-    writer.writerows({name: visible(str(value)) for name, value in row.items()} for row in rows)
+    writer.writerows(map(escaped, rows))
 
 
 def _json(rows: Sequence[Row]) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.data.base import DataSpec
 from experiments.files import write_atomically
-from experiments.tracking.redaction import MASK, mask, mask_tree
+from experiments.tracking.redaction import MASK, mask, mask_override, mask_tree
 
 CONFIG, OVERRIDES, DATA = "config.yaml", "overrides.yaml", "data.json"
 
@@ -20,11 +20,13 @@ CONFIG, OVERRIDES, DATA = "config.yaml", "overrides.yaml", "data.json"
 def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec, overrides: Sequence[str] = ()) -> None:
     """Writes `config.yaml` and `overrides.yaml`, secrets masked, and `data.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create([mask(override) for override in overrides]), folder / OVERRIDES)
+    masked = [mask_override(override) for override in overrides]
+    write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(masked)), private=True)
     resolved = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-    OmegaConf.save(OmegaConf.create(resolved), folder / CONFIG)
+    write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved)), private=True)
     # Written last and atomically: this file marks the snapshot as complete.
-    write_atomically(folder / DATA, json.dumps(asdict(spec), ensure_ascii=False, indent=1))
+    described = asdict(spec) | {"source": mask(spec.source)}
+    write_atomically(folder / DATA, json.dumps(described, ensure_ascii=False, indent=1), private=True)
 
 
 def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
@@ -44,7 +46,8 @@ def read_config(folder: Path) -> DictConfig | None:
 def read_overrides(folder: Path) -> list[str]:
     """Returns the overrides of the run's first command. Those with a secret are left out and must be typed again."""
     path = folder / OVERRIDES
-    typed = [_from_version_0_1(str(override)) for override in OmegaConf.load(path)] if path.is_file() else []
+    stored = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else None  # interpolations stay as text
+    typed = [_from_version_0_1(str(override)) for override in stored or ()]
     return [override for override in typed if override and MASK not in override]
 
 
@@ -56,5 +59,7 @@ def _from_version_0_1(override: str) -> str:
 
 
 def typed_overrides() -> list[str]:
-    """Returns the overrides of this command, or [] if the config was not composed by a command."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """Returns the overrides of this command as typed, or [] if the config was not composed by a command."""
+    # A resumed run reads `${oc.env:NAME}` again, so it is not resolved.
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+    return list(map(str, typed or ()))

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
 from experiments.sweeps.failures import time_limit
 from experiments.sweeps.plan import JOB, SWEEP, Plan
+from experiments.tracking.redaction import remember_secrets
 
 if TYPE_CHECKING:
     from experiments.runs.results import Result
@@ -31,6 +32,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> list[float]:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
+            remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             load()  # not within the time limit: an interrupted import would break later jobs
             with time_limit(self.plan.settings.job_timeout, output_dir):
                 result = self._train(cfg, output_dir)

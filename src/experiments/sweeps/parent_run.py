@@ -103,6 +103,6 @@ class Parent:
         run = client.create_run(experiment, run_name=f"sweep-{self._folder.name}", tags=tags)
         for key, value in flatten(self._plan.settings).items():
             client.log_param(run.info.run_id, f"sweep.{key}", mask(str(value)))
-        client.log_text(run.info.run_id, "\n".join(self._plan.lines()), "plan.txt")
+        client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
         (self._folder / RUN_ID).write_text(run.info.run_id)
         return str(run.info.run_id)

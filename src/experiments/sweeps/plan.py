@@ -21,6 +21,7 @@ from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
 from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
+from experiments.tracking.redaction import mask_override
 
 SWEEP, JOB = "sweep", "sweep.job"
 """Tags of a job's run: the id of its sweep and the number of the job."""
@@ -99,6 +100,7 @@ def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig
     check_values(OmegaConf.create({"sweep": settings}))
     _refuse_resume(typed)
     space = tuple(dimensions(typed, settings.zip))
+    _refuse_secrets(typed, space)
     _check_names(space, settings)
     shared = tuple(fixed(typed))
     keys = {_key(override) for dimension in space for choice in dimension.choices for override in choice}
@@ -128,6 +130,18 @@ def _refuse_resume(overrides: Sequence[Override]) -> None:
             raise ConfigError(
                 f"{override.input_line} resumes a single run, but -m starts a sweep: expected sweep.resume with -m. "
                 "Leave it out, and set sweep.resume=last to resume a sweep."
+            )
+
+
+def _refuse_secrets(typed: Sequence[Override], space: Sequence[Dimension]) -> None:
+    """Raises ConfigError for a secret typed as text, which the plan and the queue would have to store."""
+    shared = [str(override.input_line) for override in typed if not override.is_sweep_override()]
+    for override in [*shared, *(each for part in space for choice in part.choices for each in choice)]:
+        masked = mask_override(override)
+        if masked != override:
+            raise ConfigError(
+                f"{masked} contains a secret, which a sweep would have to store in its files: expected the name of an "
+                f"environment variable, received its value. Export it, and write '{_key(override)}=${{oc.env:NAME}}'."
             )
 
 

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from experiments.cli.tables import cell
 from experiments.sweeps.plan import Plan
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
     equal = _equal(plan, done)
     table = Table("job", "overrides", "state")
     jobs = plan.jobs()
-    for number, (cell, repeat) in enumerate(jobs):
+    for number, job in enumerate(jobs):
         state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
-        table.add_row(str(number), " ".join(plan.overrides(cell, repeat)), state)
+        table.add_row(str(number), cell(" ".join(plan.overrides(*job))), state)
     console.print(table)
     noun = "job" if len(jobs) == 1 else "jobs"
     taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""

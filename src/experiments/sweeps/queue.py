@@ -11,6 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from experiments.cli.safe_text import safe_text
 from experiments.errors import ExperimentError
 from experiments.files import locked
 from experiments.repair.base import Finding
@@ -107,7 +108,7 @@ class Queue:
         self.study.tell(job.trial, state=TrialState.PRUNED)
 
     def failed(self, job: Job, error: str) -> None:
-        job.trial.set_user_attr("error", error)
+        job.trial.set_user_attr("error", safe_text(error))
         self.study.tell(job.trial, state=TrialState.FAIL)
 
     def killed(self, trial: FrozenTrial) -> None:
@@ -139,6 +140,7 @@ class Queue:
 def storage(address: str | None, folder: Path) -> BaseStorage:
     """Storage of the study: the database at `address`, or the file in the sweep's folder if it is None."""
     if address is None:
+        (folder / STUDY).touch(0o600)
         return JournalStorage(JournalFileBackend(str(folder / STUDY)))
     return RDBStorage(address)
 

@@ -1,5 +1,6 @@
 """The search space of a sweep, defined by sweep overrides of Hydra."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -93,7 +94,12 @@ def _dimension(override: Override) -> Dimension:
     value = override.value()
     if isinstance(value, IntervalSweep):
         return Dimension(key, interval=value)
-    return Dimension(key, tuple((f"{key}={text}",) for text in override.sweep_string_iterator()))
+    return Dimension(key, tuple((f"{key}={_as_typed(text)}",) for text in override.sweep_string_iterator()))
+
+
+def _as_typed(text: str) -> str:
+    r"""Returns `${oc.env:NAME}` for `$\{oc.env\:NAME\}`: Hydra escapes interpolations if they are not quoted."""
+    return re.sub(r"\\(.)", r"\1", text) if r"$\{" in text else text
 
 
 def _zip(single: list[Dimension], keys: list[str]) -> list[Dimension]:

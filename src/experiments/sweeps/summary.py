@@ -15,7 +15,8 @@ from optuna import Study, visualization
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from experiments.cli.tables import write
+from experiments.cli.safe_text import safe_text
+from experiments.cli.tables import escaped, write
 from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
@@ -73,7 +74,7 @@ def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, pa
     for row in failed:
         print(f"#{row['job']} failed: {row['error']}")
     if best is not None:
-        print(f"best     #{best.number} {best.overrides}")
+        print(safe_text(f"best     #{best.number} {best.overrides}"))
     print(f"summary  {output}", flush=True)
     if page is not None:
         print("MLflow   " + page.replace("\n", "\n         "), flush=True)
@@ -95,7 +96,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["job"])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(escaped, rows))
 
 
 def _write_failures(path: Path, failed: list[dict[str, Any]], folder: Path) -> None:

@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
+from experiments.cli.safe_text import safe_text
 from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
 from experiments.records.plan_file import read_plan
@@ -102,7 +103,7 @@ class Worker:
 
 def _print(line: str) -> None:
     """Prints to the terminal only, because the open log file belongs to a single job."""
-    print(line, file=sys.stderr, flush=True)
+    print(safe_text(line), file=sys.stderr, flush=True)
 
 
 def _take_gpu(worker: int) -> None:

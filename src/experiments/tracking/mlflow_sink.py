@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
 from requests import HTTPError
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
+from experiments.tracking.redaction import mask
 
 logger = logging.getLogger(__name__)
 LATER = frozenset({401, 403, 408, 429})
@@ -40,12 +41,12 @@ class MlflowSink:
         except MlflowException as error:
             status = error.get_http_status_code()
             kind = Rejected if _is_final(status) and self._is_from_mlflow(error) else Unavailable
-            raise kind(f"{status} {error.message}") from error
+            raise kind(mask(f"{status} {error.message}")) from error
         except HTTPError as error:
             # Raised by uploads. A file that is too large for the server must not block all later events.
             # A 404 may come from a proxy whose server is down.
             status = error.response.status_code if error.response is not None else 500
-            raise (Rejected if _is_final(status) and status != 404 else Unavailable)(str(error)) from error
+            raise (Rejected if _is_final(status) and status != 404 else Unavailable)(mask(str(error))) from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Rejected(str(error)) from error
         except OSError as error:

@@ -52,6 +52,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
 
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     """Returns the experiment's id. Safe if several processes create the experiment at the same time."""
+    name = mask(name)
     found = client.get_experiment_by_name(name)
     if found is None:
         return _create_experiment(client, name)
@@ -184,7 +185,7 @@ def find_runs(
     if experiment is None:
         ids = [each.experiment_id for each in _pages(client.search_experiments)]
     else:
-        named = client.get_experiment_by_name(experiment)
+        named = client.get_experiment_by_name(mask(experiment))
         ids = [] if named is None else [named.experiment_id]
     rules = [f"tags.`{name}` " + ("!= ''" if value is None else f"= '{value}'") for name, value in tags.items()]
     rules += [f"attributes.status {status}"] if status else []

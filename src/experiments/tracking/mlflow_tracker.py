@@ -20,7 +20,7 @@ from experiments.tracking.journal import Journal, first_event, last_steps, undel
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
-from experiments.tracking.redaction import mask
+from experiments.tracking.redaction import mask, mask_value
 from experiments.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class MlflowTracker(Tracker):
             self._sink.end(status)
 
     def log_params(self, params: Mapping[str, str]) -> None:
-        self._journal.append("params", values={name: mask(value) for name, value in params.items()})
+        self._journal.append("params", values=_masked(params))
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         values = {name: float(value) for name, value in metrics.items() if step > self._recorded.get(name, step - 1)}
@@ -117,7 +117,7 @@ class MlflowTracker(Tracker):
         self._journal.append("artifacts", path=str(upload.directory.absolute()), folder=upload.folder, **options)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        self._journal.append("tags", values={name: mask(value) for name, value in tags.items()})
+        self._journal.append("tags", values=_masked(tags))
 
     def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
         self._journal.append("dataset", context=context, **_dataset_fields(spec, context))
@@ -132,10 +132,10 @@ class MlflowTracker(Tracker):
 
     def _create_run(self, client: MlflowClient) -> Run:
         experiment_id = get_or_create_experiment(client, self._experiment_name)
-        tags = {name: mask(str(value)) for name, value in {**self._tags, **self._identity}.items()}
+        tags = _masked({**self._tags, **self._identity})
         self._open_journal()  # before the run is created: a folder that is not writable must leave no run in the store
         try:
-            return client.create_run(experiment_id, run_name=self._run_name, tags=tags)
+            return client.create_run(experiment_id, run_name=mask(self._run_name), tags=tags)
         except MlflowException as error:
             self._journal.close()
             raise TrackingError(
@@ -166,7 +166,7 @@ class MlflowTracker(Tracker):
     def _claim(self, client: MlflowClient, run_id: str) -> None:
         """Marks the run as running at once, so that no other process considers it dead or resumes it too."""
         try:
-            client.log_batch(run_id, tags=[RunTag(name, mask(value)) for name, value in self._identity.items()])
+            client.log_batch(run_id, tags=[RunTag(*item) for item in _masked(self._identity).items()])
             client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             self._journal.close()
@@ -220,7 +220,7 @@ class MlflowTracker(Tracker):
         path = self._output_dir / "traceback.txt"
         path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
         last_line = "".join(tracebacks.format_exception_only(error)).strip()
-        self.set_tags({"error": last_line[:ERROR_TAG_LENGTH]})
+        self.set_tags({"error": mask(last_line)[:ERROR_TAG_LENGTH]})  # half a secret would not be recognized
         self.log_artifacts(Upload(path))
 
     def _finish_delivery(self, at_most: float | None) -> None:
@@ -249,6 +249,10 @@ def page_of(run: Run) -> str:
     It contains the workflow type; without it, MLflow opens its page for language models.
     """
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+
+
+def _masked(texts: Mapping[str, str]) -> dict[str, str]:
+    return {mask(name): mask_value(name, str(text)) for name, text in texts.items()}
 
 
 def _status(error: BaseException | None) -> str:

@@ -17,14 +17,12 @@ _SECRET_NAME = re.compile(
     r"""(?: (?:^|_)(?:pass|pw|auth|bearer|cookies?|creds?|dsn|jwt|oauth|otp|passwords|sas|secrets|webhook)
     | password|passwd|passphrase|passcode|pwd|secret|token|credentials?|authorization|connection_?(?:string|str)
     | (?:access|account|api|private|secret)_?key
-    | (?:^|_)(?:admin|anthropic|app|application|auth|aws|azure|client|clearml|cohere|comet|consumer|databricks|datadog
-        |dd|deploy|encryption|gcp|gcs|gemini|github|gitlab|google|groq|hf|huggingface|jwt|kaggle|labelbox|license|master
-        |mistral|neptune|openai|pinecone|roboflow|s|sendgrid|server|service|session|shared|signing|ssh|storage|stripe
-        |subscription|token|twilio|wandb|webhook)_(?:key|pat)
+    | (?:^|_)(?:admin|anthropic|app|application|auth|aws|azure|client|cohere|comet|databricks|datadog|deploy|encryption
+        |gcp|gcs|gemini|github|gitlab|google|hf|huggingface|kaggle|license|master|mistral|neptune|openai|roboflow|s
+        |server|service|session|shared|signing|ssh|storage|stripe|subscription|token|wandb)_(?:key|pat)
     )(?:_(?:hash|id|plain|raw|text|uri|url|value))*\Z""",
     re.VERBOSE,
 )
-_VARIABLE_NAME = re.compile(r"[A-Z][A-Z\d_]*_KEY\Z")
 # Passes over data, special tokens of language models, and keys of dictionaries and databases.
 _ORDINARY_NAME = re.compile(
     r"""(?:^|_)(?: (?:backward|band|each|first|forward|full|high|last|low|multi|num|one|per|second|single|two)_pass
@@ -33,7 +31,6 @@ _ORDINARY_NAME = re.compile(
     )(?:_(?:id|text|value))*\Z""",
     re.VERBOSE,
 )
-_ORDINARY_NAMES = frozenset({"PWD", "OLDPWD"})
 LONGEST_NAME = 100
 _NAME = re.compile(r"\w[\w.\-]*+")
 _QUOTED = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
@@ -81,9 +78,9 @@ _remembered: set[str] = set()
 def is_secret_name(name: str) -> bool:
     """Returns True if the name of a key, option or variable means a secret: `api_key`, `HF_TOKEN`, not `max_tokens`."""
     words = "_".join(word.lower() for word in _WORD.findall(name))
-    if name in _ORDINARY_NAMES or _ORDINARY_NAME.search(words):
+    if name in ("PWD", "OLDPWD") or _ORDINARY_NAME.search(words):
         return False
-    return _VARIABLE_NAME.match(name) is not None or _SECRET_NAME.search(words) is not None
+    return (name.isupper() and words.endswith("_key")) or _SECRET_NAME.search(words) is not None
 
 
 def mask(text: str) -> str:
@@ -124,14 +121,11 @@ def mask_tree(value: Any, name: str = "") -> Any:
 
 def remember_secrets(value: Any, name: str = "") -> None:
     """Notes the secrets of a resolved config, so that `mask` finds them in messages of libraries and servers too."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            remember_secrets(item, name if is_secret_name(name) else str(key))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            remember_secrets(item, name)
-    elif isinstance(value, str):
+    if isinstance(value, str):
         _remembered.update(_secrets_in(name, value))
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else ((name, item) for item in value):
+            remember_secrets(item, name if is_secret_name(name) else str(key))
 
 
 def mask_command(arguments: Sequence[str]) -> str:
@@ -184,9 +178,9 @@ def _mask_named(line: str) -> str:
         start, end = name.span()
         if start < at or not is_secret_name(name[0][-LONGEST_NAME:]):
             continue
-        patterns = [_LINE, _PAIR] if first and start == first.end() else [_PAIR]
-        patterns += [_OPTION] if _OPTION_START.match(line[max(0, start - 3) : start]) else []
-        values = [found for pattern in patterns if (found := pattern.match(line, end))]
+        is_option = _OPTION_START.match(line[max(0, start - 3) : start])
+        patterns = (_LINE if first and start == first.end() else _PAIR, _PAIR, _OPTION if is_option else _PAIR)
+        values = (found for pattern in patterns if (found := pattern.match(line, end)))
         secret = next((found for found in values if not _ORDINARY_TEXT.fullmatch(found["value"])), None)
         if secret is not None:
             parts += [line[at : secret.start("value")], MASK]

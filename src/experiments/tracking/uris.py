@@ -54,4 +54,4 @@ def where_to_look(tracking_uri: str, page: str | None) -> str:
     """
     if tracking_uri.startswith("http"):
         return f"{mask(tracking_uri).rstrip('/')}/{page}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}\n{LOCAL_PAGE}/{page}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(mask(tracking_uri))}\n{LOCAL_PAGE}/{page}"
