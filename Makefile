@@ -26,7 +26,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench docs lock clean
+.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench docs lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,10 @@ lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer ver
 	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)
 	$(COMPILE) --extra joblib --extra ray --extra slurm --group dev pyproject.toml --output-file requirements-launchers.lock $(ARGS)
 	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
+
+# Without --strict, packages that the advisory service does not know would count as audited.
+audit: $(STAMP) ## look up the locked versions in the database of known vulnerabilities (needs network access)
+	$(PY) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements.lock $(ARGS)
 
 clean: ## remove caches and build output; keeps results, stores, data and .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
