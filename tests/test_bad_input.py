@@ -25,7 +25,7 @@ def command(folder: Path, *overrides: str, **environment: str) -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-m", "experiments.train", *overrides],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "HYDRA_FULL_ERROR": "0", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import signal
 from io import StringIO
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from experiments.cli.entry import run_command
 from experiments.cli.safe_text import SafeFormatter, safe_text, visible
+from experiments.cli.signals import STOPPING
 from experiments.cli.tables import cell, write
 from experiments.errors import DataError
 
@@ -71,11 +73,16 @@ IN_ONE_LINE = r"cat\x1b[2J\x1b]0;title\x07\x9b31m fake line \u202egpj\u2066x y\x
         (RuntimeError("\x1b[31m token=geheim9"), "\nRuntimeError: \\x1b[31m token=***"),
     ],
 )
-def test_errors_are_masked_and_escaped(error: Exception, expected: str) -> None:
+def test_errors_are_masked_and_escaped(error: Exception, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise error
 
+    # The command sets this variable and the handlers of signals; other tests of this process must not inherit them.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     with pytest.raises(SystemExit) as stop:
         run_command(fail, "config")
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert str(stop.value.code).endswith(expected)
     assert visible(str(stop.value.code), keep="\n") == str(stop.value.code)

@@ -44,7 +44,7 @@ def test_the_terminal_is_back_afterwards(capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_streams_of_others_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As that of a test or a notebook in which TensorFlow was imported."""
+    """The stream is that of a notebook in which TensorFlow was imported, for example."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     before = io.StringIO()
     absl.logging.get_absl_handler().python_handler.setStream(before)
