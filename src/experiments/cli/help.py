@@ -69,7 +69,7 @@ def _key_texts(name: str, searched: Sequence[Section]) -> list[str]:
         for key in section.keys:
             if key.name == name:
                 names = [section.title] if section.title in COMMANDS else commands_of(name)
-                commands.setdefault(_key_text(key, name.partition(".")[0]), []).extend(names or ["train"])
+                commands.setdefault(_key_text(key, name.partition(".")[0]), []).extend(names)
     return [f"{text}\n  commands  {', '.join(names)}" for text, names in commands.items()]
 
 
