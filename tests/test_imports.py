@@ -26,10 +26,10 @@ ALLOWED = {
     "tracking": {"errors", "files"},
     "cli": {"config", "errors", "tracking"},
     "data": {"cli", "errors", "files"},
-    "models": {"errors"},
+    "models": {"errors", "records"},
     "loops": {"data", "errors"},
     "checkpoints": {"cli", "errors", "files", "loops", "tracking"},
-    "records": {"checkpoints", "data", "errors", "files", "tracking"},
+    "records": {"checkpoints", "config", "data", "errors", "files", "tracking"},
     "runs": BELOW_RUNS | {"schedules"},
     "repair": {"checkpoints", "cli", "config", "data", "errors", "files", "tracking"},
     "sweeps": BELOW_RUNS | {"repair", "runs"},
@@ -47,7 +47,7 @@ WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "s
 LIGHT = {*COMMANDS, "__init__", "config", "errors", "files", "records", "data.cache.listing", "checkpoints.layout"}
 LIGHT |= {"checkpoints.uploads", "cli.entry", "cli.startup", "cli.status", "cli.signals", "tracking.liveness"}
 LIGHT |= {"tracking.uris", "tracking.redaction", "tracking.journal"}
-LIGHT_PACKAGES = {"experiments", "hydra", "omegaconf"}
+LIGHT_PACKAGES = {"experiments", "hydra", "omegaconf", "yaml"}
 HEAVY_PACKAGES = ("tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklearn", "PIL")
 
 

@@ -1,9 +1,12 @@
 """Errors shown to the user as one line, with exit status 1."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from hydra.errors import CompactHydraException
+
+AS_WRITTEN = "the content as experiments wrote it. Restore it, or choose another run"
 
 
 class ExperimentError(CompactHydraException):
@@ -32,6 +35,21 @@ class StoppedRun(ExperimentError):  # noqa: N818 - an intended end is not an err
 
 class TrackingError(ExperimentError):
     """A tracking store that cannot be reached or does not contain the requested data."""
+
+
+@contextmanager
+def reading(what: str, expected: str = AS_WRITTEN) -> Iterator[None]:
+    """Raises TrackingError, in one line, for any error that wrong content of `what`, a record, causes in the block."""
+    try:
+        yield
+    except ExperimentError:
+        raise
+    except Exception as error:  # libraries raise almost any type of error for wrong content
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise TrackingError(
+            f"{what} cannot be used: {kind}{' '.join(str(error).split())[:300].rstrip('.')}. Expected {expected}; "
+            "HYDRA_FULL_ERROR=1 shows where this came from."
+        ) from error
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -5,12 +5,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from io import IOBase
 from pathlib import Path
 
 from experiments.errors import DataError
 
 TEMPORARY = ".tmp"
+_creates = ContextVar("creates", default=True)
 
 
 def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
@@ -65,11 +67,26 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
+def only_existing_files(active: bool) -> Iterator[None]:
+    """If `active`, `exclusive` raises DataError: a record must not choose where data is downloaded or drawn."""
+    token = _creates.set(not active)
+    try:
+        yield
+    finally:
+        _creates.reset(token)
+
+
+@contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Waits until no other process on this machine creates `path`, and excludes other processes during the block.
 
     The system releases the lock of a killed process. Raises DataError if the folder of `path` is not writable.
     """
+    if not _creates.get():
+        raise DataError(
+            f"data.path='{path}' does not contain the data of the run. Expected existing data: nothing is "
+            "downloaded or drawn at a path that a record names. Pass data=... data.path=..."
+        )
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,18 +42,19 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "evaluate",
             [],
-            "run_id checkpoint split format data logging logging.tracking_uri logging.experiment_name",
+            "run_id checkpoint split format allow_modules data logging logging.tracking_uri logging.experiment_name",
         ),
         (
             "predict",
             [],
-            "run_id checkpoint path image_size format model logging logging.tracking_uri logging.experiment_name",
+            "run_id checkpoint path image_size format allow_modules model logging logging.tracking_uri "
+            "logging.experiment_name",
         ),
         (
             "predict",
             ["model=mobilenetv2"],
-            "run_id checkpoint path image_size format model model.architecture model.weights model.include_top "
-            "model.alpha logging logging.tracking_uri logging.experiment_name",
+            "run_id checkpoint path image_size format allow_modules model model.architecture model.weights "
+            "model.include_top model.alpha logging logging.tracking_uri logging.experiment_name",
         ),
         (
             "inspect",
@@ -212,7 +213,7 @@ def test_help_refuses_several_keys() -> None:
         ("sed", "'sed' is not a key or a group of keys. Did you mean 'seed'?"),
         ("optimizer.learning_rat", "is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
         ("learning_rate", "Did you mean 'optimizer.learning_rate'?"),
-        ("zzz", "'zzz' is not a key or a group of keys. Known: augment, cache_dir, callbacks, checkpoint,"),
+        ("zzz", "'zzz' is not a key or a group of keys. Known: allow_modules, augment, cache_dir, callbacks,"),
     ],
 )
 def test_unknown_key_names_the_nearest(name: str, message: str) -> None:

@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from experiments.errors import ModelError
+from experiments.errors import ModelError, TrackingError
 
 Build = Callable[..., keras.Model]
 
@@ -70,14 +70,14 @@ def test_weights_of_saved_model_of_run_are_loaded(
 
 
 def test_unknown_run_is_refused(build: Build, store: mlflow.MlflowClient) -> None:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(TrackingError) as error:
         build(weights="runs:/0123")
     message = str(error.value)
-    assert message.startswith("model.weights='runs:/0123' cannot be loaded: ")
+    assert message.startswith("model.weights='runs:/0123' cannot be used: MlflowException: ")
     assert "0123" in message.removeprefix("model.weights='runs:/0123'")
     assert message.endswith(
-        "Expected a run of the tracking store with a Keras model in its artifact folder model/. "
-        "Set model.weights=runs:/ID or logging.tracking_uri."
+        "Expected a run of the tracking store with a Keras model in its folder model/. Set it, or "
+        "logging.tracking_uri; HYDRA_FULL_ERROR=1 shows where this came from."
     )
 
 

@@ -73,13 +73,13 @@ def test_fix_repairs_all_findings(client: MlflowClient, folder: Path, doctor: Do
 
 
 def test_sync_command_of_run_delivers_from_any_folder(client: MlflowClient, folder: Path, tmp_path: Path) -> None:
-    """The path contains blanks and quotes, and the store is the one that the journal names.
+    """The path contains blanks and quotes, and the command names the store.
 
     A new process is started, because stderr has to be empty including the output of all imports.
     """
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
-        sync_command(folder),
+        sync_command(folder, client.tracking_uri),
         shell=True,
         cwd=tmp_path / "elsewhere",
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},

@@ -139,7 +139,9 @@ def test_journal_without_store_is_delivered_once_store_is_given(
     (tmp_path / "m.db").rename(tmp_path / "moved.db")
     (found,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/other.db")
     assert treat(found, fix=True).done == (
-        f"failed: run {run.info.run_id} was not found: its store does not exist. Set logging.tracking_uri."
+        f"failed: there is no file '{tmp_path}/other.db': expected the database of runs. Go to the folder where they "
+        "were trained, or set logging.tracking_uri=sqlite:///FILE or an address. The journal names the store "
+        f"'{client.tracking_uri}'."
     )
     (again,) = undelivered_journals([folder], f"sqlite:///{tmp_path}/moved.db")
     assert treat(again, fix=True).done == f"delivered 3; run {run.info.run_id} is KILLED"

@@ -262,3 +262,23 @@ def test_tags_of_run_identify_its_process(tmp_path: Path, composed: Compose) -> 
     assert found["output_dir"] == str(tmp_path)
     assert found["host"] == socket.gethostname()
     assert {"pid", "heartbeat", "fingerprint.config", "fingerprint.code", "fingerprint.data"} <= set(found)
+
+
+def test_interpolation_in_stored_override_must_be_typed_again(runs: Runs) -> None:
+    override = "optimizer.beta_1=${oc.env:UNSET_BETA,0.8}"
+    run_id = runs.create(override)
+    with pytest.raises(TrackingError) as error:
+        runs.find(f"resume={run_id}")
+    assert str(error.value) == (
+        f"run {run_id} was started with '{override}', which contains an interpolation, an address, a place outside of "
+        "the run or a key of Hydra: a record must not do that. Expected plain values. If you trust it, type the same "
+        "override again in this command."
+    )
+    assert runs.find(f"resume={run_id}", override).cfg.optimizer.beta_1 == 0.8
+
+
+def test_run_without_record_is_not_composed_from_defaults(runs: Runs) -> None:
+    run_id = runs.create("model=mlp")
+    shutil.rmtree(runs.output_dir(run_id))
+    with pytest.raises(TrackingError, match=rf"config/overrides.yaml of run {run_id} cannot be used: it is missing"):
+        runs.find(f"resume={run_id}")

@@ -50,7 +50,7 @@ def test_stopped_training_ends_in_time_while_server_hangs(
     assert closed < CLOSE_SECONDS
     assert ended < GRACE_SECONDS
     proxy.become(Fault.NONE)
-    done = trainings.run(tmp_path, "sync", "folders=[outputs]", door="doctor")
+    done = trainings.run(tmp_path, "sync", "folders=[outputs]", f"logging.tracking_uri={proxy.uri}", door="doctor")
     assert (done.returncode, done.stderr) == (0, "")
     proxy.close()
     client = MlflowClient(server.uri)

@@ -216,7 +216,8 @@ def test_stopped_run_exits_within_ten_seconds_if_store_hangs(
     assert closed < 6
     assert exited < 10
     proxy.become(Fault.NONE)
-    done = trainings.run(tmp_path, "sync", f"folders=['{tmp_path}']", door="doctor", store=False)
+    overrides = ["sync", f"folders=['{tmp_path}']", f"logging.tracking_uri={proxy.uri}"]
+    done = trainings.run(tmp_path, *overrides, door="doctor", store=False)
     assert (done.returncode, done.stderr) == (0, "")
     client = MlflowClient(server.uri)
     assert client.get_run(run_id).info.status == "KILLED"

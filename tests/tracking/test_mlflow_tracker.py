@@ -247,7 +247,7 @@ def test_folder_of_other_run_raises(store: str, tmp_path: Path) -> None:
 
 def test_resuming_missing_run_raises(store: str, tmp_path: Path) -> None:
     with (
-        pytest.raises(TrackingError, match="run 0123456789abcdef0123456789abcdef is not in sqlite"),
+        pytest.raises(TrackingError, match="resume=0123456789abcdef0123456789abcdef is not in sqlite"),
         tracker(store, tmp_path, run_id="0123456789abcdef0123456789abcdef"),
     ):
         pass

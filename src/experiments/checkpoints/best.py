@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.layout import BEST
-from experiments.checkpoints.store import commit, find, read_state, remove_uncommitted, uncommit, verify
+from experiments.checkpoints.store import commit, find, list_until, read_state, remove_uncommitted, uncommit, verify
 from experiments.checkpoints.training_state import assign, restore_weights, values, weights
 from experiments.errors import ExperimentError
 from experiments.loops.evaluation import Predictions
@@ -43,6 +43,8 @@ class BestWeights:
     @cached_property
     def _manager(self) -> tf.train.CheckpointManager:
         """Creates the manager on first use, when the model has its variables."""
+        listed = tf.train.get_checkpoint_state(str(self._folder))
+        list_until(self._folder, listed and listed.model_checkpoint_path)
         return tf.train.CheckpointManager(weights(self._model), str(self._folder), 1, checkpoint_name=BEST)
 
     def keep(self, best: Best, predictions: Predictions | None, *, at_once: bool) -> None:

@@ -25,7 +25,7 @@ from experiments.checkpoints.callback_state import (
 from experiments.checkpoints.store import commit, latest_valid, list_until, remove_uncommitted, uncommit
 from experiments.checkpoints.training_state import TrainingState
 from experiments.cli.signals import Interruption
-from experiments.errors import ExperimentError
+from experiments.errors import ExperimentError, reading
 from experiments.loops.base import History, Position
 from experiments.loops.callback_list import passes
 from experiments.loops.evaluation import Predictions
@@ -131,7 +131,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._state.checkpoint, str(self.directory), self._options.max_to_keep, checkpoint_name=self._options.name
         )
         if self._restored:
-            self._restore_observers(self._restored)
+            with reading(f"the state of the callbacks in '{self.directory}'"):
+                self._restore_observers(self._restored)
         self._watch: Watch | None = Watch(self._observers)
         self._training_since = self._saved_at = time.monotonic()
 

@@ -75,7 +75,7 @@ def verify(prefix: Path) -> str | None:
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         wrong = next((name for name, digest in files.items() if sha256_of(path.with_name(name)) != digest), None)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None if wrong is None else f"{wrong} has changed since it was written"
 
@@ -102,6 +102,7 @@ def _warn(corrupt: list[str], instead: str) -> None:
 def list_until(directory: Path, newest: str | None) -> None:
     """Removes checkpoints after `newest`, which are corrupt or lost, from TensorFlow's list of those to keep."""
     listed = tf.train.get_checkpoint_state(str(directory))
+    # Only names are taken: TensorFlow's manager later deletes the files of the list, whose paths may lead elsewhere.
     names = [Path(path).name for path in listed.all_model_checkpoint_paths] if listed else []
     if newest is None or Path(newest).name not in names:
         (directory / "checkpoint").unlink(missing_ok=True)
@@ -110,8 +111,8 @@ def list_until(directory: Path, newest: str | None) -> None:
     # TensorFlow's v2 API has no function that writes the list.
     found = tf.compat.v1.train.generate_checkpoint_state_proto(
         str(directory),
-        newest,
-        listed.all_model_checkpoint_paths[:count],
+        str(directory / Path(newest).name),
+        [str(directory / name) for name in names[:count]],
         all_model_checkpoint_timestamps=listed.all_model_checkpoint_timestamps[:count],
         last_preserved_timestamp=listed.last_preserved_timestamp,
     )

@@ -1,17 +1,21 @@
 """Loads weights from a file or an MLflow run into a network or into the full model around it."""
 
+import json
 import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from experiments.errors import ModelError
+from experiments.errors import ModelError, reading
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
+BUILTIN = re.compile(r"keras(\.\w+)*:[A-Z]\w*|builtins:function|:[A-Z_]\w*")
+"""MODULE:CLASS of Keras's classes, of its functions by name, and of plain values such as __tensor__."""
 
 
 def load_weights(source: str, *, network: keras.Model, model: keras.Model, architecture: str) -> None:
@@ -20,7 +24,7 @@ def load_weights(source: str, *, network: keras.Model, model: keras.Model, archi
     `source` is a file that ends in .weights.h5, .h5 or .hdf5 (weights of either), a .keras file (a saved model: the
         weights of its network, and those of its head if the shapes are equal), or "runs:/ID" for the `model/` of an
         MLflow run. `architecture` is named in errors.
-    Raises ModelError if the file or run does not exist or does not contain such weights.
+    Raises ModelError if the file does not exist or does not contain such weights, TrackingError for a run.
     """
     if source.startswith("runs:/"):
         saved = _model_of_run(source)
@@ -40,10 +44,7 @@ def load_network(source: str, network: keras.Model) -> bool:
     if source.startswith("runs:/"):
         return False
     path = _existing(source)
-    try:
-        return path.suffix != ".keras" and _try_loading(network, path) is None
-    except OSError as error:
-        raise _no_arrays(path) from error
+    return path.suffix != ".keras" and _try_loading(network, path) is None
 
 
 def file_state(source: str | None) -> tuple[int, int] | None:
@@ -83,16 +84,9 @@ def _not_weights(path: Path, expected: str) -> ModelError:
 
 def _load_arrays(path: Path, network: keras.Model, model: keras.Model, architecture: str) -> None:
     """Loads a file of arrays. It does not name the saved model, so the network is tried first, then the full model."""
-    try:
-        reason = _try_loading(network, path)
-        if reason is not None and _try_loading(model, path) is not None:
-            raise misfit(str(path), architecture, reason)
-    except OSError as error:
-        raise _no_arrays(path) from error
-
-
-def _no_arrays(path: Path) -> ModelError:
-    return _not_weights(path, "arrays in HDF5 format")
+    reason = _try_loading(network, path)
+    if reason is not None and _try_loading(model, path) is not None:
+        raise misfit(str(path), architecture, reason)
 
 
 def _try_loading(target: keras.Model, path: Path) -> str | None:
@@ -104,6 +98,8 @@ def _try_loading(target: keras.Model, path: Path) -> str | None:
             target.load_weights(path)
         except (ValueError, KeyError) as error:
             return _reason(str(error))
+        except OSError as error:
+            raise _not_weights(path, "arrays in HDF5 format") from error
     skipped = [str(warning.message) for warning in caught if warning.category is UserWarning]
     return skipped[0] if skipped else None
 
@@ -129,18 +125,30 @@ def _model_of_run(source: str) -> keras.Model:
     import mlflow  # Takes 4 s, so it is imported only to load from a run.
 
     run_id, _, folder = source.removeprefix("runs:/").partition("/")
-    try:
-        with tempfile.TemporaryDirectory() as destination:
-            local = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=folder or "model", dst_path=destination
-            )
-            return mlflow.keras.load_model(local, load_model_kwargs={"compile": False})
-    except (mlflow.exceptions.MlflowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ModelError(
-            f"model.weights='{source}' cannot be loaded: {reason}. Expected a run of the tracking store with a Keras "
-            "model in its artifact folder model/. Set model.weights=runs:/ID or logging.tracking_uri."
-        ) from error
+    expected = "a run of the tracking store with a Keras model in its folder model/. Set it, or logging.tracking_uri"
+    with reading(f"model.weights='{source}'", expected), tempfile.TemporaryDirectory() as destination:
+        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=folder or "model", dst_path=destination)
+        # MLflow's own loader would unpickle files and import modules that the model names.
+        return keras.saving.load_model(_checked_archive(Path(destination)), compile=False, safe_mode=True)
+
+
+def _checked_archive(folder: Path) -> Path:
+    """Returns the only Keras archive below `folder`. Raises ValueError if loading it could execute something else."""
+    from experiments.records.trust import LARGEST_FILE, UNSAFE, walk
+
+    (path,) = folder.rglob("*.keras")
+    with zipfile.ZipFile(path) as archive:
+        others = set(archive.namelist()) - {"metadata.json", "config.json", "model.weights.h5"}
+        if others or archive.getinfo("config.json").file_size > LARGEST_FILE:
+            raise ValueError(f"{path.name} contains more than config.json, metadata.json and model.weights.h5")
+        config = json.loads(archive.read("config.json"))
+    for _, each in walk([config]):
+        if isinstance(each, dict) and "class_name" in each:
+            name, registered = each["class_name"], keras.saving.get_registered_object(str(each.get("registered_name")))
+            builtin = BUILTIN.fullmatch(f"{each.get('module') or ''}:{name}") and not UNSAFE.fullmatch(str(name))
+            if not builtin and (registered is None or name == "function"):
+                raise ValueError(f"its class {name!r:.99} of {each.get('module')!r:.99} is not known, or may run code")
+    return path
 
 
 def _copy_weights(saved: keras.Model, *, network: keras.Model, model: keras.Model) -> bool:

@@ -20,6 +20,7 @@ NEUTRAL = (
     "progress",
     "resume",
     "resume_allow",
+    "allow_modules",
     "checkpoint",
     "tensorboard",
     "logging",

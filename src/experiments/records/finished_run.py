@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.checkpoints.layout import BEST, CHECKPOINTS
 from experiments.data.base import DataSpec
-from experiments.errors import TrackingError
+from experiments.errors import TrackingError, reading
 from experiments.records.fingerprint import tags_of
 from experiments.records.snapshot import read_snapshot
+from experiments.records.trust import check_targets
 from experiments.tracking.redaction import mask
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FinishedRun(NamedTuple):
-    """A run with its resolved config, secrets masked, the spec of its training split and a local checkpoint folder."""
+    """A run with its checked config, secrets masked, the spec of its training split and a local checkpoint folder."""
 
     run_id: str
     cfg: DictConfig
@@ -29,29 +30,25 @@ class FinishedRun(NamedTuple):
 
 
 @contextmanager
-def finished_run(
-    tracking_uri: str | None, experiment_name: str, run_id: str | None, checkpoint: str
-) -> Iterator[FinishedRun]:
-    """Yields the run `run_id` (None: the newest finished run), with local copies of the files that `checkpoint` needs.
+def finished_run(command: DictConfig) -> Iterator[FinishedRun]:
+    """Yields the run `command.run_id` (None: the newest finished run), with copies of the files of its checkpoint.
 
-    Raises TrackingError if there is no such run. The copies are removed at the end of the block.
+    Raises TrackingError if there is no such run, or if its config names a target that is not allowed. The copies are
+    removed at the end of the block.
     """
-    from mlflow.exceptions import MlflowException
-
     from experiments.tracking.mlflow_store import existing_run, existing_store
 
-    client = existing_store(tracking_uri)
-    found = existing_run(client, run_id).info.run_id if run_id is not None else _newest(client, experiment_name)
+    client = existing_store(command.logging.tracking_uri)
+    named = None if command.run_id is None else existing_run(client, command.run_id).info.run_id
+    run_id = named or _newest(client, command.logging.experiment_name)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            cfg, spec = read_snapshot(Path(client.download_artifacts(found, "config", folder)))
-            copies = _checkpoints(client, found, checkpoint, folder)
-        except (MlflowException, OSError) as error:
-            raise TrackingError(
-                f"run_id={found} cannot be read back from {mask(client.tracking_uri)}: {error}. Expected a run of "
-                "experiments train with the artifacts config/ and checkpoints/. Name another run_id."
-            ) from error
-        yield FinishedRun(found, cfg, spec, copies)
+        with reading(f"config/ or checkpoints/ of run {run_id} in {mask(client.tracking_uri)}"):
+            cfg, spec = read_snapshot(Path(client.download_artifacts(run_id, "config", folder)), f"run {run_id}")
+            check_targets(OmegaConf.to_container(cfg), f"run {run_id}", command.allow_modules, stored=True)
+            # For `best`, the other checkpoints, which are as large, are left out.
+            wanted = f"{CHECKPOINTS}/{BEST}" if command.checkpoint == BEST else CHECKPOINTS
+            copies = Path(client.download_artifacts(run_id, wanted, folder))
+        yield FinishedRun(run_id, cfg, spec, copies.parent if command.checkpoint == BEST else copies)
 
 
 def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) -> None:
@@ -59,13 +56,6 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
     for artifact in client.list_artifacts(run_id):
         if artifact.path in ("config", CHECKPOINTS, "tensorboard"):
             client.download_artifacts(run_id, artifact.path, str(output_dir))
-
-
-def _checkpoints(client: "MlflowClient", run_id: str, checkpoint: str, folder: str) -> Path:
-    """Downloads the checkpoints and returns their folder. For `best`, the others, which are as large, are left out."""
-    if checkpoint == BEST:
-        return Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{BEST}", folder)).parent
-    return Path(client.download_artifacts(run_id, CHECKPOINTS, folder))
 
 
 def _newest(client: "MlflowClient", experiment_name: str) -> str:

@@ -1,17 +1,19 @@
 """Snapshot of a run for building it again: command-line overrides, resolved config and data spec."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.data.base import DataSpec
+from experiments.errors import reading
 from experiments.files import write_atomically
+from experiments.records.trust import read_record
 from experiments.tracking.redaction import MASK, mask, mask_override, mask_tree
 
 CONFIG, OVERRIDES, DATA = "config.yaml", "overrides.yaml", "data.json"
@@ -29,26 +31,33 @@ def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec, overrides: Seq
     write_atomically(folder / DATA, json.dumps(described, ensure_ascii=False, indent=1), private=True)
 
 
-def read_snapshot(folder: Path) -> tuple[DictConfig, DataSpec]:
-    """Returns config and data spec. Raises FileNotFoundError if `folder` has no snapshot."""
-    stored = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-    }
-    return DictConfig(OmegaConf.load(folder / CONFIG)), DataSpec(**fields)
+def read_snapshot(folder: Path, owner: str) -> tuple[DictConfig, DataSpec]:
+    """Returns config and data spec of the run `owner`. Raises TrackingError if a file is missing or wrong."""
+    stored = read_record(folder / DATA, owner)
+    with reading(f"config/{DATA} of {owner}"):
+        fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in stored.items()}
+        spec = DataSpec(**fields)
+        # A model of any other size could fill the memory.
+        if len(spec.class_names) != spec.num_classes or not 0 < math.prod(spec.input_shape) <= 1 << 30:
+            raise ValueError("its classes or its input_shape are out of range")
+    return read_config(folder, owner), spec
 
 
-def read_config(folder: Path) -> DictConfig | None:
-    """Returns the resolved config, or None if the run ended before the snapshot was complete."""
-    return DictConfig(OmegaConf.load(folder / CONFIG)) if (folder / DATA).is_file() else None
+def read_config(folder: Path, owner: str) -> DictConfig:
+    """Returns the resolved config of the run `owner`. Raises TrackingError if it is missing or wrong."""
+    tree = read_record(folder / CONFIG, owner)
+    with reading(f"config/{CONFIG} of {owner}"):
+        if not isinstance(tree, dict) or "${" in json.dumps(tree):
+            raise ValueError("it is not a mapping, or has an interpolation, which is not resolved in a stored config")
+        return OmegaConf.create(tree)
 
 
-def read_overrides(folder: Path) -> list[str]:
+def read_overrides(folder: Path, owner: str) -> list[str]:
     """Returns the overrides of the run's first command. Those with a secret are left out and must be typed again."""
-    path = folder / OVERRIDES
-    stored = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else None  # interpolations stay as text
-    typed = [_from_version_0_1(str(override)) for override in stored or ()]
-    return [override for override in typed if override and MASK not in override]
+    stored = read_record(folder / OVERRIDES, owner)
+    with reading(f"config/{OVERRIDES} of {owner}"):
+        typed = [_from_version_0_1(override) for override in stored]
+        return [override for override in typed if override and MASK not in override]
 
 
 def _from_version_0_1(override: str) -> str:
@@ -56,10 +65,3 @@ def _from_version_0_1(override: str) -> str:
     if re.fullmatch(r"~callbacks\.terminate_on_nan|callbacks\.terminate_on_nan=null", override):
         return ""
     return re.sub(r"^(\+{0,2}|~)logging\.tracker\.", r"\1logging.", override)
-
-
-def typed_overrides() -> list[str]:
-    """Returns the overrides of this command as typed, or [] if the config was not composed by a command."""
-    # A resumed run reads `${oc.env:NAME}` again, so it is not resolved.
-    typed = OmegaConf.to_container(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
-    return list(map(str, typed or ()))

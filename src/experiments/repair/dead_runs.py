@@ -16,8 +16,8 @@ from experiments.errors import TrackingError
 from experiments.repair.base import Finding
 from experiments.repair.journals import close, deliver_journal, local_time
 from experiments.repair.leftovers import size
-from experiments.tracking.journal import first_event, journal_file, undelivered
-from experiments.tracking.liveness import is_alive, is_in_use, run_lock
+from experiments.tracking.journal import first_event, undelivered
+from experiments.tracking.liveness import heartbeat, is_alive, is_in_use, run_lock
 from experiments.tracking.mlflow_store import find_runs
 from experiments.tracking.redaction import mask
 
@@ -33,7 +33,7 @@ def dead_runs(client: MlflowClient, tags: Mapping[str, str] = MappingProxyType({
                 "run",
                 str(run.info.run_id),
                 f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone (last heartbeat "
-                f"{local_time(float(run.data.tags['heartbeat']))})",
+                f"{local_time(heartbeat(run.data.tags))})",
                 "makes it KILLED",
                 partial(_end, client, run),
             )
@@ -61,8 +61,9 @@ def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[
 def _end(client: MlflowClient, run: Run) -> str:
     """Ends the run if it is still dead. Delivers its journal first, as that may contain the real end of the run."""
     run_id, folder = str(run.info.run_id), Path(run.data.tags["output_dir"])
-    here = folder.is_dir() and run.data.tags["host"] == socket.gethostname()
-    if here and journal_file(folder).exists() and undelivered(folder):
+    # The tags come from the store: a folder is touched only if it contains the journal of this run.
+    here = (first_event(folder) or {}).get("run_id") == run_id and run.data.tags["host"] == socket.gethostname()
+    if here and undelivered(folder):
         return deliver_journal(folder, client.tracking_uri)
     with run_lock(folder) if here else nullcontext():
         now = client.get_run(run_id)

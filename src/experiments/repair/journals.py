@@ -5,22 +5,25 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.errors import TrackingError
+from experiments.errors import TrackingError, reading
 from experiments.repair.base import Finding
 from experiments.tracking.journal import events, first_event, journal_file, rejected_file, undelivered
-from experiments.tracking.liveness import is_in_use, run_lock
-from experiments.tracking.uris import has_store
+from experiments.tracking.liveness import heartbeat, is_in_use, run_lock
+from experiments.tracking.redaction import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_place = itemgetter("host", "output_dir")
+
 
 def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> Iterator[Finding]:
-    """Yields undelivered journals. Runs are searched in `tracking_uri` first, then in the store the journal names."""
+    """Yields undelivered journals. Their runs are searched in `tracking_uri`."""
     for folder in folders:
         if not journal_file(folder).exists():
             continue
@@ -42,11 +45,19 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
 
 def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
     """Sends the waiting events of a dead run and ends it. Raises TrackingError if that is not possible."""
-    with run_lock(folder):
+    from experiments.tracking.mlflow_store import existing_run, existing_store
+
+    with run_lock(folder), reading(f"the journal in '{folder}'"):
         started = first_event(folder)
         if started is None:
             raise TrackingError(f"the journal in '{folder}' does not begin with the start of a run. Remove it by hand.")
-        client, run = _store_of(started["run_id"], (tracking_uri, started["tracking_uri"]))
+        try:
+            client = existing_store(tracking_uri)
+            run = existing_run(client, started["run_id"])
+        except TrackingError as error:
+            # Only shown: the address of another's journal may lead anywhere.
+            named = mask(str(started["tracking_uri"]))
+            raise TrackingError(f"{error} The journal names the store {named!r:.200}.") from error
         if not _is_current(folder, run):
             return f"not sent: the run was resumed in {run.data.tags['output_dir']} on {run.data.tags['host']}"
         return _send(folder, client, run.info.run_id)
@@ -58,29 +69,12 @@ def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
 
     left = undelivered(folder)
     try:
-        deliver(folder, MlflowSink(client, run_id))
+        deliver(folder, MlflowSink(client, run_id, root=folder))
     except Unavailable as error:
         raise TrackingError(f"{undelivered(folder)} of {left} events still wait: {error}") from error
     status = client.get_run(run_id).info.status
     # The journal of a killed process has no end event.
     return f"delivered {left}; run {run_id} is {close(client, run_id) if status == 'RUNNING' else status}"
-
-
-def _store_of(run_id: str, addresses: Iterable[str | None]) -> "tuple[MlflowClient, Run]":
-    """Returns the first store with the run. The recorded address has no password, and its server may have moved."""
-    from experiments.tracking.mlflow_store import existing_run, existing_store
-
-    problems = []
-    for address in dict.fromkeys(addresses):
-        if address is not None and has_store(address):
-            try:
-                client = existing_store(address)
-                return client, existing_run(client, run_id)
-            except TrackingError as error:
-                problems.append(str(error))
-    raise TrackingError(
-        f"run {run_id} was not found: {' '.join(problems) or 'its store does not exist.'} Set logging.tracking_uri."
-    )
 
 
 def _is_current(folder: Path, run: "Run") -> bool:
@@ -89,14 +83,10 @@ def _is_current(folder: Path, run: "Run") -> bool:
     return not places or "output_dir" not in run.data.tags or _place(run.data.tags) in places
 
 
-def _place(tags: dict[str, str]) -> tuple[str, str]:
-    return tags["host"], tags["output_dir"]
-
-
 def close(client: "MlflowClient", run_id: str) -> str:
     """Ends a dead run at the time of its last heartbeat, and returns its new status."""
     run = client.get_run(run_id)
-    ended = max(int(float(run.data.tags.get("heartbeat", 0)) * 1000), run.info.start_time)
+    ended = max(int(heartbeat(run.data.tags) * 1000), run.info.start_time)
     finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {local_time(time.time())}"
     client.set_tag(run_id, "found_dead_by", finder)
     client.set_terminated(run_id, status="KILLED", end_time=ended)

@@ -59,7 +59,8 @@ def _leftovers(folder: Path) -> list[Path]:
     unfinished = uncommitted(checkpoints) if any(True for _ in committed(checkpoints)) else []
     temporary = [*checkpoints.glob(f"*{TEMPORARY}"), *checkpoints.glob(f"{BEST}/*{TEMPORARY}")]
     temporary += [path for path in checkpoints.glob(f"{BEST}/*_temp") if path.is_dir()]
-    return [*dict.fromkeys([*unfinished, *temporary]), *stale(folder)]
+    found = [*dict.fromkeys([*unfinished, *temporary]), *stale(folder)]
+    return [path for path in found if path.resolve().is_relative_to(folder.resolve())]  # links may lead elsewhere
 
 
 def _bytes(path: Path) -> int:

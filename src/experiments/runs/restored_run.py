@@ -1,17 +1,20 @@
 """Restores the model of a finished run from a checkpoint and evaluates it."""
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.checkpoints.store import find
 from experiments.checkpoints.training_state import restore_weights
 from experiments.cli.status import Status
 from experiments.config.build import build
+from experiments.config.registry import CONF
 from experiments.data import DataSpec, Split, Splits
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, reading
+from experiments.files import only_existing_files
 from experiments.loops.evaluation import Evaluation
 from experiments.records.finished_run import finished_run
 from experiments.runs import runtime
@@ -34,11 +37,10 @@ def restored_run(command: DictConfig) -> RestoredRun:
 
     Raises TrackingError if there is no such run or checkpoint.
     """
-    checkpoint, logging = str(command.checkpoint), command.logging
-    with finished_run(logging.tracking_uri, logging.experiment_name, command.run_id, checkpoint) as found:
+    with finished_run(command) as found, reading(f"config/ or checkpoints/ of run {found.run_id}"):
         cfg, spec = found.cfg, found.spec
         model = _build_model(cfg, spec)
-        restore_weights(model, find(found.checkpoints, checkpoint, owner=f"run {found.run_id}"))
+        restore_weights(model, find(found.checkpoints, str(command.checkpoint), owner=f"run {found.run_id}"))
         # Receives the optimizer state of the checkpoint. Otherwise it is restored into the optimizer of `compile`.
         model.optimizer = tf.train.Checkpoint()
         # Compiled after restoring, because the best weights contain no optimizer, and before the files are removed,
@@ -64,9 +66,11 @@ def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
     status.update("reading the run")
     run = restored_run(command)
     status.stop()
-    split = _evaluation_split(command, run)
-    status.update("evaluating")
-    metrics, _ = Evaluation(run.model)(split)
+    own = command.data is None
+    with only_existing_files(own), reading(f"the data of run {run.run_id}") if own else nullcontext():
+        split = _evaluation_split(command, run)
+        status.update("evaluating")
+        metrics, _ = Evaluation(run.model)(split)
     rounded = {name: float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
     return {"run_id": run.run_id, "checkpoint": command.checkpoint, "split": command.split, **rounded}
 
@@ -78,6 +82,7 @@ def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
         data.image_size = list(run.spec.input_shape[:2])
     # Each example is evaluated once and with equal weight, and a disk without space for a cache is not an error.
     plain = {"sampling": "shuffled", "class_weight": None, "cache_required": False}
+    plain |= OmegaConf.load(f"{CONF}/shared/cache.yaml") if command.data is None else {}
     data.update({key: value for key, value in plain.items() if key in data})
     splits: Splits = build(data, seed=run.cfg.seed, augment=[])
     split: Split | None = getattr(splits, command.split)

@@ -8,13 +8,14 @@ from pathlib import Path
 from hydra import compose
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import check
-from experiments.errors import ConfigError, TrackingError
+from experiments.errors import ConfigError, TrackingError, reading
 from experiments.records.fingerprint import comparable, recorded, tags_of
 from experiments.records.finished_run import download_run_files
-from experiments.records.snapshot import read_config, read_overrides, typed_overrides
+from experiments.records.snapshot import DATA, read_config, read_overrides
+from experiments.records.trust import check_targets, typed_overrides, vetted_overrides
 from experiments.tracking.journal import first_event
 from experiments.tracking.liveness import is_at_work
 from experiments.tracking.mlflow_store import existing_run, existing_store, find_runs
@@ -70,16 +71,26 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
         unfinished = unfinished_runs(client, cfg, comparable(cfg))
         run = next((run for run in unfinished if not is_at_work(client, run)), None)
     else:
-        run = _run_by_id(client, cfg.resume)
+        run = existing_run(client, cfg.resume, key="resume")
+        if is_at_work(client, run):
+            raise TrackingError(
+                f"resume={cfg.resume} is alive: process {run.data.tags.get('pid')} on {run.data.tags.get('host')} "
+                "works on it. Expected a run that no process works on. Wait for its end, or stop it."
+            )
     if run is None:
         return ResumePoint(cfg, output_dir)
-    folder = _run_folder(client, run, output_dir)
+    folder, owner = _run_folder(client, run, output_dir), f"run {run.info.run_id}"
     # A sweep sets `resume` of its jobs itself, after composing their configs.
     if cfg.resume != LAST and f"resume={cfg.resume}" in typed_overrides():
-        cfg = _recompose(folder)
+        cfg = _recompose(cfg, folder / "config", owner)
+    with reading(f"the name or the fingerprint of {owner}"):
+        numbers = [int(recorded(run.data.tags).get(name, 1)) for name in ("threads", "epochs")]
+        if "${" in run.info.run_name or not all(0 < number < 1 << 30 for number in numbers):
+            raise ValueError("it has an interpolation, or numbers that are out of range")
     # The default name contains the start time, and MLflow refuses to change a logged param.
     cfg.logging.run_name = run.info.run_name
-    return ResumePoint(cfg, folder, run, read_config(folder / "config"))
+    complete = (folder / "config" / DATA).is_file()
+    return ResumePoint(cfg, folder, run, read_config(folder / "config", owner) if complete else None)
 
 
 def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, str]) -> Iterator[Run]:
@@ -87,33 +98,23 @@ def unfinished_runs(client: MlflowClient, cfg: DictConfig, parts: Mapping[str, s
     return find_runs(client, cfg.logging.experiment_name, tags_of(parts), status="!= 'FINISHED'")
 
 
-def _run_by_id(client: MlflowClient, run_id: str) -> Run:
-    run = existing_run(client, run_id, key="resume")
-    if is_at_work(client, run):
-        tags = run.data.tags
-        raise TrackingError(
-            f"resume={run_id} is alive: process {tags.get('pid')} on {tags.get('host')} works on it. "
-            "Expected a run that no process works on. Wait for its end, or stop it."
-        )
-    return run
-
-
 def _run_folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     """Returns the run folder. If it is not on this machine, downloads its files into `output_dir` and returns that."""
     own = Path(run.data.tags.get("output_dir", output_dir))
-    # On another machine, this path may be the folder of another run.
+    # The path comes from the store. On another machine, or in another user's store, it may be any folder.
     first = first_event(own)
-    if own.is_dir() and (first is None or first["run_id"] == run.info.run_id):
+    if first is not None and first["run_id"] == run.info.run_id:
         return own
     download_run_files(client, run.info.run_id, output_dir)
     return output_dir
 
 
-def _recompose(folder: Path) -> DictConfig:
+def _recompose(today: DictConfig, folder: Path, owner: str) -> DictConfig:
     """Composes the config from the overrides that the run started with, followed by those of this command."""
-    before = read_overrides(folder / "config")
+    before = vetted_overrides(read_overrides(folder, owner), typed_overrides(), owner)
     # Hydra raises an error if an override that adds or deletes a key is applied twice.
     new = [override for override in typed_overrides() if override not in before or override[0] not in "+~"]
     cfg = compose("config", [*before, *new])
+    check_targets(OmegaConf.to_container(cfg, resolve=True), owner, today.allow_modules)
     check(cfg)
     return cfg

@@ -15,17 +15,20 @@ from experiments.cli.status import SILENT, Status
 from experiments.config.build import build, build_named
 from experiments.data import Splits
 from experiments.data.read_errors import named_errors
+from experiments.errors import reading
+from experiments.files import only_existing_files
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.params import flatten
-from experiments.records.snapshot import typed_overrides, write_snapshot
+from experiments.records.snapshot import write_snapshot
+from experiments.records.trust import typed_overrides
 from experiments.runs.assembly import Assemble, Built, assemble, schedule
 from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.disk_errors import explained_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
 from experiments.runs.results import Result, evaluate_test_split, save_results, upload_folders
-from experiments.runs.resume import ResumePoint, find_resume_point
+from experiments.runs.resume import LAST, ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.liveness import run_lock, signs_of_life
@@ -51,7 +54,9 @@ def run(
     and the data from the config.
     """
     point = find_resume_point(cfg, output_dir)
-    built = assemble(point.cfg, point.threads, status)
+    # The path of the data may come from the record of the run.
+    with only_existing_files(cfg.resume not in (None, LAST) and "data.path=" not in " ".join(typed_overrides())):
+        built = assemble(point.cfg, point.threads, status)
     digests = [split.spec.digest for split in built.splits.named().values()]
     current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
     point = check_resume(point, current, output_dir)
@@ -87,7 +92,8 @@ def _train(
         interruption=interruption,
         saved=CheckpointUploads(tracker, output_dir, every_n_minutes=options.upload_every_n_minutes),
     )
-    start = checkpoints.restore()
+    with reading(f"'{checkpoints.directory}' of the run"):
+        start = checkpoints.restore()
     steps = splits.train.steps_per_epoch
     # Checked here, because only the restored checkpoint contains the number of completed steps.
     refuse_epochs(point, start, steps, lambda epochs: schedule(cfg, splits, epochs))

@@ -95,12 +95,11 @@ def _last_time(path: Path) -> int:
 def first_event(folder: Path) -> Event | None:
     """Returns the `start` event, which has the folder's `run_id` and masked `tracking_uri`; None if there is none."""
     path = journal_file(folder)
-    if not path.exists():
+    if not path.is_file():
         return None
     with path.open("rb") as file:
-        line = file.readline()
-    found: Event | None = json.loads(line) if line.endswith(b"\n") else None
-    return found
+        found = _event(file.readline(CHUNK_BYTES))
+    return {"tracking_uri": None} | found if isinstance(found.get("run_id"), str) else None
 
 
 def events(folder: Path, kind: str) -> Iterator[Event]:
@@ -141,7 +140,8 @@ def deliver_chunk(folder: Path, sink: Sink) -> bool:
 def acknowledged(folder: Path) -> int:
     """Number of bytes of the journal whose events the store has accepted or rejected."""
     path = _offset_file(folder)
-    return int(path.read_text() or 0) if path.exists() else 0
+    text = path.read_bytes()[:20] if path.exists() else b""
+    return int(text) if text.isdigit() else 0  # events that are sent again change nothing in the store
 
 
 def undelivered(folder: Path) -> int:
@@ -188,9 +188,11 @@ def _waiting(folder: Path) -> list[tuple[int, Event]]:
 def _event(line: bytes) -> Event:
     try:
         event: Event = json.loads(line)
-    except ValueError:
-        return {"event": "unreadable", "line": line.decode("utf-8", "replace")}
-    return event
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            return event
+    except (ValueError, RecursionError):
+        pass
+    return {"event": "unreadable", "line": line.decode("utf-8", "replace")}
 
 
 def _requests(lines: Sequence[tuple[int, Event]]) -> Iterator[list[tuple[int, Event]]]:
@@ -217,7 +219,8 @@ def _halves(events: Sequence[Event]) -> list[Sequence[Event]]:
     if len(events) > 1:
         middle = len(events) // 2
         return [events[:middle], events[middle:]]
-    values = list(events[0].get("values", {}).items())
+    found = events[0].get("values")
+    values = list(found.items()) if isinstance(found, dict) else []
     if len(values) < 2:
         return []
     middle = len(values) // 2

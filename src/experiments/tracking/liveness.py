@@ -52,7 +52,7 @@ def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
     if status != "RUNNING":
         return False
     if tags.get("host") != socket.gethostname():
-        return time.time() - float(tags.get("heartbeat", 0)) < HEARTBEAT_SECONDS
+        return time.time() - heartbeat(tags) < HEARTBEAT_SECONDS
     # A lock file that exists but is not locked belongs to a process that has ended.
     return (folder is None or not (folder / LOCK).exists()) and _is_running(tags)
 
@@ -64,9 +64,15 @@ def _is_running(tags: Mapping[str, str]) -> bool:
     try:
         process = psutil.Process(int(tags["pid"]))
         began: float = process.create_time()
-        return process.status() != psutil.STATUS_ZOMBIE and began <= float(tags["heartbeat"]) + 1
-    except (KeyError, psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE and began <= heartbeat(tags) + 1
+    except (KeyError, ValueError, OverflowError, psutil.NoSuchProcess):
         return False
+
+
+def heartbeat(tags: Mapping[str, str]) -> float:
+    """Returns the time of the last heartbeat, in seconds since 1970; 0 if the tag is missing or not a time."""
+    text = tags.get("heartbeat", "")[:20]
+    return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
 
 
 def is_at_work(client: "MlflowClient", run: "Run") -> bool:

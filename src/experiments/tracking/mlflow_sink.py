@@ -28,9 +28,11 @@ LATER = frozenset({401, 403, 408, 429})
 class MlflowSink:
     """Sink of one run. Repetition is harmless: MLflow keeps only one of two metrics with equal step, time and value."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, *, root: Path = Path("/")) -> None:
+        """Uploads, and then may remove, only files below `root`, links in them included."""
         self._client = client
         self._run_id = run_id
+        self._root = root.resolve()
 
     def send(self, events: Sequence[Event]) -> None:
         try:
@@ -51,6 +53,8 @@ class MlflowSink:
             raise Rejected(str(error)) from error
         except OSError as error:
             raise Unavailable(str(error)) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise Rejected(f"it is not an event of experiments: {type(error).__name__}: {error}") from error
 
     def _is_from_mlflow(self, error: MlflowException) -> bool:
         """Returns True if the error comes from MLflow, not from the 404 page of a proxy whose server is down."""
@@ -89,7 +93,7 @@ class MlflowSink:
                 self._client.log_inputs(self._run_id, datasets=[_dataset_input(event)])
             case "artifacts":
                 self._upload(Path(event["path"]), event)
-            case "end":
+            case "end" if event["status"] in ("FINISHED", "FAILED", "KILLED"):
                 self._end(event)
             case other:
                 raise Rejected(f"no such event: {other}")
@@ -101,6 +105,8 @@ class MlflowSink:
 
     def _upload(self, path: Path, event: Event) -> None:
         folder: str | None = event["folder"]
+        if not all(each.resolve().is_relative_to(self._root) for each in (path, *path.rglob("*"))):
+            raise Rejected(f"{path} leads out of the run folder")
         if path.is_file():
             self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
         elif path.is_dir():

@@ -1,5 +1,6 @@
 """Tracker that writes to MLflow through the journal, with explicit run ids instead of MLflow's fluent API."""
 
+import json
 import logging
 import shlex
 import time
@@ -19,9 +20,10 @@ from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
-from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+from experiments.tracking.mlflow_store import existing_run, get_or_create_experiment, open_store
 from experiments.tracking.redaction import mask, mask_value
 from experiments.tracking.system_metrics import SystemMetrics
+from experiments.tracking.uris import SQLITE, database_path
 
 if TYPE_CHECKING:
     from experiments.data.base import DataSpec
@@ -144,13 +146,7 @@ class MlflowTracker(Tracker):
             ) from error
 
     def _existing_run(self, client: MlflowClient, run_id: str) -> Run:
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            raise TrackingError(
-                f"run {run_id} is not in {mask(self._tracking_uri)}: {mask(error.message)} "
-                "Set resume to the id of a run in that store, or logging.tracking_uri to the run's store."
-            ) from error
+        run = existing_run(client, run_id, key="resume")
         self._open_journal()
         self._claim(client, run_id)
         self._recorded = last_steps(self._output_dir) or self._recorded_elsewhere(client, run)
@@ -232,15 +228,15 @@ class MlflowTracker(Tracker):
                 left,
                 self.run_id,
                 self._output_dir,
-                sync_command(self._output_dir),
+                sync_command(self._output_dir, self._tracking_uri),
             )
 
 
-def sync_command(folder: Path) -> str:
-    """Returns the command that delivers the folder's journal, from any working folder."""
-    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
-    folders = f'folders=["{quoted}"]'
-    return f"experiments doctor sync {shlex.quote(folders)}"
+def sync_command(folder: Path, tracking_uri: str) -> str:
+    """Returns the command that delivers the folder's journal, from any working folder. A password is masked."""
+    address = f"{SQLITE}{database_path(tracking_uri)}" if tracking_uri.startswith(SQLITE) else mask(tracking_uri)
+    folders, store = (json.dumps(text, ensure_ascii=False) for text in (str(folder), address))
+    return shlex.join(["experiments", "doctor", "sync", f"folders=[{folders}]", f"logging.tracking_uri={store}"])
 
 
 def page_of(run: Run) -> str:

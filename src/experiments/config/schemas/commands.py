@@ -9,6 +9,7 @@ _RUN_ID = "Id of the run to read; null selects the newest finished run of `loggi
 _CHECKPOINT = "Checkpoint to read: best, latest, or a number of finished steps, as in checkpoints/ckpt-225."
 _FORMAT = "Layout of the output."
 _LOGGING = "Tracking store that is read."
+_ALLOW_MODULES = "Modules whose classes and functions the record of a run may name, besides built-in components."
 
 
 @dataclass
@@ -114,6 +115,7 @@ class Evaluate:
     checkpoint: str = described(_CHECKPOINT)
     split: str = one_of("train", "validation", "test", description="Split to evaluate.")
     format: str = one_of("table", "csv", "json", description=_FORMAT)
+    allow_modules: list[str] = described(_ALLOW_MODULES)
     data: Any = described("Data set with the same classes; null for the data of the run.", default=None)
     logging: Any = described(_LOGGING)
 
@@ -129,6 +131,7 @@ class Predict:
         2, "Height and width of the images of a published network (model=...); without effect for a run."
     )
     format: str = one_of("table", "csv", "json", description=_FORMAT)
+    allow_modules: list[str] = described(_ALLOW_MODULES)
     model: Any = described(
         "Published network to use instead of a run, with model.include_top=true; null for a run.", default=None
     )
@@ -183,6 +186,7 @@ class Config:
     resume_allow: list[str] = described(
         "Keys that may differ when resuming; also code, versions, data, epochs, replicas."
     )
+    allow_modules: list[str] = described(_ALLOW_MODULES)
     monitor: Monitor = node(Monitor, "Metric that selects the best checkpoint.")
     checkpoint: Checkpoint = node(Checkpoint, "Number and frequency of checkpoints.")
     tensorboard: TensorBoard = node(TensorBoard, "Content of the TensorBoard logs.")
