@@ -126,6 +126,47 @@ def test_custom_modules_change_code_digest(composed: Compose, project: Path, ove
     assert "single_module" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("imports", "file"),
+    [
+        ("import helper", "helper.py"),
+        ("from helper import x", "helper.py"),
+        ("import os, helper.part as h", "helper/part.py"),
+        ("def later():\n    from helper.part import x", "helper/part.py"),
+        ("from middle import x", "helper.py"),
+        ("import namespace.deep", "namespace/deep.py"),
+    ],
+)
+def test_module_imported_by_custom_module_changes_code_digest(
+    composed: Compose, project: Path, imports: str, file: str
+) -> None:
+    cfg = composed("+callbacks.mine._target_=single_module.Mine")
+    (project / "middle.py").write_text("import helper, single_module, keras, pytest, no_such_module")
+    (project / file).parent.mkdir(exist_ok=True)
+    (project / file).write_text("raise ImportError")
+    alone = comparable(cfg)
+    (project / "single_module.py").write_text(imports)
+    before = comparable(cfg)
+    assert before["code"] != alone["code"]
+    (project / "unused_module.py").write_text("changed = 1")
+    assert comparable(cfg) == before
+    (project / file).write_text("changed = 1")
+    assert comparable(cfg)["code"] != before["code"]
+    (project / file).write_text("not python {")
+    assert comparable(cfg)["config"] == before["config"]
+    assert not {"helper", "middle", "namespace"} & set(sys.modules)
+
+
+def test_imported_packages_of_others_change_no_code_digest(composed: Compose, project: Path) -> None:
+    """Their versions are part of the environment; reading all their files would take seconds."""
+    cfg = composed("+callbacks.mine._target_=single_module.Mine")
+    (project / "single_module.py").write_text(
+        "import yaml, json, numpy, tensorflow, matplotlib.pyplot, experiments.data"
+    )
+    found = {path.parent for path in module._code_files(cfg)}
+    assert found == {project} | {path.parent for path in Path(module.__file__).parents[1].rglob("*.py")}
+
+
 @pytest.mark.parametrize("target", ["builtins.dict", "sys.exit", "no_such_module.Part", "zipimport.zipimporter"])
 def test_target_without_source_changes_no_code_digest(composed: Compose, target: str) -> None:
     assert comparable(composed(f"+callbacks.mine._target_={target}"))["code"] == comparable(composed())["code"]

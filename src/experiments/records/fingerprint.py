@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -116,14 +117,33 @@ def values(cfg: DictConfig) -> dict[str, str]:
 
 
 def _code_files(cfg: DictConfig) -> Iterator[Path]:
-    """Yields the files of this package and of the modules of custom components, without importing them."""
+    """Yields the files of this package, of the modules of custom components, and of the user's modules they import."""
     yield from sorted(Path(__file__).parents[1].rglob("*.py"))
-    for name in sorted({target.partition(".")[0] for target in targets(cfg)}):
-        found = None if name in ("experiments", "__main__", *PACKAGES) else importlib.util.find_spec(name)
-        for folder in (found and found.submodule_search_locations) or []:
-            yield from sorted(Path(folder).rglob("*.py"))
-        if found and found.submodule_search_locations is None and found.has_location and found.origin:
-            yield Path(found.origin)
+    names, own = {target.partition(".")[0] for target in targets(cfg)}, False
+    known = {"experiments", "__main__", *PACKAGES}
+    while names := names - known:
+        known |= names
+        files = [path for name in sorted(names) for path in _module_files(name, own)]
+        yield from files
+        names, own = {name for path in files for name in _imported(path)} - sys.stdlib_module_names, True
+
+
+def _module_files(name: str, own: bool) -> Iterator[Path]:
+    """Yields the files of a module without importing it. `own` leaves out installed packages, whose files are many."""
+    found = importlib.util.find_spec(name)
+    if found is None or (own and "-packages" in f"{found.origin} {found.submodule_search_locations}"):
+        return
+    for folder in found.submodule_search_locations or []:
+        yield from sorted(Path(folder).rglob("*.py"))
+    if found.submodule_search_locations is None and found.has_location and found.origin:
+        yield Path(found.origin)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yields the first part of the name of each module that a file imports at any place."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for source, listed in re.findall(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+(.+))", text, re.MULTILINE):
+        yield from [source] if source else re.findall(r"(?:^|,)[ \t]*(\w+)", listed)
 
 
 def targets(cfg: DictConfig) -> Iterator[str]:
