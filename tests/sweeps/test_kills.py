@@ -150,7 +150,7 @@ def test_job_hanging_in_native_code_ends_sweep_process_and_uses_up_retries(
         "A job that hangs in native code ends this process 60 s after sweep.job_timeout=300 and writes its stack trace "
         "to timeout.txt in its folder. Resume the sweep with sweep.resume=last then."
     ) in output(tmp_path)
-    assert trainings.train(tmp_path, *RESUME) == 1, output(tmp_path)
+    assert trainings.train(tmp_path, *RESUME, TROUBLE) == 1, output(tmp_path)
     traces = tmp_path / "swept" / "1" / "timeout.txt"
     reason = f"it took longer than sweep.job_timeout and hung in native code: see the stack trace in {traces}"
     assert [(row["state"], row["error"]) for row in rows(tmp_path)] == [
@@ -170,7 +170,7 @@ def test_workers_continue_after_sweep_process_is_killed(trainings: Trainings, tm
             time.sleep(0.1)
         sweep.send(signal.SIGKILL)
         sweep.wait()
-        refused, running = trainings.run(tmp_path, *RESUME), statuses(tmp_path)
+        refused, running = trainings.run(tmp_path, *RESUME, TROUBLE), statuses(tmp_path)
         (tmp_path / "go.mark").touch()
         while any_at_work(tmp_path / "swept"):
             time.sleep(0.1)
@@ -186,7 +186,7 @@ def test_workers_continue_after_sweep_process_is_killed(trainings: Trainings, tm
     assert printed.endswith(
         f"The sweep process has ended: write the summary with sweep.resume=last hydra.sweep.dir={tmp_path}/swept\n"
     )
-    summed = trainings.run(tmp_path, *RESUME)
+    summed = trainings.run(tmp_path, *RESUME, TROUBLE)
     assert summed.returncode == 0, summed.stderr
     assert [(row["state"], row["epochs"]) for row in rows(tmp_path)] == [("COMPLETE", "2")] * 3
     assert statuses(tmp_path) == FINISHED

@@ -51,7 +51,8 @@ def test_failed_sweep_resumes(launcher: str, tmp_path: Path) -> None:
     first = train(*overrides, "sweep.workers=2")
     assert first.returncode == 1, first.stderr
     assert states(tmp_path) == ["COMPLETE", "FAIL"]
-    second = train("-m", "sweep.resume=last", "hydra.sweep.dir=swept", "sweep.workers=1")
+    # Overrides with paths or custom components have to be typed again.
+    second = train(*overrides, "sweep.resume=last", "sweep.workers=1")
     assert second.returncode == 0, second.stderr
     assert states(tmp_path) == ["COMPLETE", "COMPLETE"]
     found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])

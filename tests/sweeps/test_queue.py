@@ -1,5 +1,6 @@
 """The queue of a sweep: its file after a crash, draws of samplers, and interrupted jobs."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.errors import ExperimentError
+from experiments.errors import ExperimentError, TrackingError
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN
 from experiments.sweeps.failures import Retries
@@ -76,12 +77,16 @@ def test_missing_file_is_accepted(tmp_path: Path) -> None:
     assert not (tmp_path / STUDY).exists()
 
 
-def queue_of(folder: Path, typed: str, objectives: int = 1, **settings: Any) -> Queue:
+def plan_of(typed: str, objectives: int = 1, **settings: Any) -> Plan:
     defaults = {"sampler": "grid", "pruner": "none", "n_trials": 9, "repeats": 1, "exclude": [], "storage": None}
     space = tuple(dimensions(OverridesParser.create().parse_overrides([typed]), ()))
     names = {f"metric{number}": "max" for number in range(objectives)}
     nothing, chosen = OmegaConf.create({}), OmegaConf.create({**defaults, **settings})
-    return Queue(folder, Plan((typed,), space, (), frozenset(), chosen, nothing, nothing, names, "", {}))
+    return Plan((typed,), space, (), frozenset(), chosen, nothing, names, {})
+
+
+def queue_of(folder: Path, typed: str, objectives: int = 1, **settings: Any) -> Queue:
+    return Queue(folder, plan_of(typed, objectives, **settings))
 
 
 def run_all(queue: Queue) -> list[Any]:
@@ -117,3 +122,80 @@ def test_summary_lists_waiting_jobs_with_their_values(tmp_path: Path) -> None:
     for number, trial in queue.jobs().items():
         row = _row(number, trial, ["val_accuracy"], tmp_path, "")
         assert (row["job"], row["state"], row["seed"]) == (number, "WAITING", number + 1)
+
+
+class Trap:
+    """Object whose pickle fails the test when it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("a pickle was read",)
+
+
+def refused(folder: Path, plan: Plan) -> str:
+    with pytest.raises(TrackingError) as error:
+        Queue.of_another_start(folder, plan)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"the queue of the sweep in {folder} cannot be used: ")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"job": value} for value in ("../../victim", None, True, [0], 0.5)),
+        *({"repeat": value} for value in ("0", 0.5, None)),
+        {"attempt": {}},
+    ],
+    ids=str,
+)
+def test_wrong_attributes_of_job_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plan = plan_of("seed=1,2")
+    queue = Queue(tmp_path, plan)
+    queue.fill()
+    assert len(Queue.of_another_start(tmp_path, plan).jobs()) == 2
+    for name, value in changes.items():
+        queue.study._storage.set_trial_user_attr(queue.study.get_trials()[0]._trial_id, name, value)
+    refused(tmp_path, plan)
+
+
+@pytest.mark.parametrize(
+    ("typed", "cells"),
+    [
+        ("seed=1,2", [{"seed": 7}, {"seed": "1"}, {"seed": None}, {}, {"other": 1}]),
+        ("a=interval(0,1)", [{"a": "${oc.env:HOME}"}, {"a": None}, {"a": [1]}]),
+    ],
+)
+def test_values_of_another_plan_are_refused(tmp_path: Path, typed: str, cells: list[dict[str, Any]]) -> None:
+    for number, cell in enumerate(cells):
+        plan = plan_of(typed, sampler="random")
+        Queue(tmp_path, plan).enqueue(cell, number, 0, attempt=0)
+        refused(tmp_path, plan)
+
+
+@pytest.mark.parametrize("name", ["cma:optimizer:0", "sepcma:optimizer:0", "cmawm:optimizer:1"])
+def test_pickles_in_queue_are_refused(tmp_path: Path, name: str) -> None:
+    """CmaEsSampler unpickles these attributes when it draws."""
+    plan = plan_of("seed=1,2")
+    queue = Queue(tmp_path, plan)
+    queue.fill()
+    trap = pickle.dumps(Trap()).hex()
+    queue.study._storage.set_trial_system_attr(queue.study.get_trials()[0]._trial_id, name, trap)
+    assert "optuna's CmaEsSampler has written pickles into it, which can execute code" in refused(tmp_path, plan)
+
+
+def test_wrong_events_are_refused(tmp_path: Path) -> None:
+    plan = plan_of("seed=1,2")
+    Queue(tmp_path, plan).fill()
+    before = (tmp_path / STUDY).read_text()
+    for event in (
+        "{}",
+        '{"op_code": 99, "worker_id": "w"}',
+        '{"op_code": "x", "worker_id": "w"}',
+        '{"op_code": 0, "worker_id": "w"}',
+        '{"op_code": 0, "worker_id": "w", "study_name": "s", "directions": 3}',
+        '{"op_code": 5, "worker_id": "w", "trial_id": 0, "param_name": "a", "distribution": "x"}',
+        '{"op_code": 8, "worker_id": "w", "trial_id": 0, "user_attr": 3}',
+    ):
+        (tmp_path / STUDY).write_text(before + event + "\n")
+        require_whole(tmp_path)
+        refused(tmp_path, plan)

@@ -1,14 +1,25 @@
 """Dimensions and combinations of a sweep, defined by overrides."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from experiments.errors import ConfigError
-from experiments.sweeps.search_space import Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
+from experiments.sweeps.search_space import (
+    Dimension,
+    cell_overrides,
+    dimensions,
+    fixed,
+    grid,
+    is_excluded,
+    refuse_unmatched,
+)
 
 
 def space(*typed: str, zipped: Sequence[Sequence[str]] = ()) -> list[Dimension]:
@@ -109,6 +120,61 @@ def test_interval_is_integer_or_logarithmic(override: str, integer: bool, log: b
     assert found.overrides(3) == ("a=3",)
 
 
+RULES = [
+    # override, rule as typed, numbers of the excluded choices
+    ("a=1,2", "{a: 1}", [0]),
+    ("a=1,2", "{a: 1.0}", [0]),
+    ("a=1,2", "{a: '1'}", None),
+    ("a=1,2", "{a: true}", None),
+    ("a=1,2", "{a: 3}", None),
+    ("a=1,2", "{}", None),
+    ("a=1e-3,2", "{a: 0.001}", [0]),
+    ("a=0.001,2", "{a: 1e-3}", [0]),
+    ("a=1_0,2", "{a: 10}", [0]),
+    ("a=10,2", "{a: 1_0}", [0]),
+    ("a=007,7", "{a: 007}", [0]),
+    ("a=007,7", "{a: 7}", [1]),
+    ("a=001,1", "{a: '001'}", [0]),
+    ("a='1',1", "{a: '1'}", [0]),
+    ("a='1',1", "{a: 1}", [1]),
+    ("a='1_0',x", "{a: 1_0}", None),
+    ("a='1_0',x", "{a: '1_0'}", [0]),
+    ("a=null,x", "{a: null}", [0]),
+    ("a=null,'null'", "{a: 'null'}", [1]),
+    ("a=true,1", "{a: true}", [0]),
+    ("a=true,1", "{a: 1}", [1]),
+    ("a=True,false", "{a: false}", [1]),
+    ("a='true',true", "{a: 'true'}", [0]),
+    ("a=[1,2],[3]", "{a: [1,2]}", [0]),
+    ("a=[1,2],[3]", "{a: [2,1]}", None),
+    ("a=[flip,rot90],none", "{a: [flip,rot90]}", [0]),
+    ("a={x: 1},{x: 2}", "{a: {x: 2}}", [1]),
+    ("a='a b',c", "{a: 'a b'}", [0]),
+    ('a="c",d', "{a: c}", [0]),
+    (r"a=a\,b,c", "{a: 'a,b'}", [0]),
+    ("a=' x',x", "{a: x}", [1]),
+    ("+a=1,2", "{a: 2}", [1]),
+    ("a=range(3)", "{a: 2}", [2]),
+    ("a=choice(x,true)", "{a: true}", [1]),
+    ("a=nan,1", "{a: nan}", None),
+    ("a=-1,+1", "{a: -1}", [0]),
+]
+
+
+@pytest.mark.parametrize(("override", "rule", "expected"), RULES)
+def test_rule_excludes_values_as_hydra_parses_them(override: str, rule: str, expected: list[int] | None) -> None:
+    (dimension,) = space(override)
+    typed = OverridesParser.create().parse_override(f"sweep.exclude=[{rule}]").value()
+    rules: Any = OmegaConf.create(typed)  # type: ignore[arg-type]
+    if expected is None:
+        with pytest.raises(ConfigError, match=r"^the rule .* of sweep.exclude matches no job: expected a=.*, received"):
+            refuse_unmatched(rules, [dimension])
+    else:
+        refuse_unmatched(rules, [dimension])
+    excluded = [number for number, choice in enumerate(dimension.choices) if is_excluded(rules, choice)]
+    assert excluded == (expected or [])
+
+
 @pytest.mark.parametrize(
     ("rules", "job", "expected"),
     [
@@ -116,13 +182,52 @@ def test_interval_is_integer_or_logarithmic(override: str, integer: bool, log: b
         ([{"a": 1}], ["a=1", "b=2"], True),
         ([{"a": 1, "b": 3}], ["a=1", "b=2"], False),
         ([{"a": 1, "b": 3}, {"b": 2}], ["a=1", "b=2"], True),
-        ([{"a": 0.001}], ["a=1e-3"], True),
+        ([{"a": None}], ["b=2", "~a"], False),
         ([{"model": "cnn"}], ["model=cnn"], True),
-        ([{}], ["a=1"], False),
     ],
 )
 def test_rule_excludes_jobs_with_all_its_values(rules: list[dict[str, object]], job: list[str], expected: bool) -> None:
     assert is_excluded(rules, job) is expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "zipped", "rule", "matches"),
+    [
+        (["a=1,2", "b=3,4"], [], {"a": 1, "b": 4}, True),
+        (["a=1,2", "b=3,4"], [], {"a": 1, "b": 1}, False),
+        (["a=1,2", "b=3,4"], [["a", "b"]], {"a": 1, "b": 3}, True),
+        (["a=1,2", "b=3,4"], [["a", "b"]], {"a": 1, "b": 4}, False),
+        (["a=1,2", "b=interval(0,1)"], [], {"a": 1, "b": 0.5}, True),
+        (["a=1,2", "b=interval(0,1)"], [], {"a": 3, "b": 0.5}, False),
+    ],
+)
+def test_rule_that_matches_no_combination_is_refused(
+    typed: list[str], zipped: list[list[str]], rule: dict[str, object], matches: bool
+) -> None:
+    with nullcontext() if matches else pytest.raises(ConfigError, match=r"^the rule [^\n]* matches no job: [^\n]*$"):
+        refuse_unmatched([rule], space(*typed, zipped=zipped))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=007,7", ["007", 7]),
+        ("a=001,1", ["001", 1]),
+        ("a=1_0,2", [10, 2]),  # Hydra parses it as a number
+        ("a='1_0','2024_01'", ["'1_0'", "'2024_01'"]),
+        ("a=1e-3,100.0", [0.001, 100.0]),
+        ("a=1e-9,1e30", [1e-9, 1e30]),
+        ("a=-1,+2", [-1, 2]),
+        ("a=nan,infinity", ["nan", "infinity"]),
+        ("a=null,True", ["null", "True"]),
+        ("a=0,0x1", [0, "0x1"]),
+    ],
+)
+def test_label_is_number_only_if_hydra_parses_a_number(override: str, expected: list[object]) -> None:
+    (found,) = space(override)
+    assert found.labels == expected
+    assert list(map(type, found.labels)) == list(map(type, expected))
+    assert [found.overrides(label) for label in found.labels] == list(found.choices)
 
 
 def test_fixed_overrides_exclude_sweep_keys() -> None:

@@ -307,6 +307,11 @@ def test_unusable_sampler_pruner_or_objective_is_reported_before_first_job(
             "sweep.exclude=[{'sed': 1}] names sed, which does not vary: expected seed. Did you mean 'seed'?",
         ),
         (
+            ["seed=1,2,3,4", "sweep.exclude=[{seed: null}]"],
+            "the rule {'seed': None} of sweep.exclude matches no job: expected seed=1, seed=2, seed=3 and 1 more, "
+            "received {'seed': None}. Change it, or leave it out.",
+        ),
+        (
             ["seed=1,2", "sweep.exclude=[{seed: 1},{seed: 2}]"],
             "sweep.exclude leaves no job: expected one at least. Loosen its rules.",
         ),

@@ -79,7 +79,7 @@ def provenance() -> Provenance:
         git=_git_state(Path.cwd()) or _git_state(Path(__file__).parent),
         program=_program(),
         command=mask_command(_command_line()),
-        versions={"python": platform.python_version()} | _versions(),
+        versions={"python": platform.python_version()} | package_versions(),
         cpu=cpu_type(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         host=socket.gethostname(),
@@ -124,7 +124,7 @@ def _program() -> str:
     return mask(sys.argv[0])
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:

@@ -1,52 +1,47 @@
-"""File of a sweep's plan, written at the start of the sweep and read by its workers and by a resumed sweep."""
+"""File of a sweep's plan: plain data, written when the sweep starts and read when it is resumed."""
 
-import io
-import pickle
-from importlib.metadata import PackageNotFoundError, version
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import DISTRIBUTION
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, reading
 from experiments.files import write_atomically
+from experiments.records.environment import package_versions
+from experiments.records.trust import read_record
 
-PLAN = "plan.pkl"
-UNVERSIONED = "0.1"
-"""Version whose files contain the plan without a version, as an object of a module that no longer exists."""
-
-
-def _version() -> str:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "not installed"
+PLAN, PICKLED = "plan.json", "plan.pkl"
+"""File of the plan, and that of versions 0.1 and 0.2, which is not read, because a pickle can execute any code."""
 
 
-def write_plan(folder: Path, plan: object) -> None:
-    """Writes two pickles into one file: the version of this package, which every version can read, and the plan."""
-    write_atomically(folder / PLAN, pickle.dumps(_version()) + pickle.dumps(plan))
+def has_plan(folder: Path) -> bool:
+    return (folder / PLAN).is_file() or (folder / PICKLED).is_file()
 
 
-def read_plan(folder: Path) -> Any:
-    """Returns the plan. Raises ConfigError if an incompatible version has written the file, or if it is corrupt.
+def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    content = {"version": package_versions()["experiments"], **plan}
+    write_atomically(folder / PLAN, json.dumps(content, ensure_ascii=False, indent=1), private=True)
 
-    Versions that differ only in the last number, such as 0.2.1 and 0.2.2, read each other's files.
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Returns the plan, of which only `id`, a word, and `typed`, overrides, have known types.
+
+    Raises ConfigError if an incompatible version has written the file, and TrackingError if it is corrupt or the folder
+    has links, as the sweep writes to it. Versions that differ only in the last number read each other's files.
     """
-    file, own, writer = io.BytesIO((folder / PLAN).read_bytes()), _version(), UNVERSIONED
-    try:
-        first = pickle.load(file)
-        if isinstance(first, str):
-            writer = first
-            if writer.split(".")[:2] == own.split(".")[:2]:
-                return pickle.load(file)
-    except (ImportError, AttributeError):
-        pass  # the pickle refers to a class that this version does not have
-    except Exception as error:  # pickle raises almost any type of error for invalid bytes
-        raise ConfigError(
-            f"the plan {folder / PLAN} is corrupt: expected the file as it was written, received one that cannot be "
-            "read. Start the same command again without sweep.resume, with sweep.reuse=true and in another "
-            "hydra.sweep.dir: a grid takes the results of finished jobs from the store, random and tpe draw again."
-        ) from error
+    writer, own = "0.2 or older", package_versions()["experiments"]
+    if (folder / PLAN).is_file():
+        with reading(f"the sweep in {folder}"):
+            for path in folder.rglob("*"):
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    raise ValueError(f"{path.relative_to(folder)} is a link or a device")
+            plan: dict[str, Any] = read_record(folder / PLAN, "a sweep")
+            writer = plan["version"][:30]
+            if not re.fullmatch(r"\w{1,32}", plan["id"]) or not "".join(plan["typed"]):
+                raise ValueError(f"{PLAN} has no id or no overrides")
+        if writer.split(".")[:2] == own.split(".")[:2]:
+            return plan
     raise ConfigError(
         f"the sweep in {folder} was planned by version {writer}: expected a plan of this code, which is of version "
         f"{own}. Start the same command again without sweep.resume and in another hydra.sweep.dir: its jobs run "

@@ -8,7 +8,7 @@ from typing import Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from experiments.errors import ExperimentError
+from experiments.errors import ExperimentError, reading
 from experiments.records.params import flatten
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
@@ -40,8 +40,7 @@ class Parent:
         if self._logging.tracking_uri is not None:
             self._client = open_store(self._logging.tracking_uri)
             path = self._folder / RUN_ID
-            earlier = path.read_text().strip() if path.exists() else None
-            self.run_id = earlier or self._created(self._client)
+            self.run_id = self._reopened(path, self._client) if path.exists() else self._created(self._client)
             self._client.update_run(self.run_id, status="RUNNING")
             self._send_heartbeat()
             self._heartbeat.start()
@@ -96,6 +95,13 @@ class Parent:
                 self._client.set_tag(self.run_id, name, mask(text))
         except (MlflowException, OSError) as failure:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
+
+    def _reopened(self, path: Path, client: MlflowClient) -> str:
+        with reading(str(path)):
+            run = client.get_run(path.read_text().strip())
+            if run.data.tags[SWEEP] != self._plan.id:
+                raise ValueError(f"run {run.info.run_id} is not the parent run of this sweep")
+            return str(run.info.run_id)
 
     def _created(self, client: MlflowClient) -> str:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)

@@ -1,10 +1,12 @@
 """The plan of a sweep: the swept values, and all configs as composed when the sweep starts."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from hashlib import sha256
 from itertools import product
+from typing import Any
 from uuid import uuid4
 
 from hydra.core.config_loader import ConfigLoader
@@ -20,20 +22,23 @@ from experiments.config.registry import CONF
 from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
+from experiments.sweeps import search_space
 from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 from experiments.tracking.redaction import mask_override
 
 SWEEP, JOB = "sweep", "sweep.job"
 """Tags of a job's run: the id of its sweep and the number of the job."""
+CHANGEABLE = ("resume", "workers", "preview", "reuse", "n_trials", "max_retries", "max_failures", "job_timeout")
+"""Keys of `sweep` that may differ when resuming."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a sweep. Its configs are composed at the start, so that editing `conf/` changes no job.
+    """Plan of a sweep. Its configs are composed at each start, so that editing `conf/` changes no job while it runs.
 
     `typed` contains all overrides, `fixed` those that all jobs share. `composing` contains the swept keys that Hydra
-    has to compose; `bases` maps each combination of their overrides to its config. `code` is the digest of the code
-    that the configs refer to, which can change during a sweep. `objectives` maps each metric to "min" or "max".
+    has to compose; `bases` maps each combination of their overrides to its config. `objectives` maps each metric to
+    "min" or "max".
     """
 
     typed: tuple[str, ...]
@@ -42,9 +47,7 @@ class Plan:
     composing: frozenset[str]
     settings: DictConfig
     logging: DictConfig
-    monitor: DictConfig
     objectives: Mapping[str, str]
-    code: str
     bases: Mapping[tuple[str, ...], DictConfig] = field(repr=False)
     id: str = field(default_factory=lambda: uuid4().hex[:12])
     """Unique id of the sweep, independent of its folder: the name of its study and a tag of its runs."""
@@ -75,9 +78,9 @@ class Plan:
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
         """Config of one job, with its `hydra` node."""
         typed = self.overrides(cell, repeat)
-        cfg = self.bases[tuple(override for override in typed if _key(override) in self.composing)].copy()
+        cfg = self.bases[tuple(override for override in typed if key_of(override) in self.composing)].copy()
         for override in typed:
-            if _key(override) not in self.composing:
+            if key_of(override) not in self.composing:
                 _put(cfg, override)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.overrides.task = [*self.fixed, *typed]
@@ -85,43 +88,54 @@ class Plan:
             _share(cfg, self.settings.workers)
         return cfg
 
+    def digests(self) -> dict[str, str]:
+        """Digests of the code and the config sections of all bases, without settings that may differ when resuming.
+
+        Interpolations are not resolved: they can refer to a secret, the time or the machine.
+        """
+        found: dict[str, str] = {}
+        settings: Any = OmegaConf.to_container(self.settings)
+        for chosen, with_hydra in self.bases.items():
+            cfg = _without_hydra(with_hydra)
+            sections: Any = OmegaConf.to_container(cfg)
+            sections["code"] = code_digest(cfg)
+            sections["sweep"] = {name: value for name, value in settings.items() if name not in CHANGEABLE}
+            del sections["allow_modules"]
+            for name, section in sections.items():
+                text = json.dumps(section, default=str)
+                found[f"{name} of {' '.join(chosen) or 'all jobs'}"] = sha256(text.encode()).hexdigest()[:16]
+        return found
+
     def _seed(self, repeat: int) -> int:
         first = next(iter(self.bases.values())).seed
         return int(first) + repeat
 
 
-def make_plan(arguments: Sequence[str], settings: DictConfig, master: DictConfig, loader: ConfigLoader) -> Plan:
-    """Composes and checks all jobs known in advance, so that a typo in the last one is reported before the first runs.
+def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader) -> Plan:
+    """Composes the configs of all jobs. `master` is the config without the swept overrides.
 
     If a key occurs twice in `arguments`, the last value counts. Raises ConfigError that names the job.
     """
     parsed = {each.key_or_group: each for each in OverridesParser.create(loader).parse_overrides(list(arguments))}
-    typed = list(parsed.values())
+    typed, settings = list(parsed.values()), master.sweep
     check_values(OmegaConf.create({"sweep": settings}))
     _refuse_resume(typed)
     space = tuple(dimensions(typed, settings.zip))
     _refuse_secrets(typed, space)
     _check_names(space, settings)
     shared = tuple(fixed(typed))
-    keys = {_key(override) for dimension in space for choice in dimension.choices for override in choice}
+    keys = {key_of(override) for dimension in space for choice in dimension.choices for override in choice}
     # Config groups and added or deleted keys need Hydra; other values are set in a copy of a composed config.
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
     bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
     objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
-    plan = Plan(
-        tuple(arguments),
-        space,
-        shared,
-        composing,
-        settings,
-        master.logging,
-        master.monitor,
-        objectives,
-        _code(bases),
-        bases,
-    )
-    _check(plan)
-    return plan
+    return Plan(tuple(arguments), space, shared, composing, settings, master.logging, objectives, bases)
+
+
+def composed_master(typed: Sequence[str], config: DictConfig, loader: ConfigLoader) -> DictConfig:
+    """Composes the config without swept overrides for `typed` instead of the overrides of this command."""
+    parsed = OverridesParser.create(loader).parse_overrides(list(typed))
+    return _composed(loader, config, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
 
 
 def _refuse_resume(overrides: Sequence[Override]) -> None:
@@ -141,14 +155,14 @@ def _refuse_secrets(typed: Sequence[Override], space: Sequence[Dimension]) -> No
         if masked != override:
             raise ConfigError(
                 f"{masked} contains a secret, which a sweep would have to store in its files: expected the name of an "
-                f"environment variable, received its value. Export it, and write '{_key(override)}=${{oc.env:NAME}}'."
+                f"environment variable, received its value. Export it, and write '{key_of(override)}=${{oc.env:NAME}}'."
             )
 
 
 def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
     """Raises ConfigError if sweep.exclude names a key that is not swept, or if sweep.repeats and seed conflict."""
     keys = {
-        _key(override).lstrip("+")
+        key_of(override).lstrip("+")
         for part in space
         for choice in part.choices or ((f"{part.name}=",),)
         for override in choice
@@ -159,6 +173,7 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
                 f"sweep.exclude={settings.exclude} names {key}, which does not vary: expected "
                 f"{' or '.join(sorted(keys))}. {close_to(key, keys)}".strip()
             )
+    search_space.refuse_unmatched(settings.exclude, space)
     if settings.repeats > 1 and "seed" in keys:
         raise ConfigError(
             f"sweep.repeats={settings.repeats} sets the seeds of each combination: expected a single seed, the first. "
@@ -176,19 +191,11 @@ def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
     return dict(settings)
 
 
-def _code(bases: Mapping[tuple[str, ...], DictConfig]) -> str:
-    return " ".join(sorted({code_digest(_without_hydra(cfg)) for cfg in bases.values()}))
-
-
-def code_has_changed(plan: Plan) -> bool:
-    """Returns True if the code has changed since the sweep was planned."""
-    return plan.code != _code(plan.bases)
-
-
 def _composing_overrides(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
     """Yields every combination of the overrides that Hydra has to compose."""
     parts = [
-        [tuple(override for override in choice if _key(override) in composing) for choice in dimension.choices] or [()]
+        [tuple(override for override in choice if key_of(override) in composing) for choice in dimension.choices]
+        or [()]
         for dimension in space
     ]
     for combination in product(*(dict.fromkeys(part) for part in parts)):
@@ -213,12 +220,13 @@ def _share(cfg: DictConfig, workers: int) -> None:
 
 def _put(cfg: DictConfig, override: str) -> None:
     try:
-        OmegaConf.update(cfg, _key(override), _parser().parse_override(override).value(), merge=True)
+        OmegaConf.update(cfg, key_of(override), search_space.parsed(override)[1], merge=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, override, CONF, "config")) from error
 
 
-def _check(plan: Plan) -> None:
+def check_jobs(plan: Plan) -> None:
+    """Raises ConfigError that names the first invalid job. It is reported before any job runs."""
     if plan.settings.sampler == "grid":
         configs = [(plan.overrides(cell), plan.config(cell)) for cell in plan.cells()]
     else:
@@ -251,10 +259,5 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
     return found
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
     return override.partition("=")[0]
-
-
-@cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()

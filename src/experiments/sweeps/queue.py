@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -12,22 +13,17 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.cli.safe_text import safe_text
-from experiments.errors import ExperimentError
+from experiments.errors import ExperimentError, reading
 from experiments.files import locked
 from experiments.repair.base import Finding
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import distributions, draw, pruner, sampler, try_out
 from experiments.sweeps.search_space import Cell
-from experiments.sweeps.stopped_sweep import sweeps
+from experiments.sweeps.stopped_sweep import REMEDY, sweeps
 from experiments.tracking.liveness import is_in_use
 
 STUDY = "study.journal"
 LOCK = "study.lock"
-REMEDY = (
-    "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-    "a grid takes the results of finished jobs from the store, random and tpe draw again"
-)
-"""Remedy for a corrupt queue file."""
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -65,6 +61,21 @@ class Queue:
             directions=[DIRECTIONS[direction] for direction in plan.objectives.values()],
             load_if_exists=True,
         )
+
+    @classmethod
+    def of_another_start(cls, folder: Path, plan: Plan) -> Self:
+        """Raises TrackingError if the queue contains anything else than jobs of this plan, or code."""
+        with reading(f"the queue of the sweep in {folder}"):
+            queue = cls(folder, plan)
+            for trial in queue.study.get_trials(deepcopy=False):
+                if any("cma" in name for name in trial.system_attrs):
+                    raise ValueError("optuna's CmaEsSampler has written pickles into it, which can execute code")
+                numbers = [trial.user_attrs.get(name) for name in ("job", "repeat", "attempt")]
+                if any(number is not None for number in numbers) and [*map(type, numbers)] != [int] * 3:
+                    raise ValueError(f"the numbers of trial {trial.number} are not integers")
+                for name, distribution in queue._distributions.items() if "job" in trial.user_attrs else ():
+                    distribution.to_internal_repr(cell_of(trial)[name])  # raises an error for a value of another plan
+        return queue
 
     def fill(self) -> None:
         """Queues all jobs of a grid. Samplers draw a job when it is taken."""

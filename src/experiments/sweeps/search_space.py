@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, first_few
 
 Choice = tuple[str, ...]
 """Overrides that are chosen together: one, or one for each key of a zip."""
@@ -48,12 +51,10 @@ class Dimension:
 
 
 def _label(text: str) -> Label:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+    """Returns a number only for text that Hydra parses as a number: `007` is text."""
+    if not re.fullmatch(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d+)?", text):
+        return text
+    return float(text) if re.search(r"[.e]", text) else int(text)
 
 
 def dimensions(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -> list[Dimension]:
@@ -141,15 +142,33 @@ def cell_overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> lis
     return [override for dimension in space for override in dimension.overrides(cell[dimension.name])]
 
 
-def is_excluded(rules: Sequence[Mapping[str, object]], job: Sequence[str]) -> bool:
+def is_excluded(rules: Sequence[Mapping[Any, object]], job: Sequence[str]) -> bool:
     """Returns True if the overrides of `job` match all values of one rule, such as {model: cnn, seed: 1}."""
-    values = dict(override.lstrip("+").split("=", 1) for override in job if "=" in override)
-    return any(rule and all(_same(values.get(str(key)), str(value)) for key, value in rule.items()) for rule in rules)
+    values = dict(parsed(override) for override in job if "=" in override)
+    return any(rule and _matches(rule, values) for rule in rules)
 
 
-def _same(value: str | None, other: str) -> bool:
-    """Compares numbers by value, so that 1e-3 equals 0.001, and other values as text."""
-    try:
-        return value is not None and float(value) == float(other)
-    except ValueError:
-        return value == other
+def refuse_unmatched(rules: Sequence[Mapping[Any, object]], space: Sequence[Dimension]) -> None:
+    """Raises ConfigError for a rule that matches no combination. Ranges match all numbers."""
+    for rule, part in product(rules, space):
+        choices = [dict(map(parsed, choice)) for choice in part.choices]
+        wanted = {key: value for key, value in rule.items() if any(key in choice for choice in choices)}
+        if not rule or (choices and not any(_matches(wanted, choice) for choice in choices)):
+            raise ConfigError(
+                f"the rule {dict(rule)} of sweep.exclude matches no job: expected "
+                f"{first_few(map(' '.join, part.choices))}, received {wanted}. Change it, or leave it out."
+            )
+
+
+def _matches(rule: Mapping[Any, object], values: Mapping[str, object]) -> bool:
+    """Compares values as Hydra parses them: 1e-3 equals 0.001, but the text '1' and true do not equal 1."""
+    return all(
+        key in values and values[key] == wanted and isinstance(values[key], bool) == isinstance(wanted, bool)
+        for key, wanted in rule.items()
+    )
+
+
+@lru_cache(maxsize=10_000)
+def parsed(override: str) -> tuple[str, Any]:
+    """Returns key and value of an override."""
+    return override.partition("=")[0].lstrip("+"), OverridesParser.create().parse_override(override).value()

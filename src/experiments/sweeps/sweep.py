@@ -1,6 +1,7 @@
 """Control flow of a sweep: plans, queues, runs and summarizes its jobs."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN, write_plan
 from experiments.sweeps.failures import GRACE_SECONDS, TRACES, Retries
 from experiments.sweeps.parent_start import start_parent_run
-from experiments.sweeps.plan import Plan, code_has_changed, make_plan
+from experiments.sweeps.plan import Plan, check_jobs, make_plan
 from experiments.sweeps.processes import passed_on, refuse_workers
 from experiments.sweeps.queue import STUDY, Queue, check_sampler, require_whole
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
@@ -39,10 +40,11 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     if config.sweep.preview:
         from experiments.sweeps.preview import show_plan
 
-        show_plan(plan, Queue(folder, plan).jobs() if config.sweep.resume else {})
+        show_plan(plan, Queue.of_another_start(folder, plan).jobs() if config.sweep.resume else {})
         return
     if plan.logging.tracking_uri is not None:
         require_answer(plan.logging.tracking_uri)
+    stored_path = any(re.match(r"\+*data\b.*path", each) for each in plan.typed if each not in arguments)
     with run_lock(folder):
         refuse_workers(folder)
         queue, retries = _filled(folder, plan)
@@ -52,7 +54,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
                 _opened(parent, queue, folder, is_new=config.sweep.resume is None)
                 _announce_exit_on_hang(plan)
             with passed_on(folder):
-                _work(Worker(folder, context), queue, retries, config)
+                _work(Worker(folder, context, plan, stored_path), queue, retries, config)
             opened = _opened(parent, queue, folder, is_new=config.sweep.resume is None)
             _require_all_taken(queue, plan, folder)
             from experiments.sweeps.summary import summarize
@@ -63,21 +65,20 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
 def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> tuple[Path, Plan]:
     if config.sweep.resume is None:
         folder = new_sweep(config)
-        plan = make_plan(arguments, config.sweep, config, context.config_loader)
+        plan = make_plan(arguments, config, context.config_loader)
+        check_jobs(plan)
         check_sampler(plan)
         return folder, plan
     folder = stopped_sweep(config, config.sweep.resume)
-    plan = resumed_plan(folder, arguments)
+    plan = resumed_plan(folder, arguments, config, context.config_loader)
     require_whole(folder)
-    if code_has_changed(plan):
-        logger.warning("The code has changed since this sweep began: the remaining jobs run with the new code.")
     return folder, plan
 
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
-    write_plan(folder, plan)
     drop_torn_line(folder / STUDY)
-    queue = Queue(folder, plan)
+    queue = Queue.of_another_start(folder, plan)  # empty for a new sweep
+    write_plan(folder, {"id": plan.id, "typed": plan.typed, "digests": plan.digests()})
     retries = Retries(queue, folder, plan.settings.max_retries)
     if queue.jobs():
         retries.take_up()

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from experiments.cli.safe_text import safe_text
 from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
-from experiments.records.plan_file import read_plan
+from experiments.files import only_existing_files
 from experiments.sweeps.job import Task, load
 from experiments.sweeps.parent_start import is_open, wait_until_opened
 from experiments.sweeps.processes import any_at_work, at_work
@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Task function that the launcher runs in each worker process. `folder` is the folder of the sweep."""
+    """Task function that the launcher passes to the workers. `stored_path`: the plan file names the place of data."""
 
     folder: Path
     context: HydraContext
+    plan: "Plan"
+    stored_path: bool
 
     def __call__(self, cfg: DictConfig) -> int:
         """Returns the number of jobs it ran."""
         del cfg  # config of the worker; each job has its own
         # If the disk is full, each log record would print a traceback; the job's own error reports the cause.
         logging.raiseExceptions = False
-        with at_work(self.folder):
+        with at_work(self.folder), only_existing_files(self.stored_path):
             count = self._work()
         if not is_in_use(self.folder) and not any_at_work(self.folder):
             _print(
@@ -50,29 +52,28 @@ class Worker:
     def _work(self) -> int:
         from experiments.sweeps.queue import Queue
 
-        plan: Plan = read_plan(self.folder)
         _take_gpu(HydraConfig.get().job.num)
-        queue = Queue(self.folder, plan)
+        queue = Queue(self.folder, self.plan)
         if queue.left():
             load()  # in parallel with the creation of the parent run
         opened = wait_until_opened(self.folder)
         count = 0
-        while opened is not None and is_open(self.folder) and not too_many_failures(queue, plan):
+        while opened is not None and is_open(self.folder) and not too_many_failures(queue, self.plan):
             job = queue.take()
             if job is None:
                 break
-            self._run(job, plan, queue, opened.parent)
+            self._run(job, queue, opened.parent)
             count += 1
         return count
 
-    def _run(self, job: "Job", plan: "Plan", queue: "Queue", parent: str | None) -> None:
-        cfg = self._config(job, plan)
-        label = f"#{job.number} {' '.join(plan.overrides(job.cell, job.repeat))}"
+    def _run(self, job: "Job", queue: "Queue", parent: str | None) -> None:
+        cfg = self._config(job)
+        label = f"#{job.number} {' '.join(self.plan.overrides(job.cell, job.repeat))}"
         _print(label)
         began = time.monotonic()
         done: JobReturn = run_job(
             hydra_context=self.context,
-            task_function=Task(job, plan, parent),
+            task_function=Task(job, self.plan, parent),
             config=cfg,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
@@ -91,8 +92,8 @@ class Worker:
             queue.failed(job, reason)
             _print(f"{label} failed: {reason}")
 
-    def _config(self, job: "Job", plan: "Plan") -> DictConfig:
-        cfg = plan.config(job.cell, job.repeat)
+    def _config(self, job: "Job") -> DictConfig:
+        cfg = self.plan.config(job.cell, job.repeat)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(self.folder), str(job.number)
             cfg.hydra.job.id = cfg.hydra.job.num = job.number
