@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from experiments.checkpoints.store import commit, latest_valid, list_until, remo
 from experiments.checkpoints.training_state import TrainingState
 from experiments.cli.signals import Interruption
 from experiments.errors import ExperimentError, reading
+from experiments.loops.averages import averaged
 from experiments.loops.base import History, Position
 from experiments.loops.callback_list import passes
 from experiments.loops.evaluation import Predictions
@@ -160,7 +162,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._interruption.signal is not None:
             # All steps of the epoch are done. A resumed run repeats validation, so the metrics are saved as before it.
             self._state.set_metric_values(self._metric_values)
-            self._save(self._epoch, self.params["steps"])
+            self._save(self._epoch, self.params["steps"], averaged_now=True)
         self._interruption.end()
 
     def on_validation_predictions(self, epoch: int, predictions: Predictions) -> None:  # noqa: ARG002
@@ -177,7 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._best_weights.keep(self.best, self._predictions, at_once=due)
         self._total_save_seconds += time.monotonic() - began
         if due or self._interruption.signal is not None:
-            self._save(epoch + 1, 0)
+            self._save(epoch + 1, 0, averaged_now=True)
         self._interruption.end()
 
     def _ends_in_checkpoint(self, epoch: int) -> bool:
@@ -193,24 +195,34 @@ class Checkpoints(keras.callbacks.Callback):
         minutes = self._options.every_n_minutes
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
-    def _save(self, epoch: int, step: int) -> None:
-        """Writes a checkpoint. The previous checkpoint stays the latest until this one is committed."""
+    def _save(self, epoch: int, step: int, *, averaged_now: bool = False) -> None:
+        """Writes a checkpoint, after the best weights, to which it refers.
+
+        `averaged_now`: the weights are exchanged with their averages. The best weights are the averages; the checkpoint
+        contains both, each in its place.
+        """
         began = time.monotonic()
-        self._best_weights.write()  # Comes first, because the checkpoint refers to the best weights.
-        self._state.epoch.assign(epoch)
-        self._state.step.assign(step)
-        # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
-        number = epoch * self.params["steps"] + step
-        uncommit(self.directory / f"{self._options.name}-{number}")
-        prefix = self._newest.save(checkpoint_number=number)
-        commit(prefix, self._metadata(epoch, step))
-        remove_uncommitted(self.directory, self._options.name)
+        self._best_weights.write()
+        with averaged(self._head) if averaged_now else nullcontext():
+            prefix = self._write(epoch, step)
         if self._saved is not None:
             self._saved(prefix)
         self._warn_unsaved_state()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began
         self._total_save_seconds += self._save_seconds
+
+    def _write(self, epoch: int, step: int) -> str:
+        """Returns the path prefix. The previous checkpoint stays the latest until this one is committed."""
+        self._state.epoch.assign(epoch)
+        self._state.step.assign(step)
+        # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
+        number = epoch * self.params["steps"] + step
+        uncommit(self.directory / f"{self._options.name}-{number}")
+        prefix: str = self._newest.save(checkpoint_number=number)
+        commit(prefix, self._metadata(epoch, step))
+        remove_uncommitted(self.directory, self._options.name)
+        return prefix
 
     def _metadata(self, epoch: int, step: int) -> State:
         return {

@@ -7,6 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments.loops.averages import averages
+
+AVERAGE = "average_"
+"""Start of the keys of moving averages, followed by the position of the trainable variable."""
+
 
 class TrainingState:
     """All variables that decide the next step, as one tf.train.Checkpoint.
@@ -28,6 +33,8 @@ class TrainingState:
             **left_out("variable", full_model, full_model.variables),
             **left_out("optimizer", model.optimizer, model.optimizer.variables),
             **{f"metric_{position}": variable for position, variable in enumerate(self._metrics)},
+            # Keras's own objects, which the optimizer refers to as well, so that they are stored once.
+            **{f"{AVERAGE}{position}": variable for position, variable in enumerate(averages(model))},
         }
         self.checkpoint = tf.train.Checkpoint(
             model=full_model,
@@ -92,8 +99,16 @@ def weights(model: keras.Model) -> tf.train.Checkpoint:
 
 
 def restore_weights(model: keras.Model, path: str) -> None:
-    """Restores only the model's weights. Raises AssertionError if the checkpoint lacks any of its variables."""
+    """Restores only the model's weights, or their moving averages if the checkpoint contains any.
+
+    Raises AssertionError if the checkpoint lacks any of the model's variables.
+    """
     weights(model).restore(path).assert_existing_objects_matched().expect_partial()
+    reader = tf.train.load_checkpoint(path)
+    for position, variable in enumerate(model.trainable_variables):
+        name = f"extras/{AVERAGE}{position}/.ATTRIBUTES/VARIABLE_VALUE"
+        if reader.has_tensor(name):
+            variable.assign(reader.get_tensor(name))
 
 
 def left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import keras
+import numpy as np
 
 from experiments.data.base import Split
+from experiments.loops.averages import averaged, finalize
 from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions, evaluation_of
 
@@ -28,6 +30,8 @@ class Observers(keras.callbacks.CallbackList):
     """Begins and ends training once, although `fit` is called once per epoch, and validates at the end of each epoch.
 
     Validation happens here and not in `fit`, so that both loops share it and predictions need no second pass.
+    Moving averages, if the optimizer keeps any, replace the weights from validation to the end of `on_epoch_end`.
+    `weights` are copies of the weights they have replaced last.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Observers(keras.callbacks.CallbackList):
     ) -> None:
         super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
         self.first_step = 0
+        self.weights: list[np.ndarray] = []
         over = start.stopped and start.step == 0  # At a later step, the end of the epoch is still to be run.
         self.epochs = range(start.epoch, start.epoch if over else epochs)
         self._start = start
@@ -71,6 +76,7 @@ class Observers(keras.callbacks.CallbackList):
         """Does nothing, because `fit` calls this at the end of each epoch. `finish` ends the training."""
 
     def finish(self) -> None:
+        finalize(self._evaluation.model)
         super().on_train_end()
 
     def begin(self, epoch: int) -> int:
@@ -86,8 +92,9 @@ class Observers(keras.callbacks.CallbackList):
         super().on_train_batch_end(min(self.first_step + batch, self._steps - 1), logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        validated, predictions = self._evaluation(self._validation, callbacks=self)
-        for callback in self.callbacks:
-            if isinstance(callback, PredictionsObserver):
-                callback.on_validation_predictions(epoch, predictions)
-        super().on_epoch_end(epoch, {**(logs or {}), **{f"val_{name}": value for name, value in validated.items()}})
+        with averaged(self._evaluation.model) as self.weights:
+            validated, predictions = self._evaluation(self._validation, callbacks=self)
+            for callback in self.callbacks:
+                if isinstance(callback, PredictionsObserver):
+                    callback.on_validation_predictions(epoch, predictions)
+            super().on_epoch_end(epoch, {**(logs or {}), **{f"val_{name}": value for name, value in validated.items()}})

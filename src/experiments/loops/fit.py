@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
-import numpy as np
 
 from experiments.data.base import Splits
 from experiments.loops.base import History, Position
@@ -27,14 +26,9 @@ class FitLoop:
         start: Position,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> History:
-        raw = RawWeights()
+        steps = splits.train.steps_per_epoch
         observers = Observers(
-            [*callbacks, raw],
-            model=model,
-            validation=splits.validation,
-            epochs=epochs,
-            steps=splits.train.steps_per_epoch,
-            start=start,
+            callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps, start=start
         )
         model.stop_training = start.stopped
         observers.on_train_begin()
@@ -42,10 +36,6 @@ class FitLoop:
             self._train_epoch(model, splits, epoch, observers)
             if model.stop_training:
                 break
-            if epoch + 1 < epochs:
-                raw.restore()
-        # Every `fit` ends with this call. If no epoch was left to train, there was no `fit`.
-        model.optimizer.finalize_variable_values(model.trainable_variables)
         observers.finish()
         return observers.history
 
@@ -56,23 +46,7 @@ class FitLoop:
             return
         batches = splits.train.epoch(epoch, first_step=first_step)
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
-
-
-class RawWeights(keras.callbacks.Callback):
-    """Restores the raw weights after a `fit` with EMA, which ends by overwriting the weights with their averages.
-
-    Keras does this in `optimizer.finalize_variable_values`. It must happen only after the last epoch.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._weights: list[np.ndarray] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        if self.model.optimizer.use_ema:
-            self._weights = [variable.numpy() for variable in self.model.trainable_variables]
-
-    def restore(self) -> None:
-        # Not strict: without EMA, no weights were saved.
-        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+        # Every `fit` overwrites the weights with their averages at its end. `finish` does so after the last epoch.
+        # Not strict: without averages, no weights were copied.
+        for variable, value in zip(model.trainable_variables, observers.weights, strict=False):
             variable.assign(value)

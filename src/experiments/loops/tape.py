@@ -74,7 +74,6 @@ class TapeLoop:
                 self._train_epoch(model, epoch, batches, steps - first_step, execute, observers)
             if model.stop_training:
                 break
-        model.optimizer.finalize_variable_values(model.trainable_variables)
         observers.finish()
         return observers.history
 
