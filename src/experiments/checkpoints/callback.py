@@ -196,33 +196,25 @@ class Checkpoints(keras.callbacks.Callback):
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, epoch: int, step: int, *, averaged_now: bool = False) -> None:
-        """Writes a checkpoint, after the best weights, to which it refers.
-
-        `averaged_now`: the weights are exchanged with their averages. The best weights are the averages; the checkpoint
-        contains both, each in its place.
-        """
+        """Writes a checkpoint. The previous checkpoint stays the latest until this one is committed."""
         began = time.monotonic()
-        self._best_weights.write()
+        self._best_weights.write()  # Comes first, because the checkpoint refers to the best weights.
+        self._state.epoch.assign(epoch)
+        self._state.step.assign(step)
+        # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
+        number = epoch * self.params["steps"] + step
+        uncommit(self.directory / f"{self._options.name}-{number}")
+        # The best weights are the averages, which have replaced the weights now. A checkpoint contains both.
         with averaged(self._head) if averaged_now else nullcontext():
-            prefix = self._write(epoch, step)
+            prefix = self._newest.save(checkpoint_number=number)
+            commit(prefix, self._metadata(epoch, step))
+        remove_uncommitted(self.directory, self._options.name)
         if self._saved is not None:
             self._saved(prefix)
         self._warn_unsaved_state()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began
         self._total_save_seconds += self._save_seconds
-
-    def _write(self, epoch: int, step: int) -> str:
-        """Returns the path prefix. The previous checkpoint stays the latest until this one is committed."""
-        self._state.epoch.assign(epoch)
-        self._state.step.assign(step)
-        # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
-        number = epoch * self.params["steps"] + step
-        uncommit(self.directory / f"{self._options.name}-{number}")
-        prefix: str = self._newest.save(checkpoint_number=number)
-        commit(prefix, self._metadata(epoch, step))
-        remove_uncommitted(self.directory, self._options.name)
-        return prefix
 
     def _metadata(self, epoch: int, step: int) -> State:
         return {

@@ -9,9 +9,6 @@ import tensorflow as tf
 
 from experiments.loops.averages import averages
 
-AVERAGE = "average_"
-"""Start of the keys of moving averages, followed by the position of the trainable variable."""
-
 
 class TrainingState:
     """All variables that decide the next step, as one tf.train.Checkpoint.
@@ -34,7 +31,7 @@ class TrainingState:
             **left_out("optimizer", model.optimizer, model.optimizer.variables),
             **{f"metric_{position}": variable for position, variable in enumerate(self._metrics)},
             # Keras's own objects, which the optimizer refers to as well, so that they are stored once.
-            **{f"{AVERAGE}{position}": variable for position, variable in enumerate(averages(model))},
+            **{f"average_{position}": variable for position, variable in enumerate(averages(model))},
         }
         self.checkpoint = tf.train.Checkpoint(
             model=full_model,
@@ -99,14 +96,11 @@ def weights(model: keras.Model) -> tf.train.Checkpoint:
 
 
 def restore_weights(model: keras.Model, path: str) -> None:
-    """Restores only the model's weights, or their moving averages if the checkpoint contains any.
-
-    Raises AssertionError if the checkpoint lacks any of the model's variables.
-    """
+    """Restores only the model's variables; raises AssertionError if any is absent. Prefers averages to weights."""
     weights(model).restore(path).assert_existing_objects_matched().expect_partial()
     reader = tf.train.load_checkpoint(path)
     for position, variable in enumerate(model.trainable_variables):
-        name = f"extras/{AVERAGE}{position}/.ATTRIBUTES/VARIABLE_VALUE"
+        name = f"extras/average_{position}/.ATTRIBUTES/VARIABLE_VALUE"
         if reader.has_tensor(name):
             variable.assign(reader.get_tensor(name))
 

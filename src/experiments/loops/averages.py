@@ -15,24 +15,10 @@ def averages(model: keras.Model) -> list[keras.Variable]:
     return list(optimizer._model_variables_moving_average) if optimizer.use_ema else []
 
 
-def finalize(model: keras.Model) -> None:
-    """Leaves the averages in the place of the weights, as Keras does at the end of `fit`."""
-    if not averages(model) or not _before_first_update(model):
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-
-
-def _before_first_update(model: keras.Model) -> bool:
-    """Returns True while averages are zeros. mixed_float16 skips updates as long as its loss scale is too large."""
-    return int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 0
-
-
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[list[np.ndarray]]:
-    """Exchanges weights and averages during the block. Yields copies of the weights; [] if there are no averages.
-
-    A block inside of another one exchanges them again, so that the weights are in their own place. Keras's
-    SwapEMAWeights exchanges by adding and subtracting, which changes the last bits.
-    """
+    """Exchanges weights and averages during the block, back in an inner block. Yields copies of the weights, if any."""
+    # Keras's SwapEMAWeights exchanges by adding and subtracting, which changes the last bits.
     weights = _exchange(model)
     try:
         yield weights
@@ -41,11 +27,11 @@ def averaged(model: keras.Model) -> Iterator[list[np.ndarray]]:
 
 
 def _exchange(model: keras.Model) -> list[np.ndarray]:
-    kept = averages(model)
-    if not kept or _before_first_update(model):
-        return []
-    weights = [variable.numpy() for variable in model.trainable_variables]
-    for variable, average, value in zip(model.trainable_variables, kept, weights, strict=True):
-        variable.assign(average.numpy())
-        average.assign(value)
+    pairs = list(zip(model.trainable_variables, averages(model), strict=False))
+    weights = [variable.numpy() for variable, _ in pairs]
+    # The averages are zeros until the first update, which mixed_float16 skips while its loss scale is too large.
+    if pairs and keras.ops.convert_to_numpy(model.optimizer.iterations) > 0:
+        for (variable, average), value in zip(pairs, weights, strict=True):
+            variable.assign(average.numpy())
+            average.assign(value)
     return weights

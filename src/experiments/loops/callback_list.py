@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from experiments.data.base import Split
-from experiments.loops.averages import averaged, finalize
+from experiments.loops.averages import averaged
 from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions, evaluation_of
 
@@ -30,8 +30,7 @@ class Observers(keras.callbacks.CallbackList):
     """Begins and ends training once, although `fit` is called once per epoch, and validates at the end of each epoch.
 
     Validation happens here and not in `fit`, so that both loops share it and predictions need no second pass.
-    Moving averages, if the optimizer keeps any, replace the weights from validation to the end of `on_epoch_end`.
-    `weights` are copies of the weights they have replaced last.
+    Moving averages, if any, replace the weights from validation to `on_epoch_end`; `weights` are copies of these.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Observers(keras.callbacks.CallbackList):
         """Does nothing, because `fit` calls this at the end of each epoch. `finish` ends the training."""
 
     def finish(self) -> None:
-        finalize(self._evaluation.model)
+        self._evaluation.model.optimizer.finalize_variable_values(self._evaluation.model.trainable_variables)
         super().on_train_end()
 
     def begin(self, epoch: int) -> int:

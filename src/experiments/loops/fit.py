@@ -33,20 +33,17 @@ class FitLoop:
         model.stop_training = start.stopped
         observers.on_train_begin()
         for epoch in observers.epochs:
-            self._train_epoch(model, splits, epoch, observers)
+            first_step = observers.begin(epoch)
+            if first_step == steps:
+                observers.validate_alone(epoch)
+            else:
+                batches = splits.train.epoch(epoch, first_step=first_step)
+                model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
+                # Every `fit` ends by overwriting weights with their averages, which `finish` does at the end.
+                # Not strict: without averages, no weights were copied.
+                for variable, value in zip(model.trainable_variables, observers.weights, strict=False):
+                    variable.assign(value)
             if model.stop_training:
                 break
         observers.finish()
         return observers.history
-
-    def _train_epoch(self, model: keras.Model, splits: Splits, epoch: int, observers: Observers) -> None:
-        first_step = observers.begin(epoch)
-        if first_step == splits.train.steps_per_epoch:
-            observers.validate_alone(epoch)
-            return
-        batches = splits.train.epoch(epoch, first_step=first_step)
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
-        # Every `fit` overwrites the weights with their averages at its end. `finish` does so after the last epoch.
-        # Not strict: without averages, no weights were copied.
-        for variable, value in zip(model.trainable_variables, observers.weights, strict=False):
-            variable.assign(value)

@@ -23,14 +23,10 @@ class Optimizer(Target):
     clipnorm: float | None = above(0, "Largest norm of the gradient of one variable; null for no limit.")
     clipvalue: float | None = above(0, "Largest absolute value of an element of a gradient; null for no limit.")
     global_clipnorm: float | None = above(0, "Largest norm of all gradients together; null for no limit.")
-    use_ema: bool = described(
-        "Keep an exponential moving average of the weights. The average is validated, kept as the best weights, tested "
-        "and saved in place of the weights."
-    )
+    use_ema: bool = described("Keep a moving average of the weights, and validate, test and save it instead of these.")
     ema_momentum: float = fraction("Momentum of the moving average.")
     ema_overwrite_frequency: int | None = at_least(
-        1,
-        "Steps after which the average replaces the weights in training too; null for never.",
+        1, "Steps after which the average replaces the weights in training too; null for never."
     )
     loss_scale_factor: float | None = above(
         0, "Constant by which the loss is multiplied and the gradients are divided; null for none."
