@@ -38,12 +38,27 @@ def test_accuracy_accepts_columns_and_is_zero_after_reset() -> None:
     assert metric.name == "seen"
 
 
-@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
-def test_f1_score_equals_scikit_learn(average: str) -> None:
+@settings(deadline=None, max_examples=50)
+@given(st.data(), st.sampled_from(["macro", "micro", "weighted"]), st.integers(2, 7))
+def test_f1_score_equals_scikit_learn(data: st.DataObject, average: str, num_classes: int) -> None:
+    """Labels and predictions may lack classes; outputs may be equal, and batches have different sizes."""
+    labels = np.array(data.draw(st.lists(st.integers(0, num_classes - 1), min_size=1, max_size=9)))
+    values = st.lists(st.integers(-2, 2), min_size=num_classes, max_size=num_classes)
+    outputs = np.array(data.draw(st.lists(values, min_size=len(labels), max_size=len(labels))), "float32")
+    weights = np.array(data.draw(st.lists(st.integers(1, 3), min_size=len(labels), max_size=len(labels))), "float32")
     metric = F1Score(average=average)
-    metric.update_state(LABELS, LOGITS)
-    expected = f1_score(LABELS, LOGITS.argmax(-1), average=average)
+    for part in (slice(0, 1), slice(1, 9))[: len(labels)]:
+        metric.update_state(labels[part, None], outputs[part], weights[part, None])
+    expected = f1_score(labels, outputs.argmax(axis=-1), average=average, sample_weight=weights, zero_division=0)
     assert float(metric.result()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_f1_score_of_perfect_answers_is_one_if_classes_are_absent() -> None:
+    metric = F1Score(average="macro")
+    metric.update_state(np.array([1, 3]), np.eye(5, dtype="float32")[[1, 3]])
+    assert float(metric.result()) == 1.0
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
 
 
 def test_f1_score_counts_a_largest_logit_of_zero() -> None:
