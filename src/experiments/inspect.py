@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from experiments.cli.entry import one_line_errors, run_command
 from experiments.cli.startup import suppress_startup_logs
+from experiments.cli.status import status_line
 from experiments.config import check_values, register
 from experiments.config.build import build
 from experiments.config.registry import CONF
@@ -29,7 +30,8 @@ def main(cfg: DictConfig) -> None:
         from experiments.data.inspection.terminal import print_report
 
     changes = {key: value for key, value in _READ_ONLY.items() if key in cfg.data}
-    inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes), decode=cfg.decode)
+    with status_line("none"):
+        inspection = inspect_splits(build(cfg.data, seed=0, augment=[], **changes), decode=cfg.decode)
     page = None if cfg.output is None else Path(cfg.output)
     if page is not None:
         write_page(page, inspection, cfg.samples)

@@ -84,13 +84,15 @@ def test_a_terminal_shows_each_stage_on_a_line_that_is_taken_away() -> None:
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h")
 
 
-@pytest.mark.parametrize(
-    ("mode", "said"),
-    [("auto", "reading ...\nwriting ...\n"), ("terminal", ""), ("none", ""), ("plain", "reading ...\nwriting ...\n")],
-)
-def test_a_pipe_gets_plain_lines_where_asked(mode: str, said: str) -> None:
+LINES = ["reading ...", "writing ..."]
+
+
+@pytest.mark.parametrize(("mode", "said"), [("auto", LINES), ("terminal", []), ("none", []), ("plain", LINES)])
+def test_a_pipe_gets_plain_lines_where_asked(mode: str, said: list[str]) -> None:
+    """What other code prints meanwhile goes to standard error too, because standard output is for the answer."""
     done = subprocess.run([sys.executable, "-c", STAGES, mode, "0"], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("a line of somebody else\n", said)
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [*said[:1], "a line of somebody else", *said[1:]]
 
 
 @pytest.mark.slow

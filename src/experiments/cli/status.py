@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Literal
 
 
@@ -50,19 +50,20 @@ def display(mode: str) -> Literal["bar", "plain", "none"]:
 
 @contextmanager
 def status_line(mode: str) -> Iterator[Status]:
-    """Yields the status line for `progress=mode`."""
-    match display(mode):
-        case "bar":
-            from rich.console import Console
+    """Yields the status line for `progress=mode`. In the block, standard output, which is for answers, is stderr."""
+    with redirect_stdout(sys.stderr):
+        match display(mode):
+            case "bar":
+                from rich.console import Console
 
-            # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
-            with os.fdopen(os.dup(2), "w") as terminal:
-                status = SpinnerStatus(Console(file=terminal).status(""))
-                try:
-                    yield status
-                finally:
-                    status.stop()
-        case "plain":
-            yield PlainStatus()
-        case _:
-            yield SILENT
+                # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
+                with os.fdopen(os.dup(2), "w") as terminal:
+                    status = SpinnerStatus(Console(file=terminal).status(""))
+                    try:
+                        yield status
+                    finally:
+                        status.stop()
+            case "plain":
+                yield PlainStatus()
+            case _:
+                yield SILENT

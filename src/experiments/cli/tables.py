@@ -39,7 +39,7 @@ def escaped(row: Row) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[Row]) -> None:
-    writer = csv.DictWriter(sys.stdout, rows[0].keys())
+    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(escaped, rows))
 
