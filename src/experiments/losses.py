@@ -36,5 +36,7 @@ class CategoricalCrossentropy(keras.losses.CategoricalCrossentropy):
 class MeanSquaredError(keras.losses.MeanSquaredError):
     """Mean squared error of the probabilities against one-hot labels: the Brier score divided by num_classes."""
 
+    from_logits = True
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return super().call(one_hot(y_true, y_pred), keras.ops.softmax(y_pred))

@@ -14,6 +14,7 @@ from experiments.data.cache.features import features_of
 from experiments.errors import ConfigError, ExperimentError, ModelError, near
 from experiments.loops.evaluation import build_variables
 from experiments.models.frozen import split_frozen
+from experiments.models.outputs import check_outputs
 from experiments.runs import runtime, saved_model
 from experiments.schedules import LearningRate
 
@@ -86,6 +87,11 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
         mlflow.set_tracking_uri(cfg.logging.tracking_uri)
     splits: Splits = build(cfg.data, seed=cfg.seed, augment=build_each(cfg.augment))
     spec = splits.train.spec
+    labels = splits.train.epoch(0).element_spec[1].dtype
+    if not labels.is_integer:
+        raise ConfigError(
+            f"The labels of {spec.source} are {labels.name}: expected integers. Number the classes from 0."
+        )
     status.update("building the model")
     with strategy.scope():
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
@@ -103,10 +109,12 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
 
 
 def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
+    loss, metrics = build(cfg.loss), [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
+    check_outputs([loss, *metrics], model, splits.train.spec.input_shape, splits.train.spec.input_dtype)
     model.compile(
         optimizer=build(cfg.optimizer, learning_rate=schedule(cfg, splits, cfg.epochs)),
-        loss=build(cfg.loss),
-        metrics=[build(node, name=name) for name, node in cfg.metrics.items() if node is not None],
+        loss=loss,
+        metrics=metrics,
         steps_per_execution=cfg.loop.steps_per_execution,
         jit_compile=cfg.loop.jit_compile,
     )

@@ -115,7 +115,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # Files left here belong to a run that was stopped before its first checkpoint and starts again.
         self._cut_earlier({})
         super().on_epoch_begin(epoch, logs)
-        if self._begun == 0 and self._images and len(self._train.spec.input_shape) == 3:
+        # TensorBoard shows images of 1, 3 or 4 channels.
+        if self._begun == 0 and self._images and self._train.spec.input_shape[2:] in ((1,), (3,), (4,)):
             inputs, *_ = next(iter(self._train.epoch(0)))
             with self._train_writer.as_default(), tf.summary.record_if(True):
                 tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)

@@ -22,13 +22,13 @@ def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        number = _number(error)
+        number = disk_errno(error)
         if number is None:
             raise
         raise TrainingError(_message(number, error, output_dir, tracker.run_id)) from error
 
 
-def _number(error: Exception) -> int | None:
+def disk_errno(error: Exception) -> int | None:
     """Returns the errno of a disk error, else None. TensorFlow passes on only the operating system's message."""
     if isinstance(error, OSError):
         return error.errno if error.errno in (*FULL, *READ_ONLY) else None

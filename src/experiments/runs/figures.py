@@ -1,14 +1,18 @@
 """Draws figures of a finished run into its `figures/` folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from experiments.data.base import Split
+from experiments.errors import DataError
 from experiments.loops.base import History
 from experiments.loops.evaluation import Predictions
 
@@ -16,22 +20,28 @@ MOST_WRONG = 16
 COUNTED_CLASSES = 30
 """Largest number of classes with readable numbers in the confusion matrix."""
 NAMED_CLASSES = 60
+DRAWN_CLASSES = 1000  # a matrix of 100,000 classes needs 75 GiB
 LONGEST_NAME = 24
 COLUMNS = 3
 SHORT_GAP = 4
 WIDTH, HEADING = 10.0, 0.6
 """Width of a gallery and height of its heading, in inches."""
+Attempt = Callable[[str], AbstractContextManager[None]]
 
 
-def draw(directory: Path, *, history: History, predictions: Predictions, validation: Split) -> None:
-    """Draws the curves, and the confusion matrix and misclassified images of the validation split, as PNG files."""
+def draw(directory: Path, attempt: Attempt, *, history: History, predictions: Predictions, validation: Split) -> None:
+    """Draws curves, confusion matrix and misclassified images of the validation split, each in `attempt(name)`."""
     directory.mkdir(exist_ok=True)
-    curves(history).savefig(directory / "curves.png")
-    if not _is_classification(predictions):
+    with attempt("curves"):
+        curves(history).savefig(directory / "curves.png")
+    if predictions.outputs.ndim != 2 or predictions.labels.ndim != 1 or predictions.labels.dtype.kind not in "iu":
+        return  # not one integer label and one row of outputs for each example
+    names, font = _drawable(validation.spec.class_names)
+    with attempt("confusion_matrix"), rc_context({"font.family": font}):
+        confusion(predictions, names).savefig(directory / "confusion_matrix.png")
+    if len(validation.spec.input_shape) != 3:
         return
-    names = validation.spec.class_names
-    confusion(predictions, names).savefig(directory / "confusion_matrix.png")
-    if len(validation.spec.input_shape) == 3:
+    with attempt("most_wrong"), rc_context({"font.family": font}):
         wrong = most_wrong(predictions, MOST_WRONG)
         # The lowest compression level saves CPU time at the end of each run.
         gallery(examples(validation, wrong), predictions, wrong, names).savefig(
@@ -39,13 +49,14 @@ def draw(directory: Path, *, history: History, predictions: Predictions, validat
         )
 
 
-def _is_classification(predictions: Predictions) -> bool:
-    """Returns True if each example has one integer label and one logit per class."""
-    return (
-        predictions.outputs.ndim == 2
-        and predictions.labels.ndim == 1
-        and np.issubdtype(predictions.labels.dtype, np.integer)
-    )
+def _drawable(names: Sequence[str]) -> tuple[list[str], str]:
+    """Returns class names and an installed font that has their characters. If there is none, the names are numbers."""
+    needed = set(map(ord, "".join(names)))
+    for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):
+        if needed <= get_font(font.fname).get_charmap().keys():
+            # Matplotlib reads text between two dollar signs as a formula.
+            return [name.replace("$", r"\$") for name in names], font.name
+    return [f"class {number}" for number in range(len(names))], "DejaVu Sans"
 
 
 def curves(history: History) -> Figure:
@@ -69,7 +80,9 @@ def curves(history: History) -> Figure:
 
 def confusion(predictions: Predictions, class_names: Sequence[str]) -> Figure:
     """Draws true classes as rows and predicted ones as columns. Numbers are left out if there are too many classes."""
-    count = len(class_names)
+    count, outputs = len(class_names), predictions.outputs.shape[1]
+    if outputs != count or count > DRAWN_CLASSES:
+        raise DataError(f"outputs: {outputs:,} for {count:,} classes, expected as many, at most {DRAWN_CLASSES:,}")
     side = max(4.0, 0.5 * min(count, COUNTED_CLASSES))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     counts = confusion_matrix(predictions.labels, predictions.outputs.argmax(axis=1), labels=np.arange(count))
@@ -131,7 +144,10 @@ def gallery(
     for place, index in enumerate(indices):
         row, left = place // columns, place % columns
         top, bottom = row * cell + titles, (row + 1) * cell
-        axes.imshow(images[int(index)], cmap="gray", extent=(left + 0.02, left + 0.98, bottom, top))
+        image = images[int(index)]
+        if image.dtype != np.uint8 and not 0 <= image.min() <= image.max() <= 1:  # Matplotlib would cut values off
+            image = (image - image.min()) / max(float(np.ptp(image)), 1e-9)
+        axes.imshow(image, cmap="gray", extent=(left + 0.02, left + 0.98, bottom, top))
         guess = int(softmax[index].argmax())
         truth, taken = _short(class_names[predictions.labels[index]]), _short(class_names[guess])
         title = f"{truth}\n{taken} ({softmax[index][guess]:.2f})"

@@ -1,9 +1,7 @@
 """Predicts classes and probabilities of image files."""
 
 import json
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from experiments.config.build import build
 from experiments.data.images.headers import EXTENSIONS, orientation_of
 from experiments.data.images.image_source import Decoder
 from experiments.errors import ConfigError, DataError
+from experiments.models.outputs import ONE, meaning_of_outputs
 from experiments.runs.figures import probabilities
 from experiments.runs.restored_run import restored_run
 
@@ -65,7 +64,7 @@ def image_files(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that returns logits, with the format of its input images."""
+    """A model with the format of its input images."""
 
     model: keras.Model
     input_shape: tuple[int, ...]
@@ -74,11 +73,14 @@ class Predictor:
 
     def rows(self, files: Sequence[Path], *, all_classes: bool) -> list[dict[str, Any]]:
         """Returns one row per file: path, class and its probability. `all_classes` adds those of all classes."""
-        found = []
+        meaning, found = meaning_of_outputs(self.model, self.input_shape, "uint8"), []
+        if meaning == ONE:
+            raise ConfigError(f"{self.model.name} returns one output: expected one for each class. Set another run_id.")
         for start in range(0, len(files), BATCH_SIZE):
             batch = files[start : start + BATCH_SIZE]
-            logits = np.asarray(self.model(self._images(batch), training=False))
-            found += [self._row(file, row, all_classes) for file, row in zip(batch, probabilities(logits), strict=True)]
+            outputs = np.asarray(self.model(self._images(batch), training=False))
+            rows = probabilities(outputs) if meaning == "logits" else outputs
+            found += [self._row(file, row, all_classes) for file, row in zip(batch, rows, strict=True)]
         return found
 
     def _images(self, files: Sequence[Path]) -> tf.Tensor:
@@ -108,9 +110,7 @@ def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
 def imagenet_classes() -> list[str]:
     """Returns the names of ImageNet's 1000 classes, or numbered names if the list is neither cached nor reachable."""
     try:
-        # Keras reports downloads on standard output, which is reserved for the predictions.
-        with redirect_stdout(sys.stderr):
-            index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
+        index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX, cache_subdir="models")
     except Exception as error:  # Keras raises no narrower type for a failed download
         if "URL fetch failure" not in str(error):
             raise

@@ -1,10 +1,15 @@
 """Saves the results of a run: test metrics, figures, the model, and the output folder in the tracking store."""
 
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from omegaconf import DictConfig
 
 from experiments.checkpoints.best import best_predictions
@@ -12,9 +17,13 @@ from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
+from experiments.models.outputs import meaning_of_outputs
 from experiments.runs import figures, saved_model
 from experiments.runs.assembly import TrainingTarget
+from experiments.runs.disk_errors import disk_errno
 from experiments.tracking.base import Tracker, Upload
+
+logger = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -44,17 +53,42 @@ def evaluate_test_split(target: TrainingTarget, history: History, tracker: Track
     return metrics
 
 
-def save_results(cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path) -> None:
-    """Draws the figures and saves the model with the best weights, as far as `cfg.logging` enables them."""
-    if cfg.logging.log_figures:
-        predictions = best_predictions(output_dir / CHECKPOINTS)
-        figures.draw(output_dir / "figures", history=history, predictions=predictions, validation=splits.validation)
+def save_results(
+    cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path, tracker: Tracker
+) -> None:
+    """Saves the model and draws the figures, if `cfg.logging` enables them. The tag `left_out` names what fails."""
+    failed: dict[str, str] = {}
+    attempt, validation = partial(_attempt, failed), splits.validation
     if cfg.logging.log_model:
-        inputs, *_ = next(iter(splits.validation.epoch(0).take(1)))
-        folder = output_dir / "model"
-        if folder.exists():  # of a resumed run that was finished before
-            shutil.rmtree(folder)
-        saved_model.save_model(model, splits.validation.spec, inputs[:4].numpy(), folder)
+        with attempt("model"):
+            inputs, *_ = next(iter(validation.epoch(0).take(1)))
+            folder = output_dir / "model"
+            if folder.exists():  # of a resumed run that was finished before
+                shutil.rmtree(folder)
+            saved_model.save_model(model, validation.spec, inputs[:4].numpy(), folder)
+    if cfg.logging.log_figures:
+        with attempt("figures"):
+            predictions, spec = best_predictions(output_dir / CHECKPOINTS), validation.spec
+            if meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "probabilities":
+                # The logarithms of probabilities are logits.
+                predictions = predictions._replace(outputs=np.log(np.maximum(predictions.outputs, 1e-30)))
+            folder = output_dir / "figures"
+            figures.draw(folder, attempt, history=history, predictions=predictions, validation=validation)
+    if failed:
+        left_out = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
+        logger.warning("The run is complete, but without %s.", left_out)
+        tracker.set_tags({"left_out": left_out})
+
+
+@contextmanager
+def _attempt(failed: dict[str, str], name: str) -> Iterator[None]:
+    """Adds the reason to `failed` if the block raises, unless the disk is full or read-only."""
+    try:
+        yield
+    except Exception as error:
+        if disk_errno(error) is not None:
+            raise
+        failed[name] = " ".join(f"{error or type(error).__name__}".split()).rstrip(".")
 
 
 def upload_folders(tracker: Tracker, output_dir: Path) -> None:

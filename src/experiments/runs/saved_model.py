@@ -13,6 +13,7 @@ from mlflow.models import Model, infer_signature
 from experiments import DISTRIBUTION
 from experiments.data.base import DataSpec
 from experiments.errors import ModelError
+from experiments.models.outputs import meaning_of_outputs
 
 
 class OwnClass(NamedTuple):
@@ -23,9 +24,11 @@ class OwnClass(NamedTuple):
 
 
 def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
-    """Returns `model` with a softmax on top. Its inputs are raw and have the dtype of the data, uint8 for pixels."""
+    """Returns `model` with a softmax on logits. Its inputs are raw and have the dtype of the data, uint8 for pixels."""
     inputs = keras.Input(spec.input_shape, dtype=spec.input_dtype, name="inputs")
-    return keras.Model(inputs, keras.layers.Softmax(dtype="float32", name="probabilities")(model(inputs)))
+    is_logits = meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "logits"
+    last = keras.layers.Activation("softmax" if is_logits else "linear", dtype="float32", name="probabilities")
+    return keras.Model(inputs, last(model(inputs)))
 
 
 def check_savable(model: keras.Model) -> None:

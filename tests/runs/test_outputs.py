@@ -1,0 +1,183 @@
+"""Logits and probabilities are told apart when a model is built, and no command applies a second softmax."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, losses, metrics
+from omegaconf import DictConfig
+from PIL import Image
+
+from experiments import losses as own_losses
+from experiments import metrics as own_metrics
+from experiments.cli.status import SILENT
+from experiments.data import Splits, from_arrays
+from experiments.data.base import DataSpec, Split
+from experiments.errors import ConfigError
+from experiments.models.mlp import mlp
+from experiments.models.outputs import check_outputs, meaning_of_outputs
+from experiments.runs.assembly import assemble
+from experiments.runs.predictor import Predictor
+from experiments.runs.saved_model import servable
+
+Compose = Callable[..., DictConfig]
+SHAPE = (4, 4, 3)
+THIRDS = keras.initializers.Constant(1 / 3)
+
+
+class Subclassed(keras.Model):
+    """A model whose layers do not show that it ends in a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(3)
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.softmax(self.dense(self.flatten(inputs)))
+
+
+def sequential(*last: keras.Layer) -> keras.Model:
+    return keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Flatten(), *last], name="mine")
+
+
+def softmax_model(input_shape: tuple[int, ...], num_classes: int, **_: Any) -> keras.Model:
+    del input_shape
+    return keras.Sequential([layers.Flatten(), layers.Dense(num_classes, "softmax")], name="mine")
+
+
+MODELS: dict[str, tuple[Callable[[], keras.Model], str]] = {
+    "dense": (lambda: sequential(layers.Dense(3)), "logits"),
+    "ends in relu": (lambda: sequential(layers.Dense(3, "relu")), "logits"),
+    "biased logits": (
+        lambda: sequential(layers.Dense(3, bias_initializer=THIRDS)),
+        "logits",
+    ),
+    "log_softmax": (lambda: sequential(layers.Dense(3, "log_softmax")), "logits"),
+    "built-in": (lambda: mlp([4], 0.0, input_shape=SHAPE, num_classes=3), "logits"),
+    "softmax activation": (lambda: sequential(layers.Dense(3, "softmax")), "probabilities"),
+    "softmax layer": (lambda: sequential(layers.Dense(3), layers.Softmax()), "probabilities"),
+    "activation layer": (lambda: sequential(layers.Dense(7), layers.Activation("softmax")), "probabilities"),
+    "nested": (lambda: keras.Sequential([keras.Input(SHAPE), Subclassed()]), "probabilities"),
+    "subclassed": (Subclassed, "probabilities"),
+    "one logit": (lambda: sequential(layers.Dense(1)), "one output"),
+    "sigmoid": (lambda: sequential(layers.Dense(1, "sigmoid")), "one output"),
+}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_meaning_of_outputs_is_that_of_the_model(policy: str) -> None:
+    keras.config.set_dtype_policy(policy)
+    try:
+        found = {name: meaning_of_outputs(make(), SHAPE, "uint8") for name, (make, _) in MODELS.items()}
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert found == {name: expected for name, (_, expected) in MODELS.items()}
+
+
+TAKES: dict[str, tuple[Any, set[str]]] = {
+    "sparse logits": (losses.SparseCategoricalCrossentropy(from_logits=True), {"logits"}),
+    "sparse probabilities": (losses.SparseCategoricalCrossentropy(from_logits=False), {"probabilities"}),
+    "smoothed logits": (own_losses.CategoricalCrossentropy(0.1), {"logits"}),
+    "smoothed probabilities": (own_losses.CategoricalCrossentropy(0.1, from_logits=False), {"probabilities"}),
+    "Brier": (own_losses.MeanSquaredError(), {"logits"}),
+    "binary": (losses.BinaryCrossentropy(from_logits=True), {"logits", "one output"}),
+    "unknown": (losses.Poisson(), {"logits", "probabilities", "one output"}),
+    "accuracy": (own_metrics.SparseCategoricalAccuracy(), {"logits", "probabilities"}),
+    "F1": (own_metrics.F1Score(average="macro"), {"logits", "probabilities"}),
+    "metric of logits": (metrics.SparseCategoricalCrossentropy(from_logits=True), {"logits"}),
+    "metric of probabilities": (metrics.SparseCategoricalCrossentropy(from_logits=False), {"probabilities"}),
+}
+
+
+@pytest.mark.parametrize("part", TAKES)
+def test_contradictions_of_model_and_loss_or_metric_are_refused(part: str) -> None:
+    taker, accepted = TAKES[part]
+    for received, last in {
+        "logits": layers.Dense(3),
+        "probabilities": layers.Dense(3, "softmax"),
+        "one output": layers.Dense(1),
+    }.items():
+        if received in accepted:
+            check_outputs([taker], sequential(last), SHAPE, "uint8")
+        else:
+            with pytest.raises(ConfigError, match=f"expects .*, received {received} from the model mine"):
+                check_outputs([taker], sequential(last), SHAPE, "uint8")
+
+
+@dataclass(frozen=True)
+class FloatLabels:
+    """A user-defined split with float targets."""
+
+    split: Split
+    spec: DataSpec
+    batch_size: int
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
+        return self.split.epoch(epoch, first_step=first_step).map(lambda x, y: (x, tf.cast(y, tf.float32) / 2))
+
+
+def float_labels(**_: Any) -> Splits:
+    pair = np.zeros((4, 2), np.float32), np.arange(4) % 2
+    splits = from_arrays(pair, pair, batch_size=2, shuffle=False, seed=0, source="my measurements")
+    wrapped = [FloatLabels(each, each.spec, 2, 2) for each in (splits.train, splits.validation)]
+    return Splits(*wrapped)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            "loss.from_logits=false",
+            "SparseCategoricalCrossentropy expects probabilities, received logits from the model multilayer_percep",
+        ),
+        (
+            f"model._target_={__name__}.softmax_model",
+            "SparseCategoricalCrossentropy expects logits, received probabilities from the model mine. Change the last "
+            "layer of the model or its activation, or set another loss, other metrics, or from_logits of these.",
+        ),
+        (
+            f"data._target_={__name__}.float_labels",
+            "The labels of my measurements are float32: expected integers. Number the classes from 0.",
+        ),
+    ],
+)
+def test_contradictions_are_refused_before_the_run(composed: Compose, overrides: str, message: str) -> None:
+    cfg = composed(
+        "data=digits", "data.limit=20", "model=mlp", "logging=none", "logging.log_model=false", *overrides.split()
+    )
+    with pytest.raises(ConfigError) as error:
+        assemble(cfg, None, SILENT)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["dense", "log_softmax", "softmax activation", "subclassed"])
+def test_served_and_predicted_probabilities_have_one_softmax(tmp_path: Path, name: str) -> None:
+    make, meaning = MODELS[name]
+    model = make()
+    images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
+    outputs = np.asarray(model(images))
+    exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    expected = exponents / exponents.sum(axis=1, keepdims=True) if meaning == "logits" else outputs
+    spec = DataSpec(SHAPE, "uint8", 3, ("a", "b", "c"), 5, "0", (2, 2, 1), "here")
+    np.testing.assert_allclose(np.asarray(servable(model, spec)(images)), expected, atol=1e-6)
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image).save(file)
+    rows = Predictor(model, SHAPE, spec.class_names, antialias=False).rows(files, all_classes=True)
+    found = [list(row["probabilities"].values()) for row in rows]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_one_output_is_served_as_it_is_and_not_predicted() -> None:
+    model = sequential(layers.Dense(1))
+    images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
+    spec = DataSpec(SHAPE, "uint8", 2, ("a", "b"), 5, "0", (3, 2), "here")
+    np.testing.assert_array_equal(np.asarray(servable(model, spec)(images)), np.asarray(model(images)))
+    with pytest.raises(ConfigError, match="mine returns one output: expected one for each class"):
+        Predictor(model, SHAPE, spec.class_names, antialias=False).rows([], all_classes=False)
