@@ -1,12 +1,14 @@
 """Snapshot of a run: writing and reading."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.data.base import DataSpec
+from experiments.data.base import SPLIT_RULES, DataSpec, split_rules, using_split_rules
+from experiments.errors import ConfigError
 from experiments.records.snapshot import (
     CONFIG,
     DATA,
@@ -30,6 +32,23 @@ def test_snapshot_is_read_as_written(tmp_path: Path) -> None:
     assert (cfg.seed, cfg.twice) == (3, 3)
     assert read_config(tmp_path / "config", "run 1") == cfg
     assert read_overrides(tmp_path / "config", "run 1") == ["seed=3", "model=mlp"]
+
+
+def test_split_rules_are_recorded_and_used_again(tmp_path: Path) -> None:
+    """A spec written before the rules had a version has version 1."""
+    write_snapshot(tmp_path, CFG, SPEC)
+    stored = json.loads((tmp_path / DATA).read_text())
+    assert stored["split_rules"] == read_snapshot(tmp_path, "run x")[1].split_rules == split_rules() == SPLIT_RULES == 2
+    (tmp_path / DATA).write_text(json.dumps({key: stored[key] for key in stored if key != "split_rules"}))
+    with using_split_rules(read_snapshot(tmp_path, "run x")[1].split_rules):
+        assert (split_rules(), DataSpec(*[()] * 8).split_rules) == (1, 1)  # type: ignore[arg-type]
+    assert split_rules() == SPLIT_RULES
+    with pytest.raises(ConfigError) as raised, using_split_rules(3):
+        pass
+    assert str(raised.value) == (
+        "The run's data was split by rules of version 3: expected 1 to 2. Install the version of the package that "
+        "trained the run."
+    )
 
 
 def test_secrets_are_not_written(tmp_path: Path) -> None:

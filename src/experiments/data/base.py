@@ -1,10 +1,43 @@
 """Interface of data sets: a description of the examples, and batches addressed by epoch and step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from experiments.errors import ConfigError
+
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SPLIT_RULES = 2
+"""Version of the rules that assign examples to classes and splits; version 1 is that of 0.3 and earlier."""
+_rules: ContextVar[int] = ContextVar("_rules", default=SPLIT_RULES)
+
+
+def split_rules() -> int:
+    """Returns the version of the rules by which data sets are split here."""
+    return _rules.get()
+
+
+@contextmanager
+def using_split_rules(version: int) -> Iterator[None]:
+    """Splits data sets by the rules of `version`, so that no training example of an earlier run is evaluated.
+
+    It reaches user-defined data functions too, which therefore need no argument for it. Raises ConfigError for a
+    version that this package does not know.
+    """
+    if not 1 <= version <= SPLIT_RULES:
+        raise ConfigError(
+            f"The run's data was split by rules of version {version}: expected 1 to {SPLIT_RULES}. Install the version "
+            "of the package that trained the run."
+        )
+    token = _rules.set(version)
+    try:
+        yield
+    finally:
+        _rules.reset(token)
 
 
 @dataclass(frozen=True)
@@ -17,6 +50,7 @@ class DataSpec:
     class_counts: examples per class, in the order of `class_names`.
     source: origin of the data, shown to users (a folder, a file, a library).
     skipped: files left out by `on_corrupt=skip`, each with the reason.
+    split_rules: version of the rules that made the splits; see `using_split_rules`.
     """
 
     input_shape: tuple[int, ...]
@@ -28,6 +62,7 @@ class DataSpec:
     class_counts: tuple[int, ...]
     source: str
     skipped: tuple[str, ...] = field(default=())
+    split_rules: int = field(default_factory=split_rules)
 
 
 class Split(Protocol):
