@@ -220,7 +220,7 @@ def test_empty_class_folder_is_refused(refused: Refused, photos: Path) -> None:
         file.unlink()
     assert refused(*PHOTOS) == (
         "error: The class folder 'photos/train/dogs' holds no image: expected files ending in .jpg, .jpeg, .png, .bmp, "
-        ".gif. Add images or remove the folder."
+        ".gif, .webp. Add images or remove the folder."
     )
 
 

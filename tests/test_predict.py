@@ -97,7 +97,8 @@ def test_folder_without_images_is_refused(
     folder = tmp_path_factory.mktemp("empty")
     (folder / "notes.txt").touch()
     assert refusal(folder) == (
-        f"error: path={folder} contains no image: expected files ending in .jpg, .jpeg, .png, .bmp, .gif. Set path."
+        f"error: path={folder} contains no image: expected files ending in .jpg, .jpeg, .png, .bmp, .gif, .webp. Set "
+        "path."
     )
 
 
@@ -108,7 +109,7 @@ def test_corrupt_file_is_refused(
     file = tmp_path_factory.mktemp("damaged") / "photo.jpg"
     file.write_bytes(content)
     assert refusal(file) == (
-        f"error: {file} cannot be decoded: expected a complete JPEG, PNG, BMP or GIF image. Replace or remove it."
+        f"error: {file} cannot be decoded: expected a complete JPEG, PNG, BMP, GIF or WebP image. Replace or remove it."
     )
 
 

@@ -46,8 +46,7 @@ def test_split_rules_are_recorded_and_used_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised, using_split_rules(3):
         pass
     assert str(raised.value) == (
-        "The run's data was split by rules of version 3: expected 1 to 2. Install the version of the package that "
-        "trained the run."
+        "The data was split by rules of version 3: expected 2 or less. Install a later release."
     )
 
 

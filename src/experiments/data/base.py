@@ -12,27 +12,20 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLIT_RULES = 2
-"""Version of the rules that assign examples to classes and splits; version 1 is that of 0.3 and earlier."""
+"""Version of the rules that assign examples to classes and splits; 1 is that of release 0.3."""
 _rules: ContextVar[int] = ContextVar("_rules", default=SPLIT_RULES)
-
-
-def split_rules() -> int:
-    """Returns the version of the rules by which data sets are split here."""
-    return _rules.get()
+split_rules = _rules.get
 
 
 @contextmanager
 def using_split_rules(version: int) -> Iterator[None]:
-    """Splits data sets by the rules of `version`, so that no training example of an earlier run is evaluated.
+    """Splits data by the rules of `version`, in user-defined data functions too, so that splits stay those of a run.
 
-    It reaches user-defined data functions too, which therefore need no argument for it. Raises ConfigError for a
-    version that this package does not know.
+    Raises ConfigError for a version of a later release.
     """
-    if not 1 <= version <= SPLIT_RULES:
-        raise ConfigError(
-            f"The run's data was split by rules of version {version}: expected 1 to {SPLIT_RULES}. Install the version "
-            "of the package that trained the run."
-        )
+    if version > SPLIT_RULES:
+        text = f"The data was split by rules of version {version}: expected {SPLIT_RULES} or less."
+        raise ConfigError(f"{text} Install a later release.")
     token = _rules.set(version)
     try:
         yield

@@ -1,5 +1,6 @@
 """Batches addressed by epoch and step: order and augmentation depend only on seed, epoch and example."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from experiments.data.augment import Augmentation, augmented, check_augmentations
 from experiments.data.base import DataSpec, Splits
 from experiments.data.sampling import ClassWeight, balanced_order, class_weights
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few, pluralized
 
+logger = logging.getLogger(__name__)
 Indices = NDArray[np.int64]
 Auto = int | Literal["auto"]
 
@@ -159,6 +161,10 @@ def indexed(train: Source, validation: Source, test: Source | None, batching: Ba
     """
     check_augmentations(batching.augment, train.spec)
     _check_balance(batching)
+    absent = [name for name, count in zip(train.spec.class_names, train.spec.class_counts, strict=True) if not count]
+    if absent and train is not validation:
+        text = "No training examples in '%s' for %s, which no model will learn: %s"
+        logger.warning(text, train.spec.source, pluralized(len(absent), "class"), first_few(absent))
     plain = replace(batching, shuffle=False, augment=(), sampling="shuffled", class_weight=None)
     return Splits(
         train=IndexedSplit(train, batching, class_weights(batching.class_weight, train.spec)),

@@ -68,7 +68,7 @@ def _wrong(received: str, spec: DataSpec) -> DataError:
 
 def position(name: str) -> float:
     """Returns a number in [0, 1) that depends only on `name` (in Unicode's composed form, as file systems differ)."""
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:4]) / 2**32
 
 

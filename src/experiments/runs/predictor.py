@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 
 from experiments.cli.status import Status
 from experiments.config.build import build
-from experiments.data.images.headers import EXTENSIONS, orientation_of
+from experiments.data.images.headers import EXTENSIONS, FORMATS, orientation_of
 from experiments.data.images.image_source import Decoder
+from experiments.data.images.manifest import report_left_out
+from experiments.data.images.walk import walk
 from experiments.errors import ConfigError, DataError
 from experiments.models.outputs import ONE, meaning_of_outputs
 from experiments.runs.figures import probabilities
@@ -56,7 +58,11 @@ def image_files(path: Path) -> list[Path]:
         raise DataError(
             f"path={path} does not exist: expected an image or a folder with images. Set path=FILE_OR_FOLDER."
         )
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    if path.is_file():
+        return [path]
+    found = walk(path)
+    report_left_out(path, found.left_out)
+    files = sorted(path / file for file in found.files)
     if not files:
         raise DataError(f"path={path} contains no image: expected files ending in {', '.join(EXTENSIONS)}. Set path.")
     return files
@@ -103,7 +109,7 @@ def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
         return decoder(tf.constant(content), tf.constant(orientation_of(content)))
     except tf.errors.InvalidArgumentError as error:
         raise DataError(
-            f"{file} cannot be decoded: expected a complete JPEG, PNG, BMP or GIF image. Replace or remove it."
+            f"{file} cannot be decoded: expected a complete {FORMATS} image. Replace or remove it."
         ) from error
 
 

@@ -92,8 +92,8 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         ),
         (
             {"train/a": 1, "train/b": 0, "valid/a": 1, "valid/b": 1},
-            "The class folder 'ROOT/train/b' holds no image: expected files ending in .jpg, .jpeg, .png, .bmp, .gif. "
-            "Add images or remove the folder.",
+            "The class folder 'ROOT/train/b' holds no image: expected files ending in .jpg, .jpeg, .png, .bmp, .gif, "
+            ".webp. Add images or remove the folder.",
         ),
         (
             {"only": 3},
@@ -118,5 +118,5 @@ def test_invalid_layout_is_refused_with_reason(
 def test_empty_validation_split_is_an_error(tmp_path: Path, make_photos: MakePhotos) -> None:
     assert error_message(make_photos(tmp_path, {"a": 2, "b": 2}), fraction=0.0) == (
         "'ROOT' has no folder valid/, and data.validation_fraction=0 of 4 images leaves none for validation. "
-        "Set data.validation_fraction=0.1 or add the folder."
+        "Add the folder, or set data.validation_fraction=0.1 for images with different names."
     )

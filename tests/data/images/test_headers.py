@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.data.images.headers import Header, UnreadableImageError, read_header
 
-KINDS = ["JPEG", "PNG", "BMP", "GIF"]
+KINDS = ["JPEG", "PNG", "BMP", "GIF", "WEBP"]
 
 
 def encoded(kind: str, mode: str = "RGB", **options: object) -> bytes:
@@ -38,7 +38,7 @@ def test_truncated_image_is_refused(kind: str, part: float) -> None:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"<html>not found</html>", "not a JPEG, PNG, BMP or GIF image"),
+        (b"<html>not found</html>", "not a JPEG, PNG, BMP, GIF or WebP image"),
         (b"\xff\xd8\xff\xe0 and nothing more", "header of a JPEG that cannot be read"),
     ],
 )

@@ -123,8 +123,9 @@ def test_unused_images_are_named_in_warning(
     with caplog.at_level("WARNING"):
         image_folder(str(tmp_path), **options)
     assert caplog.messages == [
-        f"3 images below '{tmp_path}' are not used, expected files ending in .jpg, .jpeg, .png, .bmp, .gif in a class "
-        "folder: train/cats/one.jfif, train/dogs/none, train/stray.jpg"
+        f"Left out below '{tmp_path}': 2 without the extension of an image (train/cats/one.jfif, train/dogs/none); 1 "
+        "outside of the class folders (train/stray.jpg). Expected regular files in the class folders, ending in .jpg, "
+        ".jpeg, .png, .bmp, .gif, .webp"
     ]
 
 

@@ -53,7 +53,7 @@ def test_each_problem_is_found(odd: Inspection) -> None:
         "Not RGB": (("train/cats/grey.png (L)",), False),
         "Rotated by EXIF": (("train/dogs/phone.jpg (orientation 6)",), False),
         "Tiny": (("train/dogs/tiny.bmp (2 x 20)",), False),
-        "Not used": (("train/dogs/notes.txt",), False),
+        "Not used": (("train/dogs/notes.txt (without the extension of an image)",), False),
         "In several splits": (("train/cats/002.jpg (cats) = valid/cats/leak.jpg (cats)",), True),
         "In several classes": (("train/cats/003.jpg (cats) = train/dogs/torn.jpg (dogs)",), True),
         "More than once in a split": (("train/cats/003.jpg (cats) = train/dogs/torn.jpg (dogs)",), False),

@@ -15,7 +15,7 @@ from experiments.data.images.manifest import (
     limited,
     move_duplicates_to_train,
     read_manifest,
-    warn_unused_images,
+    report_left_out,
 )
 from experiments.data.pipeline import Batching, BatchOptions, Source, SplitOptions, indexed
 from experiments.errors import DataError
@@ -51,10 +51,10 @@ def image_folder(
     limit: int | None,
     **batching: Unpack[BatchOptions],
 ) -> Splits:
-    """Returns splits of the JPEG, PNG, BMP and GIF files below the folder `path`.
+    """Returns splits of the JPEG, PNG, BMP, GIF and WebP files below the folder `path`.
 
-    path: contains train/, valid/ (or validation/) and optionally test/ with one folder per class in each, or one
-        folder per class; `validation_fraction` is then held out by a hash of the file names.
+    path: contains train/, valid/ and optionally test/ (or similar names; see `class_folders`) with one folder per class
+        in each, or one folder per class; `validation_fraction` is then held out by a hash of the paths.
     image_size: [height, width] in pixels; inputs are uint8 [height, width, channels].
     cache: "none" decodes in every epoch, "memory" and "disk" only in the first one; all give bit for bit identical
         images. Packs on disk, below `cache_dir`, serve later runs too; if `cache_required`, a pack that cannot be
@@ -70,7 +70,7 @@ def image_folder(
     root, batches = Path(path), Batching(**batching)
     folders = class_folders(root, validation_fraction)
     splits = folders.splits()
-    warn_unused_images(root, splits)
+    report_left_out(root, folders.left_out)
     manifest = read_manifest(root, limited(splits, limit), manifest_file(cache_dir, root), rescan=rescan)
     check_whole(manifest, on_corrupt)
     if folders.held_out:
@@ -84,6 +84,6 @@ def image_folder(
         records, damaged = manifest.records[split], manifest.damaged[split]
         if not records:
             raise DataError(f"No image of '{split}' below '{root}' is left. Check data.limit and the files.")
-        images = FileSource(root, records, decoder, folders.class_names, damaged)
+        images = FileSource(root, records, decoder, folders.class_names, damaged, folders.left_out)
         sources[split] = kept_in.of(images, images.contents(split))
-    return indexed(sources["train"], sources["validation"], sources.get("test"), batches)
+    return indexed(sources.get("train", sources["validation"]), sources["validation"], sources.get("test"), batches)

@@ -1,19 +1,25 @@
 """Lists the image files of a data set: one folder per class, in `train/`, `valid/` and `test/` or without them."""
 
 import os
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from experiments.data.base import split_rules
 from experiments.data.images.headers import EXTENSIONS
 from experiments.data.images.scan import ImageFile
+from experiments.data.images.walk import OUTSIDE, Walk, walk
 from experiments.data.sampling import held_out
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few
 
 LAYOUT = "train/ and valid/ (and test/, if you like) with one folder per class in each, or one folder per class"
-_VALIDATION = ("valid", "validation")
+_RULES_1 = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
+_SPLITS = {**_RULES_1, "training": "train", "val": "validation", "dev": "validation", "testing": "test"}
+_Files = tuple[ImageFile, ...]
 
 
 @dataclass(frozen=True)
@@ -21,100 +27,109 @@ class ClassFolders:
     """Classes, sorted by name, and the images of each split, sorted by class and path.
 
     held_out: True if there is no validation folder, so that `validation` was taken from the training images.
+    left_out: reason by path for everything else below the folder.
     """
 
     class_names: tuple[str, ...]
-    train: tuple[ImageFile, ...]
-    validation: tuple[ImageFile, ...]
-    test: tuple[ImageFile, ...] | None
+    train: _Files
+    validation: _Files
+    test: _Files | None
     held_out: bool
+    left_out: Mapping[str, str]
 
-    def splits(self) -> dict[str, tuple[ImageFile, ...]]:
+    def splits(self) -> dict[str, _Files]:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: files for name, files in named.items() if files is not None}
+        return {name: files for name, files in named.items() if files}
 
 
-def class_folders(root: Path, validation_fraction: float) -> ClassFolders:
+def class_folders(root: Path, fraction: float) -> ClassFolders:
     """Lists the images below `root` without reading them.
 
-    If there is no validation folder, `validation_fraction` of the training images is held out by a hash of the names
-    of their files. Raises DataError if a folder is missing or empty, or if splits have different classes.
+    A folder is a split if a part of its name is train, training, val, valid, validation, dev, test or testing. If there
+    is no validation folder, `fraction` of the training images is held out by a hash of their paths below the class
+    folder; 1 takes all. Raises DataError if a folder is missing, empty or ambiguous, or if splits have other classes.
     """
     if not root.is_dir():
         raise DataError(f"data.path='{root}' is not a folder: expected {LAYOUT}. Set data.path=FOLDER.")
-    if not (root / "train").is_dir():
-        _check_no_lone_split(root)
-        classes, files = _classes(root, "")
-        return ClassFolders(classes, *_divided(root, files, validation_fraction), test=None, held_out=True)
-    classes, train = _classes(root, "train")
-    validation = _other_split(root, _VALIDATION, classes)
-    test = _other_split(root, ("test",), classes)
-    held_out = validation is None
-    if validation is None:
-        train, validation = _divided(root, train, validation_fraction)
-    return ClassFolders(classes, train, validation, test, held_out)
+    folders = _split_folders(root)
+    found = walk(root, filter(None, folders.values()))
+    if folders["train"] == "":
+        _check_understood(root, found)
+    listed = {split: _classes(root, folder, found, 1 if fraction == 1 else 2) for split, folder in folders.items()}
+    names, train = listed["train"]
+    for split, (others, _) in listed.items():
+        if others != names:
+            text = f"The class folders of '{root}' differ between splits: {folders['train']}/ has {', '.join(names)}"
+            raise DataError(f"{text}; {folders[split]}/ has {', '.join(others)}. Give both the same folders.")
+    used = {file.path for _, files in listed.values() for file in files}
+    left_out = found.left_out | {path: OUTSIDE for path in found.files if path not in used}
+    test = listed["test"][1] if "test" in listed else None
+    if "validation" in listed:
+        return ClassFolders(names, train, listed["validation"][1], test, False, left_out)
+    depth = -1 if split_rules() == 1 else 2 if folders["train"] else 1
+    return ClassFolders(names, *_divided(root, train, fraction, depth), test, fraction < 1, left_out)
 
 
-def _check_no_lone_split(root: Path) -> None:
-    """Raises DataError for `valid` or `test` without `train`, which would otherwise be taken for classes."""
-    lone = [name for name in (*_VALIDATION, "test") if (root / name).is_dir()]
-    if lone:
-        raise DataError(f"'{root}' has {lone[0]}/ but no train/: expected {LAYOUT}. Add or rename the folder.")
+def _split_folders(root: Path) -> dict[str, str]:
+    """Returns the name of the folder of each split; {"train": ""} if the folders of `root` are classes."""
+    folders: dict[str, str] = {}
+    for name in sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        parts, known = ([name], _RULES_1) if split_rules() == 1 else (re.split(r"[-_.\s]+", name.casefold()), _SPLITS)
+        splits = {known[part] for part in parts if part in known}
+        if len(splits) == 1 and (other := folders.setdefault(splits.pop(), name)) != name:
+            raise DataError(f"'{root}' has {other}/ and {name}/: expected one of them. Remove or rename one.")
+    if folders and "train" not in folders:
+        lone = min(folders.values())
+        raise DataError(f"'{root}' has {lone}/ but no train/: expected {LAYOUT}. Add or rename the folder.")
+    return folders or {"train": ""}
 
 
-def _other_split(root: Path, names: tuple[str, ...], expected: tuple[str, ...]) -> tuple[ImageFile, ...] | None:
-    present = [name for name in names if (root / name).is_dir()]
-    if not present:
-        return None
-    if len(present) > 1:
-        raise DataError(f"'{root}' has {present[0]}/ and {present[1]}/: expected one of them. Remove or rename one.")
-    classes, files = _classes(root, present[0])
-    if classes != expected:
+def _check_understood(root: Path, found: Walk) -> None:
+    """Raises DataError for folders without images of their own that all contain the same folders."""
+    inner: dict[str, set[str]] = {folder: set() for folder in sorted(found.folders) if "/" not in folder}
+    for above, _, name in (folder.partition("/") for folder in found.folders if folder.count("/") == 1):
+        inner[above].add(_composed(name))
+    same = set.union(*inner.values()) if len(inner) > 1 and split_rules() > 1 else set()
+    own = any(path.count("/") == 1 for path in found.files)
+    if len(same) > 1 and not own and all(names == same for names in inner.values()):
         raise DataError(
-            f"The class folders of '{root}' differ between splits: train/ has {', '.join(expected)}; {present[0]}/ has "
-            f"{', '.join(classes)}. Give both the same folders."
+            f"The folders {first_few(inner)} of '{root}' have no images but the same folders, {first_few(sorted(same))}"
+            f": expected {LAYOUT}. Name the splits train, valid and test, or move the classes to '{root}/train'."
         )
-    return files
 
 
-def _classes(root: Path, split: str) -> tuple[tuple[str, ...], tuple[ImageFile, ...]]:
-    folder = root / split
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(names) < 2:
-        raise DataError(
-            f"'{folder}' has {len(names)} class folders ({', '.join(names) or 'none'}): expected 2 or more. "
-            f"Set data.path to a folder with {LAYOUT}."
-        )
-    files = [ImageFile(path, label) for label, name in enumerate(names) for path in _images(root, split, name)]
-    return tuple(names), tuple(files)
+def _classes(root: Path, split: str, found: Walk, least: int) -> tuple[tuple[str, ...], _Files]:
+    """Returns classes, sorted by name, and images, sorted by path. Folders whose names look equal are one class."""
+    above = [split] if split else []
+    folders = [path.rpartition("/")[2] for path in found.folders if path.split("/")[:-1] == above]
+    classes: dict[str, list[str]] = {name: [] for name in sorted(map(_composed, folders))}
+    if len(classes) < least:
+        received = f"'{root / split}' has {len(classes)} class folders ({', '.join(classes) or 'none'})"
+        raise DataError(f"{received}: expected {least} or more. Set data.path to a folder with {LAYOUT}.")
+    for path in sorted(found.files, key=lambda path: path.split("/")):
+        parts = path.split("/", len(above) + 1)
+        if parts[:-2] == above and len(parts) > 1:
+            classes[_composed(parts[-2])].append(path)
+    for name, paths in classes.items():
+        if not paths:
+            text = f"The class folder '{root / split / name}' holds no image: expected files ending in"
+            raise DataError(f"{text} {', '.join(EXTENSIONS)}. Add images or remove the folder.")
+    return tuple(classes), tuple(ImageFile(path, label) for label, name in enumerate(classes) for path in classes[name])
 
 
-def _images(root: Path, split: str, class_name: str) -> list[str]:
-    """Returns paths relative to `root`, sorted folder by folder; includes nested folders."""
-    found = [path for path in files_below(root, root / split / class_name) if path.lower().endswith(EXTENSIONS)]
-    if not found:
-        raise DataError(
-            f"The class folder '{root / split / class_name}' holds no image: expected files ending in "
-            f"{', '.join(EXTENSIONS)}. Add images or remove the folder."
-        )
-    return sorted(found, key=lambda path: path.split("/"))
+def _composed(name: str) -> str:
+    """Returns the name in Unicode's composed form, because file systems differ; bytes that are not UTF-8 as `\\xe9`."""
+    readable = os.fsencode(name).decode(errors="backslashreplace")
+    return name if split_rules() == 1 else unicodedata.normalize("NFC", readable)
 
 
-def files_below(root: Path, folder: Path) -> Iterator[str]:
-    """Yields each file below `folder` that is not hidden, relative to `root`, with forward slashes."""
-    for parent, _, names in os.walk(folder, followlinks=True):
-        prefix = Path(parent).relative_to(root).as_posix()
-        yield from (f"{prefix}/{name}" for name in names if not name.startswith("."))
-
-
-def _divided(
-    root: Path, files: tuple[ImageFile, ...], fraction: float
-) -> tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]:
-    chosen = held_out([file.path.rpartition("/")[2] for file in files], fraction)
+def _divided(root: Path, files: _Files, fraction: float, depth: int) -> tuple[_Files, _Files]:
+    """Returns training and validation images by a hash of their paths without the first `depth` folders."""
+    chosen = held_out([file.path.split("/", depth)[depth] for file in files], fraction) | (fraction == 1)
     if not np.any(chosen):
         raise DataError(
             f"'{root}' has no folder valid/, and data.validation_fraction={fraction:g} of {len(files)} images leaves "
-            "none for validation. Set data.validation_fraction=0.1 or add the folder."
+            "none for validation. Add the folder, or set data.validation_fraction=0.1 for images with different names."
         )
     train = tuple(file for file, held in zip(files, chosen, strict=True) if not held)
     return train, tuple(file for file, held in zip(files, chosen, strict=True) if held)

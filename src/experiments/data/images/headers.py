@@ -10,7 +10,8 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+FORMATS = "JPEG, PNG, BMP, GIF or WebP"
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # keys of Image.info with an orientation
 
@@ -27,7 +28,8 @@ class UnreadableImageError(ValueError):
 class Header(NamedTuple):
     """Header of an image file.
 
-    width, height: of the stored pixels; orientation: EXIF orientation from 1 to 8, and 1 if it is missing or invalid.
+    width, height: of the stored pixels; mode: Pillow's, followed by ";16" for 16 bits per channel; orientation: EXIF
+    orientation from 1 to 8, and 1 if it is missing or invalid.
     """
 
     format: str
@@ -46,10 +48,14 @@ def read_header(content: bytes) -> Header:
         raise UnreadableImageError("empty")
     kind = kind_of(content)
     if kind is None:
-        raise UnreadableImageError("not a JPEG, PNG, BMP or GIF image")
+        raise UnreadableImageError(f"not a {FORMATS} image")
     header = jpeg_header(content) if kind == "JPEG" else _header(content, kind)
     if kind == "BMP":
         _check_bmp_kind(content, header.mode)
+    if kind == "WEBP" and header.mode != "RGB":  # TensorFlow does not drop the alpha channel
+        raise UnreadableImageError("a WebP with transparency or animation (opaque ones can be decoded)")
+    if kind == "PNG" and content[24] == 16:
+        header = header._replace(mode=f"{header.mode.partition(';')[0]};16")
     if kind != "JPEG" and not _IS_COMPLETE[kind](content):
         raise UnreadableImageError("truncated")
     return header
@@ -57,6 +63,8 @@ def read_header(content: bytes) -> Header:
 
 def kind_of(content: bytes) -> str | None:
     """Returns the format given by the first bytes of a file; None if TensorFlow cannot decode it."""
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WEBP"
     return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
 
 
@@ -137,4 +145,5 @@ _IS_COMPLETE: dict[str, Callable[[bytes], bool]] = {
     "PNG": lambda content: b"IEND\xaeB`\x82" in content,
     "GIF": lambda content: content.rstrip(b"\0").endswith(b";"),
     "BMP": lambda content: len(content) >= int.from_bytes(content[2:6], "little"),
+    "WEBP": lambda content: len(content) >= int.from_bytes(content[4:8], "little") + 8,
 }

@@ -4,9 +4,9 @@ import hashlib
 import os
 import platform
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,14 @@ def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Source of images that are decoded each time they are requested."""
+    """Source of images that are decoded each time they are requested; `left_out` gives reasons by path."""
 
     root: Path
     records: tuple[Record, ...]
     decoder: Decoder
     class_names: tuple[str, ...]
     skipped: tuple[Damage, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def spec(self) -> DataSpec:

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.images.class_folders import files_below
 from experiments.data.images.headers import EXTENSIONS, kind_of
 from experiments.data.images.scan import Damage, ImageFile, Record, scan
 from experiments.data.images.scan_cache import cached_scan
+from experiments.data.images.walk import HIDDEN, OTHER
 from experiments.data.sampling import stratified_subset
 from experiments.errors import DataError, first_few, pluralized
 
@@ -28,9 +29,6 @@ class Manifest:
     root: Path
     records: Mapping[str, tuple[Record, ...]]
     damaged: Mapping[str, tuple[Damage, ...]]
-
-    def __len__(self) -> int:
-        return sum(map(len, chain(self.records.values(), self.damaged.values())))
 
 
 def read_manifest(
@@ -73,19 +71,22 @@ def limited(splits: Mapping[str, Sequence[ImageFile]], limit: int | None) -> dic
 
 
 def check_whole(manifest: Manifest, on_corrupt: str) -> None:
-    """Raises DataError naming the first corrupt files if `on_corrupt` is "error", else logs the skipped files."""
+    """Raises DataError naming corrupt files if `on_corrupt` is "error", else logs them; logs images of 16 bits."""
+    deep = [record.path for record in chain(*manifest.records.values()) if record.header.mode.endswith(";16")]
+    if deep:
+        text = "Only the upper 8 of 16 bits per channel are used in %s below '%s': %s. Convert 12-bit images to 8 bits"
+        logger.warning(text, pluralized(len(deep), "image"), manifest.root, first_few(deep))
     damaged = list(chain.from_iterable(manifest.damaged.values()))
     if not damaged:
         return
-    count = pluralized(len(damaged), "image")
+    total = sum(map(len, chain(manifest.records.values(), manifest.damaged.values())))
+    count = f"{pluralized(len(damaged), 'image')} of {total}"
     if on_corrupt == "error":
         raise DataError(
-            f"{count} of {len(manifest)} below '{manifest.root}' cannot be read: {first_few(map(str, damaged))}. "
+            f"{count} below '{manifest.root}' cannot be read: {first_few(map(str, damaged))}. "
             "Remove or replace them, or set data.on_corrupt=skip to leave them out."
         )
-    logger.warning(
-        "Left out %s of %d below '%s': %s", count, len(manifest), manifest.root, first_few(map(str, damaged))
-    )
+    logger.warning("Left out %s below '%s': %s", count, manifest.root, first_few(map(str, damaged)))
 
 
 def check_leakage(manifest: Manifest) -> None:
@@ -99,20 +100,17 @@ def check_leakage(manifest: Manifest) -> None:
         )
 
 
-def warn_unused_images(root: Path, used: Mapping[str, Sequence[ImageFile]]) -> None:
-    """Logs the files below `root` that are images by content, but are not used because of their extension or folder."""
-    taken = {file.path for files in used.values() for file in files}
-    others = (path for path in files_below(root, root) if path not in taken)
-    overlooked = sorted(path for path in others if _is_image(root / path))
-    if overlooked:
-        logger.warning(
-            "%s below '%s' %s not used, expected files ending in %s in a class folder: %s",
-            pluralized(len(overlooked), "image"),
-            root,
-            "is" if len(overlooked) == 1 else "are",
-            ", ".join(EXTENSIONS),
-            first_few(overlooked),
-        )
+def report_left_out(root: Path, left_out: Mapping[str, str]) -> None:
+    """Logs by reason what the walk left out, except files that are no images by their first bytes either."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for path, reason in sorted(left_out.items()):
+        if reason != OTHER or _is_image(root / path):
+            reasons[reason].append(path)
+    if reasons:
+        counts = "; ".join(f"{len(paths):,} {reason} ({first_few(paths)})" for reason, paths in reasons.items())
+        text = "Left out below '%s': %s. Expected regular files in the class folders, ending in %s"
+        level = logging.INFO if reasons.keys() == {HIDDEN} else logging.WARNING
+        logger.log(level, text, root, counts, ", ".join(EXTENSIONS))
 
 
 def _is_image(path: Path) -> bool:
@@ -121,7 +119,7 @@ def _is_image(path: Path) -> bool:
             start = file.read(16)
     except OSError:
         return False
-    return kind_of(start) is not None or start.startswith(_OTHER_IMAGES) or start[8:12] == b"WEBP"
+    return kind_of(start) is not None or start.startswith(_OTHER_IMAGES)
 
 
 def across_splits(splits: Mapping[str, Sequence[Record]]) -> Iterator[tuple[Record, Record]]:

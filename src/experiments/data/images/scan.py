@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.cli.progress_bar import progress
+from experiments.cli.safe_text import visible
 from experiments.data.images.headers import Header, UnreadableImageError, quiet_exif, read_header
 
 _CHUNK = 64
@@ -91,10 +92,13 @@ def _examined(root: str, chunks: Sequence[Sequence[ImageFile]]) -> Iterator[list
 
 def _examine(root: str, file: ImageFile) -> Record | Damage:
     try:
+        file.path.encode()  # such a name can be opened, but neither cached nor logged nor passed to TensorFlow
         content, state = _read(f"{root}/{file.path}")
         return Record(file.path, file.label, hashlib.sha256(content).hexdigest(), read_header(content), state)
     except OSError as error:
         return Damage(file.path, file.label, error.strerror or type(error).__name__)
+    except UnicodeEncodeError:
+        return Damage(visible(file.path), file.label, "a name that is not UTF-8")
     except UnreadableImageError as error:
         return Damage(file.path, file.label, str(error))
 

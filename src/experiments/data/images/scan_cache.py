@@ -15,7 +15,7 @@ from experiments.data.images.scan import Damage, FileState, ImageFile, Record, s
 from experiments.files import replacing
 
 logger = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3  # 2: without the number of bits in the header's mode
 
 # Nanoseconds. A file that changed just before a scan is not stored: it may change again within one tick of the file
 # system's clock, which its times would not show.
@@ -36,12 +36,8 @@ def cached_scan(root: Path, files: Sequence[ImageFile], cache_file: Path, *, res
     same = {file.path: record for file in files if (record := _unchanged(root, file, known)) is not None}
     rest = [file for file in files if file.path not in same]
     if same:
-        logger.info(
-            "%d of %d images below '%s' are unchanged since the last scan (data.rescan=true reads all again)",
-            len(same),
-            len(files),
-            root,
-        )
+        text = "%d of %d images below '%s' are unchanged since the last scan (data.rescan=true reads all again)"
+        logger.info(text, len(same), len(files), root)
     read = dict(zip((file.path for file in rest), scan(root, rest), strict=True))
     settled = {
         path: found
@@ -49,7 +45,7 @@ def cached_scan(root: Path, files: Sequence[ImageFile], cache_file: Path, *, res
         if isinstance(found, Record) and max(found.state.modified_ns, found.state.changed_ns) < begun - _SETTLED
     }
     if settled:
-        _save(cache_file, root, {**known, **{path: _row(record) for path, record in settled.items()}})
+        _save(cache_file, root, {**known, **{path: record[2:] for path, record in settled.items()}})
     return [same.get(file.path) or read[file.path] for file in files]
 
 
@@ -93,8 +89,3 @@ def _save(cache_file: Path, root: Path, files: Mapping[str, _Row]) -> None:
             partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
     except OSError as error:
         logger.debug("The scan cannot be stored in %s: %s", cache_file, error)
-
-
-def _row(record: Record) -> _Row:
-    header = record.header
-    return record.sha256, (header.format, header.width, header.height, header.mode, header.orientation), record.state

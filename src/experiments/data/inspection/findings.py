@@ -4,22 +4,28 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from experiments.cli.safe_text import visible
 from experiments.data.base import DataSpec, Splits
-from experiments.data.images.class_folders import class_folders, files_below
 from experiments.data.images.image_source import FileSource
 from experiments.data.images.scan import Record
 from experiments.data.pipeline import IndexedSplit, Source, without_autotune
 from experiments.errors import pluralized
 
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 _CHUNK = 256
 _SMALL = 4  # times smaller than the model's input
+_ODD = {
+    "Wrong extension": "read according to the content, not the extension",
+    "Not RGB": "converted when decoded",
+    "Rotated by EXIF": "given to the model upright",
+    "Tiny": "a side is less than a quarter of {1} x {0}, so most pixels are interpolated",
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,6 @@ def _of_files(
     if not files:
         return
     source = next(iter(files.values()))
-    height, width = source.decoder.image_size
     damaged = [str(damage) for source in files.values() for damage in source.skipped]
     yield Finding("Corrupt", "stops training, or is left out by data.on_corrupt=skip", tuple(damaged), (), wrong=True)
     if decode:
@@ -125,48 +130,25 @@ def _of_files(
         yield Finding(
             "Corrupt pixels", "stops training when it is decoded: replace or remove it", inside, (), wrong=True
         )
-    yield _finding(
-        "Wrong extension",
-        "read according to the content, not the extension",
-        [
-            (one, f"is {record.header.format}")
-            for one, record in pairs
-            if _FORMATS[PurePosixPath(record.path).suffix.lower()] != record.header.format
-        ],
-    )
-    yield _finding(
-        "Not RGB",
-        "converted when decoded",
-        [(one, record.header.mode) for one, record in pairs if record.header.mode != "RGB"],
-    )
-    yield _finding(
-        "Rotated by EXIF",
-        "given to the model upright",
-        [(one, f"orientation {record.header.orientation}") for one, record in pairs if record.header.orientation > 1],
-    )
-    yield _finding(
-        "Tiny",
-        f"a side is less than a quarter of {width} x {height}, so most pixels are interpolated",
-        [
-            (one, f"{record.header.width} x {record.header.height}")
-            for one, record in pairs
-            if upright_size(record)[0] * _SMALL < width or upright_size(record)[1] * _SMALL < height
-        ],
-    )
-    others = tuple(passed_over(source.root))
-    yield Finding("Not used", "not in a class folder, or not with the extension of an image", others, (), wrong=False)
+    odd = [(one, _odd(record, source.decoder.image_size)) for one, record in pairs]
+    for title, meaning in _ODD.items():
+        found = [(one, f"{one.name} ({details[title]})") for one, details in odd if details[title]]
+        shown = meaning.format(*source.decoder.image_size)
+        yield Finding(title, shown, tuple(detail for _, detail in found), tuple(one for one, _ in found), wrong=False)
+    others = tuple(visible(f"{path} ({reason})") for path, reason in sorted(source.left_out.items()))
+    yield Finding("Not used", "left out by training too", others, (), wrong=False)
 
 
-def passed_over(root: Path) -> Iterator[str]:
-    """Returns the visible files below `root` that are not used as images because of their folder or extension."""
-    # The files of all splits are used together, so any fraction gives the same result.
-    used = {file.path for files in class_folders(root, validation_fraction=0.5).splits().values() for file in files}
-    return (path for path in sorted(files_below(root, root)) if path not in used)
-
-
-def _finding(title: str, meaning: str, found: Sequence[tuple[Example, str]]) -> Finding:
-    details = tuple(f"{example.name} ({detail})" for example, detail in found)
-    return Finding(title, meaning, details, tuple(example for example, _ in found), wrong=False)
+def _odd(record: Record, size: tuple[int, int]) -> dict[str, str]:
+    """Returns the detail of each of `_ODD`, empty for a usual image. `size` is the height and width of inputs."""
+    header, (width, height) = record.header, upright_size(record)
+    extension = _FORMATS[PurePosixPath(record.path).suffix.lower()]
+    return {
+        "Wrong extension": f"is {header.format}" if header.format != extension else "",
+        "Not RGB": header.mode if header.mode != "RGB" else "",
+        "Rotated by EXIF": f"orientation {header.orientation}" if header.orientation > 1 else "",
+        "Tiny": f"{header.width} x {header.height}" if width * _SMALL < size[1] or height * _SMALL < size[0] else "",
+    }
 
 
 def _duplicates(examples: Mapping[str, Sequence[Example]], class_names: Sequence[str]) -> Iterator[Finding]:
@@ -177,30 +159,24 @@ def _duplicates(examples: Mapping[str, Sequence[Example]], class_names: Sequence
     across = [group for group in equal if len({one.split for one in group}) > 1]
     conflicting = [group for group in equal if len({one.label for one in group}) > 1]
     within = [group for group in equal if max(Counter(one.split for one in group).values()) > 1]
-    yield _equal("In several splits", "scores on training examples are misleading", across, class_names, wrong=True)
-    yield _equal("In several classes", "no model can predict all of them", conflicting, class_names, wrong=True)
-    yield _equal("More than once in a split", "counts several times", within, class_names, wrong=False)
-
-
-def _equal(
-    title: str, meaning: str, groups: Sequence[Sequence[Example]], class_names: Sequence[str], *, wrong: bool
-) -> Finding:
-    details = tuple(" = ".join(f"{one.name} ({class_names[one.label]})" for one in group) for group in groups)
-    return Finding(title, meaning, details, tuple(one for group in groups for one in group[:2]), wrong)
+    for title, meaning, found in (
+        ("In several splits", "scores on training examples are misleading", across),
+        ("In several classes", "no model can predict all of them", conflicting),
+        ("More than once in a split", "counts several times", within),
+    ):
+        details = tuple(" = ".join(f"{one.name} ({class_names[one.label]})" for one in group) for group in found)
+        shown = tuple(one for group in found for one in group[:2])
+        yield Finding(title, meaning, details, shown, wrong=found is not within)
 
 
 def size_summary(sizes: Sequence[tuple[int, int]]) -> str:
     """Describes the smallest, median and largest size by area in one line."""
     ordered = sorted(sizes, key=lambda size: size[0] * size[1])
-    smallest, middle, largest = (ordered[at] for at in (0, len(ordered) // 2, -1))
+    three = (ordered[at] for at in (0, len(ordered) // 2, -1))
+    smallest, middle, largest = (f"{width} x {height}" for width, height in three)
     if smallest == largest:
-        return f"every one is {_by(middle)} pixels"
-    kinds = pluralized(len(set(sizes)), "different size")
-    return f"{kinds}: {_by(smallest)} to {_by(largest)} pixels, median {_by(middle)}"
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+        return f"every one is {middle} pixels"
+    return f"{pluralized(len(set(sizes)), 'different size')}: {smallest} to {largest} pixels, median {middle}"
 
 
 def spread_of(examples: Sequence[Example], label: int, count: int) -> list[Example]:

@@ -22,10 +22,9 @@ _BINS = 24
 def write_page(path: Path, inspection: Inspection, samples: int) -> None:
     """Writes the page to `path`, with `samples` pictures of each class."""
     html = resources.files("experiments.data.inspection").joinpath("page.html").read_text(encoding="utf-8")
-    template = Template(html)
     train = inspection.specs["train"]
     total = sum(spec.num_examples for spec in inspection.specs.values())
-    page = template.substitute(
+    page = Template(html).substitute(
         source=escape(train.source),
         summary=f"{pluralized(total, 'example')} of {pluralized(train.num_classes, 'class')}",
         inputs=escape(f"{' x '.join(map(str, train.input_shape))} {train.input_dtype}"),
