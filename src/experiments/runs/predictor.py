@@ -62,7 +62,7 @@ def image_files(path: Path) -> list[Path]:
         return [path]
     found = walk(path)
     report_left_out(path, found.left_out)
-    files = sorted(path / file for file in found.files)
+    files = [path / file for file in found.files]
     if not files:
         raise DataError(f"path={path} contains no image: expected files ending in {', '.join(EXTENSIONS)}. Set path.")
     return files

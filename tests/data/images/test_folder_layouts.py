@@ -365,8 +365,8 @@ def test_left_out_files_are_counted_by_reason(
             "WARNING",
             f"Left out below '{root}': 2 hidden (.git, train/cats/._1.jpg); 4 outside of the class folders "
             "(masks/0.jpg, masks/1.jpg, masks/2.jpg and 1 more); 1 without the extension of an image "
-            f"(train/cats/photo.jfif); 1 linked again (train/cats/up). Expected regular files in the "
-            f"class folders, ending in {ENDINGS}",
+            f"(train/cats/photo.jfif); 1 linked again (train/cats/up). Expected regular files that end "
+            f"in {ENDINGS}",
         )
     ]
     (unused,) = (one for one in inspect_splits(splits, decode=False).findings if one.title == "Not used")

@@ -124,7 +124,7 @@ def test_unused_images_are_named_in_warning(
         image_folder(str(tmp_path), **options)
     assert caplog.messages == [
         f"Left out below '{tmp_path}': 2 without the extension of an image (train/cats/one.jfif, train/dogs/none); 1 "
-        "outside of the class folders (train/stray.jpg). Expected regular files in the class folders, ending in .jpg, "
+        "outside of the class folders (train/stray.jpg). Expected regular files that end in .jpg, "
         ".jpeg, .png, .bmp, .gif, .webp"
     ]
 

@@ -33,13 +33,13 @@ class Batches(Target):
     )
     validation_fraction: float = fraction(
         "Share of the training examples that becomes the validation split if the data has none, which must not be "
-        "0 then. A hash of the name selects them, so that they stay the same."
+        "0 then. A hash of the path in the class folder, or of the position, selects them, so that they stay the same."
     )
 
 
 @dataclass
 class Files(Batches):
-    """Images in train/, valid/ (or validation/) and test/ with a folder per class, or only in a folder per class."""
+    """Images in train/, valid/ and test/ (or similar names) with a folder per class, or only in a folder per class."""
 
     path: str = described(_PATH)
     image_size: list[int] = sizes(2, "Height and width to which images are resized.")

@@ -1,4 +1,4 @@
-"""Data sets of image files with one folder per class, split by folders or by a hash of the file names."""
+"""Data sets of image files with one folder per class, split by folders or by a hash of the paths."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -73,7 +73,7 @@ def class_folders(root: Path, fraction: float) -> ClassFolders:
 def _split_folders(root: Path) -> dict[str, str]:
     """Returns the name of the folder of each split; {"train": ""} if the folders of `root` are classes."""
     folders: dict[str, str] = {}
-    for name in sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for name in sorted(name for name in next(os.walk(root), ("", [], []))[1] if not name.startswith(".")):
         parts, known = ([name], _RULES_1) if split_rules() == 1 else (re.split(r"[-_.\s]+", name.casefold()), _SPLITS)
         splits = {known[part] for part in parts if part in known}
         if len(splits) == 1 and (other := folders.setdefault(splits.pop(), name)) != name:
@@ -106,7 +106,7 @@ def _classes(root: Path, split: str, found: Walk, least: int) -> tuple[tuple[str
     if len(classes) < least:
         received = f"'{root / split}' has {len(classes)} class folders ({', '.join(classes) or 'none'})"
         raise DataError(f"{received}: expected {least} or more. Set data.path to a folder with {LAYOUT}.")
-    for path in sorted(found.files, key=lambda path: path.split("/")):
+    for path in found.files:
         parts = path.split("/", len(above) + 1)
         if parts[:-2] == above and len(parts) > 1:
             classes[_composed(parts[-2])].append(path)

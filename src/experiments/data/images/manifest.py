@@ -108,7 +108,7 @@ def report_left_out(root: Path, left_out: Mapping[str, str]) -> None:
             reasons[reason].append(path)
     if reasons:
         counts = "; ".join(f"{len(paths):,} {reason} ({first_few(paths)})" for reason, paths in reasons.items())
-        text = "Left out below '%s': %s. Expected regular files in the class folders, ending in %s"
+        text = "Left out below '%s': %s. Expected regular files that end in %s"
         level = logging.INFO if reasons.keys() == {HIDDEN} else logging.WARNING
         logger.log(level, text, root, counts, ", ".join(EXTENSIONS))
 

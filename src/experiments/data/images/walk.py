@@ -25,7 +25,7 @@ class Walk(NamedTuple):
 
 
 def walk(root: Path, first: Iterable[str] = ()) -> Walk:
-    """Lists the image files below `root` and reads none of them.
+    """Lists the image files below `root`, sorted by path, and reads none of them.
 
     Links come last, so that they do not determine the class of their targets, and are left out if they lead to what is
     listed already or to a folder above. first: names of folders in `root` that are listed before all others.
@@ -60,6 +60,7 @@ def walk(root: Path, first: Iterable[str] = ()) -> Walk:
                 elif inside not in found.folders:
                     heappush(pending, (entry.is_symlink(), kind == _FILE, inside))
                     found.folders.update([inside] if kind == _FOLDER else [])
+    found.files.sort(key=lambda path: path.split("/"))
     return found
 
 
