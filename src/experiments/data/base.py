@@ -24,8 +24,9 @@ def using_split_rules(version: int) -> Iterator[None]:
     Raises ConfigError for a version of a later release.
     """
     if version > SPLIT_RULES:
-        text = f"The data was split by rules of version {version}: expected {SPLIT_RULES} or less."
-        raise ConfigError(f"{text} Install a later release.")
+        raise ConfigError(
+            f"Split rules {version} are unknown: expected {SPLIT_RULES} or less. Install a later release."
+        )
     token = _rules.set(version)
     try:
         yield

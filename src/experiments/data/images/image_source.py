@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.cli.progress_bar import progress
-from experiments.data.base import DataSpec
+from experiments.data.base import DataSpec, split_rules
 from experiments.data.cache.pack import PackSpec
 from experiments.data.images.scan import Damage, Record
 from experiments.data.pipeline import Indices, side_effect
@@ -86,6 +86,7 @@ class FileSource:
     class_names: tuple[str, ...]
     skipped: tuple[Damage, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    split_rules: int = field(default_factory=split_rules)
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -100,6 +101,7 @@ class FileSource:
             class_counts=tuple(counts.tolist()),
             source=str(self.root),
             skipped=tuple(map(str, self.skipped)),
+            split_rules=self.split_rules,
         )
 
     @cached_property
