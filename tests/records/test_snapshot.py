@@ -45,7 +45,7 @@ def test_split_rules_are_recorded_and_used_again(tmp_path: Path) -> None:
     assert split_rules() == SPLIT_RULES
     with pytest.raises(ConfigError) as raised, using_split_rules(3):
         pass
-    assert str(raised.value) == ("Split rules 3 are unknown: expected 2 or less. Install a later release.")
+    assert str(raised.value) == "split_rules=3: expected 2 or less. Install a later release."
 
 
 def test_secrets_are_not_written(tmp_path: Path) -> None:

@@ -24,9 +24,7 @@ def using_split_rules(version: int) -> Iterator[None]:
     Raises ConfigError for a version of a later release.
     """
     if version > SPLIT_RULES:
-        raise ConfigError(
-            f"Split rules {version} are unknown: expected {SPLIT_RULES} or less. Install a later release."
-        )
+        raise ConfigError(f"split_rules={version}: expected {SPLIT_RULES} or less. Install a later release.")
     token = _rules.set(version)
     try:
         yield
