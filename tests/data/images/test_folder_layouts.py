@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageOps
 
 from experiments.data import IndexedSplit, from_arrays, image_folder
@@ -426,11 +427,15 @@ def test_names_that_are_not_utf8_are_named(tmp_path: Path, options: dict[str, An
     assert class_folders(root, 0.1).class_names == ("cats", "d\\xf6gs")
 
 
-def test_all_images_of_other_data_are_taken(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_all_images_of_other_data_are_taken(
+    tmp_path: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = {**options, "validation_fraction": 1.0}
     root = build(tmp_path / "photos", Layout({"cats": 5}, {}))
-    splits = image_folder(str(root), **{**options, "validation_fraction": 1.0})
-    assert splits.validation.spec.num_examples == 5
-    assert isinstance(splits.train, IndexedSplit)
+    assert image_folder(str(root), **whole).validation.spec.num_examples == 5
+    two = image_folder(str(build(tmp_path / "two", Layout(split(train=PETS), {}))), **{**whole, "limit": 1})
+    assert two.validation.spec.class_counts == (1, 0)
+    assert caplog.messages == []
 
 
 def test_classes_without_training_examples_are_named(
@@ -453,9 +458,9 @@ def test_classes_without_training_examples_are_named(
 
 def test_images_of_16_bits_are_named(tmp_path: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     root = build(tmp_path / "photos", Layout({**PETS, "cats": 30}, {}))
-    for name in ("a.png", "b.png"):
-        pixels = np.random.default_rng(len(caplog.messages)).integers(0, 4096, (8, 8)).astype(np.uint16) + ord(name[0])
-        Image.fromarray(pixels).save(root / "dogs" / name)
+    grey = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
+    Image.fromarray(grey).save(root / "dogs/a.png")
+    (root / "dogs/b.png").write_bytes(tf.io.encode_png(np.stack([grey] * 3, axis=-1)).numpy())
     for _ in range(2):  # the second time with the stored results of the scan
         caplog.clear()
         image_folder(str(root), **options)
