@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -43,9 +44,11 @@ def test_split_rules_are_recorded_and_used_again(tmp_path: Path) -> None:
     with using_split_rules(read_snapshot(tmp_path, "run x")[1].split_rules):
         assert (split_rules(), DataSpec(*[()] * 8).split_rules) == (1, 1)  # type: ignore[arg-type]
     assert split_rules() == SPLIT_RULES
-    with pytest.raises(ConfigError) as raised, using_split_rules(3):
-        pass
-    assert str(raised.value) == "split_rules=3: expected 2 or less. Install a later release."
+    unknown: Any
+    for unknown in (3, 0, "2", [2], None):
+        with pytest.raises(ConfigError) as raised, using_split_rules(unknown):
+            pass
+        assert str(raised.value) == f"split_rules={unknown}: expected 1 to 2. Install a later release."
 
 
 def test_secrets_are_not_written(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ split_rules = _rules.get
 def using_split_rules(version: int) -> Iterator[None]:
     """Splits data by the rules of `version`, in user-defined data functions too, so that splits stay those of a run.
 
-    Raises ConfigError for a version of a later release.
+    Raises ConfigError for any other version, such as that of a later release.
     """
-    if version > SPLIT_RULES:
-        raise ConfigError(f"split_rules={version}: expected {SPLIT_RULES} or less. Install a later release.")
+    if version not in range(1, SPLIT_RULES + 1):  # of any type, as it is read from a record
+        raise ConfigError(f"split_rules={version}: expected 1 to {SPLIT_RULES}. Install a later release.")
     token = _rules.set(version)
     try:
         yield
