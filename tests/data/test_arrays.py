@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from experiments.data import Splits, digits, from_arrays, mnist, npz
+from experiments.data.base import using_split_rules
 from experiments.errors import DataError
 
 X = np.arange(60, dtype=np.uint8).reshape(10, 3, 2)
@@ -37,7 +38,7 @@ def test_user_defined_data_function_returns_splits() -> None:
 
 def test_float64_inputs_become_float32(array_options: dict[str, Any]) -> None:
     split = from_arrays((X.astype(np.float64) / 7, Y[:, None]), **{**array_options, "shuffle": False}).train
-    assert (split.spec.input_dtype, split.spec.input_shape) == ("float32", (3, 2))
+    assert (split.spec.input_dtype, split.spec.input_shape, split.spec.value_range) == ("float32", (3, 2), "other")
     assert read(split)[0].dtype == np.float32
 
 
@@ -66,16 +67,29 @@ def test_limit_applies_to_each_split(array_options: dict[str, Any]) -> None:
     ("changes", "message"),
     [
         ({"train": (X, Y[:9])}, "The labels of 'train' must be whole numbers from 0, one for each of 10 inputs: "
-         "received the shape [9]. Turn one-hot labels into argmax(axis=1)."),
-        ({"train": (X, np.eye(2)[Y])}, "received the shape [10, 2]. Turn one-hot labels"),
-        ({"train": (X, Y / 2)}, "received float64. Convert them with astype('int64')."),
-        ({"train": (X, Y - 1)}, "received -1. Number the classes from 0."),
+         "received int64 [9]. Turn one-hot labels into argmax(axis=1), and number other classes by "
+         "np.unique(labels, return_inverse=True)[1]; targets that are not classes are not supported."),
+        ({"train": (X, np.eye(2)[Y])}, "received float64 [10, 2]. Turn one-hot labels"),
+        ({"train": (X, Y / 2)}, "received float64 [10]. Turn one-hot labels"),
+        ({"train": (X, np.where(Y, np.nan, Y))}, "received float64 [10]. Turn one-hot labels"),
+        ({"train": (X, np.array(["cat", "dog"])[Y])}, "received <U3 [10]. Turn one-hot labels"),
+        ({"train": (X, Y - 1)}, "received -1 to 0. Turn one-hot labels"),
+        ({"train": (X, Y * 10**12)}, "received 0 to 1000000000000. Turn one-hot labels"),
         ({"train": (X, Y * 0)}, "There is one class only: expected labels of 2 or more classes. Check the labels."),
-        ({"train": (X[:0], Y[:0])}, "The inputs of 'train' must be [n, ...] with n of 1 or more: received [0, 3, 2]."),
-        ({"train": (X.astype(str), Y)}, "The inputs of 'train' must be numbers: received <U3. Convert them first."),
+        ({"train": (X[:0], Y[:0])}, "The inputs of 'train' must be numbers [n, ...] with n of 1 or more, channels "
+         "last: received uint8 [0, 3, 2]. Convert them; np.moveaxis(inputs, 1, -1) moves channels to the end."),
+        ({"train": (X.astype(str), Y)}, "must be numbers [n, ...] with n of 1 or more, channels last: received <U3"),
+        ({"train": (X * 1j, Y)}, "received complex128 [10, 3, 2]."),
+        ({"train": (np.zeros((10, 0)), Y)}, "received float64 [10, 0]."),
+        ({"train": (np.zeros((10, 3, 14, 14)), Y)}, "received float64 [10, 3, 14, 14]. Convert them; "
+         "np.moveaxis(inputs, 1, -1) moves channels to the end."),
+        ({"test": (np.where(np.arange(60).reshape(10, 3, 2) == 47, np.nan, X), Y)}, "Example 7 of 'test' contains nan: "
+         "expected finite numbers. Remove the example or replace the value, for instance by np.nan_to_num."),
+        ({"validation": (np.where(X == 59, -np.inf, X), Y)}, "Example 9 of 'validation' contains -inf: expected"),
+        ({"train": (X * 1e38, Y)}, "Example 0 of 'train' contains inf: expected finite"),
         ({"class_names": ["one"]}, "Label 1 has no name: received 1 class names. Name every class."),
         ({"validation": (X[:, :2], Y)}, "'train' has [3, 2, 1] of uint8, 'validation' has [2, 2, 1] of uint8."),
-        ({"test": (X / 255, Y)}, "'test' has [3, 2] of float32. Bring them to one shape and type."),
+        ({"test": (X / 255, Y)}, "'train' has [3, 2, 1] of uint8, 'test' has [3, 2] of float32,"),
         ({"validation_fraction": 0.0}, "There is no validation split, and data.validation_fraction=0.0 of 10 training "
          "examples leaves none for it. Set data.validation_fraction=0.1 or give a validation split."),
     ],
@@ -86,6 +100,88 @@ def test_invalid_arrays_are_refused_with_reason(
     with pytest.raises(DataError) as raised:
         from_arrays(**{"train": (X, Y), **array_options, **changes})
     assert message in str(raised.value)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3))
+PIXELS[0, 0, 0] = 0, 255, 128
+FLAGS = (PIXELS > 99).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind"),
+    [
+        (PIXELS.astype(np.uint8), ("uint8", (4, 4, 3), "0..255")),
+        (PIXELS.astype(np.uint8) // 9, ("uint8", (4, 4, 3), "0..255")),
+        (PIXELS.astype(np.uint8)[..., 0], ("uint8", (4, 4, 1), "0..255")),
+        (PIXELS, ("uint8", (4, 4, 3), "0..255")),
+        (PIXELS.astype(np.uint16), ("uint8", (4, 4, 3), "0..255")),
+        (PIXELS.astype(np.uint64)[..., 0], ("uint8", (4, 4, 1), "0..255")),
+        ((PIXELS // 2).astype(np.int8), ("uint8", (4, 4, 3), "other")),
+        (PIXELS.reshape(12, 48), ("uint8", (48,), "0..255")),
+        (PIXELS.astype(np.uint16) * 257, ("float32", (4, 4, 3), "other")),
+        (PIXELS - 1, ("float32", (4, 4, 3), "other")),
+        (PIXELS + 1, ("float32", (4, 4, 3), "other")),
+        (FLAGS, ("float32", (4, 4, 3), "0..1")),
+        (FLAGS.astype(np.uint8), ("uint8", (4, 4, 3), "0..255")),
+        (PIXELS > 99, ("float32", (4, 4, 3), "0..1")),
+        (PIXELS / 255, ("float32", (4, 4, 3), "0..1")),
+        ((PIXELS / 255).astype(np.float16), ("float32", (4, 4, 3), "0..1")),
+        ((PIXELS / 255)[..., 0], ("float32", (4, 4), "0..1")),
+        (PIXELS.astype(np.float32), ("float32", (4, 4, 3), "0..255")),
+        (PIXELS / 16, ("float32", (4, 4, 3), "other")),
+        (PIXELS / 127.5 - 1, ("float32", (4, 4, 3), "other")),
+        ((PIXELS - PIXELS.mean()) / PIXELS.std(), ("float32", (4, 4, 3), "other")),
+        (np.tile(PIXELS, (1, 4, 4, 4))[..., :1], ("uint8", (16, 16, 1), "0..255")),
+        (np.tile(PIXELS, (1, 4, 4, 4))[..., :2], ("uint8", (16, 16, 2), "0..255")),
+        (np.tile(PIXELS, (1, 4, 4, 5))[..., :13], ("uint8", (16, 16, 13), "0..255")),
+        (np.tile(PIXELS, (1, 1, 2, 3)), ("uint8", (4, 8, 9), "0..255")),
+    ],
+)  # fmt: skip
+def test_type_and_range_follow_from_values(
+    array_options: dict[str, Any], inputs: NDArray[Any], kind: tuple[str, tuple[int, ...], str]
+) -> None:
+    split = from_arrays(
+        (inputs, Y.repeat(2)[:12]), **{**array_options, "shuffle": False, "validation_fraction": 1}
+    ).train
+    assert (split.spec.input_dtype, split.spec.input_shape, split.spec.value_range) == kind
+    np.testing.assert_allclose(
+        read(split)[0].reshape(inputs.shape), inputs, rtol=1e-3 if inputs.dtype == "f2" else 1e-6
+    )
+
+
+def test_splits_of_integers_have_one_type(array_options: dict[str, Any]) -> None:
+    """The values of one split do not decide on its own type."""
+    y = Y.repeat(2)[:12]
+    dark, bright = (PIXELS > 99).astype(np.int64), PIXELS.astype(np.int32)
+    for train, test, kind in ((bright, dark, "uint8"), (dark, bright, "uint8"), (bright, bright - 9, "float32")):
+        splits = from_arrays((train, y), test=(test, y), **array_options)
+        assert {split.spec.input_dtype for split in splits.named().values()} == {kind}
+
+
+def test_earlier_rules_keep_the_types_of_integers(array_options: dict[str, Any]) -> None:
+    with using_split_rules(1):
+        splits = from_arrays((PIXELS, Y.repeat(2)[:12]), **array_options)
+    assert (splits.train.spec.input_dtype, splits.train.spec.value_range) == ("float32", None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ((1, 2, 3) * 4, "class, which no model will learn: 0"),
+        ((0, 1, 255) * 4, "253 classes, which no model will learn: 2, 3, 4 and 250 more"),
+        ((0, 1, 2) * 4, ""),
+    ],
+)
+def test_classes_without_training_examples_are_named(
+    array_options: dict[str, Any], caplog: pytest.LogCaptureFixture, labels: tuple[int, ...], names: str
+) -> None:
+    from_arrays((PIXELS, np.array(labels)), **array_options)
+    assert [names in record.getMessage() for record in caplog.records] == [True] * bool(names)
+
+
+def test_class_only_in_validation_is_named(array_options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    from_arrays((X, Y), (X, np.where(Y, 1, 2)), **array_options)
+    assert ["1 class, which no model will learn: 2" in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])

@@ -81,6 +81,35 @@ def test_color_jitter_changes_brightness_and_contrast() -> None:
     assert flatter.max() == 114
 
 
+@pytest.mark.parametrize(("scale", "highest"), [(1, 255.0), (1 / 255, 1.0)])
+def test_color_jitter_keeps_the_range_of_floats(array_options: dict[str, Any], scale: float, highest: float) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 3, 1)) * scale
+    images[0, 0, 0] = highest
+    options = {**array_options, "shuffle": False, "validation_fraction": 1, "batch_size": 40}
+    split = from_arrays(
+        (images.astype(np.float32), np.arange(40) % 2), **{**options, "augment": [ColorJitter(0.2, 0.4)]}
+    )
+    ((found, _),) = split.train.epoch(3)
+    sway = 2 * np.random.default_rng([0, 3, 1]).random((40, 2), np.float32)[:, :, None, None, None] - 1
+    brightness, contrast = 0.2 * highest * sway[:, 0], 1 + 0.4 * sway[:, 1]
+    expected = (images - highest / 2) * contrast + highest / 2 + brightness
+    np.testing.assert_allclose(found, expected.clip(0, highest), atol=1e-4 * highest)
+
+
+@pytest.mark.parametrize("images", [np.arange(24) / 7 - 1, np.arange(24) * 0.6, np.arange(24) * 99])
+def test_color_jitter_refuses_an_unknown_range(array_options: dict[str, Any], images: np.ndarray) -> None:
+    """Contrast and clipping need the values of black and white."""
+    arrays = (images.reshape(6, 2, 2, 1), np.arange(6) % 2)
+    assert from_arrays(arrays, **{**array_options, "augment": [Flip(True, False)]}).train.spec.value_range == "other"
+    with pytest.raises(DataError) as raised:
+        from_arrays(arrays, **{**array_options, "augment": [ColorJitter(0.2, 0.4)]})
+    assert str(raised.value) == (
+        "augment=color_jitter needs images [height, width, channels] with values in 0..255 or 0..1: received "
+        "inputs [2, 2, 1] of float32 in the range other. Convert the inputs, best to uint8, or do without "
+        "augment=color_jitter."
+    )
+
+
 def test_rot90_refuses_non_square_images(array_options: dict[str, Any]) -> None:
     arrays = (np.zeros((6, 4, 5, 3), np.uint8), np.arange(6) % 2)
     with pytest.raises(DataError) as raised:

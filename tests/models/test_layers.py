@@ -20,6 +20,14 @@ def test_preprocessing_equals_keras(architecture: str, images: np.ndarray) -> No
     np.testing.assert_allclose(PreprocessForArchitecture(architecture)(images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["MobileNetV2", "ResNet50", "DenseNet121", "EfficientNetV2B0"])
+def test_preprocessing_scales_floats_in_0_to_1(architecture: str, images: np.ndarray) -> None:
+    expected = sys.modules[find_architecture(architecture).__module__].preprocess_input(images.astype("float32"))
+    layer = PreprocessForArchitecture(architecture, scale=255.0)
+    copy = PreprocessForArchitecture.from_config(layer.get_config())
+    np.testing.assert_allclose(copy(images.astype("float32") / 255), expected, atol=1e-4)
+
+
 def test_one_channel_is_repeated(images: np.ndarray) -> None:
     layer = PreprocessForArchitecture("ResNet50")
     np.testing.assert_array_equal(layer(images[..., :1]), layer(images[..., [0, 0, 0]]))

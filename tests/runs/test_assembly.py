@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -10,14 +11,14 @@ import pytest
 from omegaconf import DictConfig
 
 from experiments.config.build import build, build_each, caches_features
-from experiments.data import Splits
+from experiments.data import DataSpec, Splits
 from experiments.data.cache.features import FeatureSource
 from experiments.data.pipeline import IndexedSplit
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, DataError
 from experiments.loops import Position
 from experiments.loops.evaluation import build_variables
 from experiments.runs import runtime
-from experiments.runs.assembly import TrainingTarget, compile_model, training_target
+from experiments.runs.assembly import TrainingTarget, build_model, compile_model, training_target
 
 FROZEN = ["model=mobilenetv2", "model.weights=null", "model.alpha=0.35", "optimizer.learning_rate=0.01"]
 Compose = Callable[..., DictConfig]
@@ -32,6 +33,33 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = rng.integers(0, 256, (37, 32, 32, 3)).astype("uint8")
     np.savez(path, x_train=images, y_train=labels, x_validation=images[:13], y_validation=labels[:13])
     return path
+
+
+def test_published_network_gives_same_outputs_for_each_range_of_images(composed: Compose) -> None:
+    cfg, pixels = composed(*FROZEN).model, np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+    spec = DataSpec((32, 32, 3), "uint8", 3, ("a", "b", "c"), 4, "", (1, 1, 2), "")
+    model = build_model(cfg, spec)
+    floats = {
+        range_: build_model(cfg, replace(spec, input_dtype="float32", value_range=range_))
+        for range_ in ("0..255", "0..1")
+    }
+    expected = model(pixels)
+    for range_, inputs in (("0..255", pixels.astype("float32")), ("0..1", pixels.astype("float32") / 255)):
+        floats[range_].set_weights(model.get_weights())
+        np.testing.assert_allclose(floats[range_](inputs), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("range_", "received"), [("other", "other"), (None, "unknown")])
+def test_published_network_refuses_an_unknown_range(composed: Compose, range_: str | None, received: str) -> None:
+    cfg = composed(*FROZEN).model
+    spec = DataSpec((32, 32, 3), "float32", 3, ("a", "b", "c"), 4, "", (1, 1, 2), "", value_range=range_)
+    with pytest.raises(DataError) as raised:
+        build_model(cfg, spec)
+    assert str(raised.value) == (
+        "MobileNetV2 needs images [height, width, 1 or 3] with values in 0..255 or 0..1: received inputs [32, 32, 3] "
+        f"of float32 in the range {received}. Convert the inputs, best to uint8, or do without MobileNetV2."
+    )
+    build_model(cfg, replace(spec, split_rules=1))  # an earlier version trained it
 
 
 def trained(cfg: DictConfig) -> tuple[TrainingTarget, list[np.ndarray]]:

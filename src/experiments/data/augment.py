@@ -1,7 +1,7 @@
 """Stateless augmentation: each example has its own random numbers, so its batch and position do not matter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -115,22 +115,24 @@ class CropAndResize:
 class ColorJitter:
     """Shifts values by up to `brightness` of their range and multiplies contrast by 1 - `contrast` to 1 + `contrast`.
 
-    Contrast is scaled around the middle of the range (0..255 for uint8, 0..1 otherwise), not around the mean of the
-    image, because the rounding of a sum depends on the number of threads.
+    Contrast is scaled around the middle of the range (0..255 for uint8, 0..`highest` otherwise), not around the mean of
+    the image, because the rounding of a sum depends on the number of threads.
     """
 
     brightness: float
     contrast: float
     draws: int = 2
+    highest: float = 1.0
 
     def __call__(self, images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        highest = 255.0 if images.dtype.is_integer else 1.0
+        highest = 255.0 if images.dtype.is_integer else self.highest
         sway = 2.0 * u - 1.0
         factor = 1.0 + sway[:, 1] * self.contrast
         shift = (1.0 - factor) * highest / 2 + sway[:, 0] * self.brightness * highest
         if images.dtype.is_integer:
             shift += 0.5  # rounds, because the cast below truncates
-        changed = tf.cast(images, tf.float32) * _of_images(factor) + _of_images(shift)
+        factor, shift = (values[:, None, None, None] for values in (factor, shift))
+        changed = tf.cast(images, tf.float32) * factor + shift
         return tf.cast(tf.clip_by_value(changed, 0.0, highest), images.dtype)
 
 
@@ -143,21 +145,26 @@ def augmented(images: tf.Tensor, u: tf.Tensor, augmentations: Sequence[Augmentat
     return images
 
 
-def check_augmentations(augmentations: Sequence[Augmentation], spec: DataSpec) -> None:
-    """Applies each augmentation to one black image; raises DataError if one does not fit the inputs of `spec`."""
+def fitted(augmentations: Sequence[Augmentation], spec: DataSpec) -> tuple[Augmentation, ...]:
+    """Returns the augmentations with the value range of `spec`; raises DataError if one does not fit its inputs."""
     if augmentations and len(spec.input_shape) != 3:
         raise DataError(
             f"augment needs images [height, width, channels]: received inputs of shape {list(spec.input_shape)}. "
             "Set augment=none."
         )
     image = tf.zeros((1, *spec.input_shape), spec.input_dtype)
-    for augmentation in augmentations:
+    ranged = tuple(
+        replace(each, highest=spec.white("augment=color_jitter")) if isinstance(each, ColorJitter) else each
+        for each in augmentations
+    )
+    for augmentation in ranged:
         result = augmentation(image, tf.zeros((1, augmentation.draws)))
         if result.shape != image.shape or result.dtype != image.dtype:
             raise DataError(
                 f"{type(augmentation).__name__} must keep shape and dtype of a batch: expected "
                 f"{image.shape} {image.dtype.name}, received {result.shape} {result.dtype.name}. Correct its __call__."
             )
+    return ranged
 
 
 def _changed(images: tf.Tensor, choice: tf.Tensor, changes: Sequence[Change]) -> tf.Tensor:
@@ -170,10 +177,6 @@ def _changed(images: tf.Tensor, choice: tf.Tensor, changes: Sequence[Change]) ->
     places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), number, len(changes) + 1)
     results = [parts[0], *(change(part) for change, part in zip(changes, parts[1:], strict=True))]
     return tf.ensure_shape(tf.dynamic_stitch(places, results), images.shape)
-
-
-def _of_images(values: tf.Tensor) -> tf.Tensor:
-    return values[:, None, None, None]
 
 
 def _restored(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

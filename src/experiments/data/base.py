@@ -1,18 +1,18 @@
 """Interface of data sets: a description of the examples, and batches addressed by epoch and step."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLIT_RULES = 2
-"""Version of the rules that assign examples to classes and splits; 1 is that of release 0.3."""
+"""Version of the rules that assign examples to classes and splits and choose types of arrays; 1 until release 0.3."""
 _rules: ContextVar[int] = ContextVar("_rules", default=SPLIT_RULES)
 split_rules = _rules.get
 
@@ -32,6 +32,11 @@ def using_split_rules(version: int) -> Iterator[None]:
         _rules.reset(token)
 
 
+PIXELS, UNIT, OTHER = "0..255", "0..1", "other"
+WHITE = {PIXELS: 255.0, UNIT: 1.0}
+"""Ranges of input values, and the highest value in those that images have."""
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Description of the examples of a split.
@@ -42,7 +47,8 @@ class DataSpec:
     class_counts: examples per class, in the order of `class_names`.
     source: origin of the data, shown to users (a folder, a file, a library).
     skipped: files left out by `on_corrupt=skip`, each with the reason.
-    split_rules: version of the rules that made the splits; see `using_split_rules`.
+    split_rules: version of the rules that made the splits and chose the type; see `using_split_rules`.
+    value_range: range of the inputs: `PIXELS`, `UNIT`, `OTHER`, or None if unknown; uint8 means `PIXELS` then.
     """
 
     input_shape: tuple[int, ...]
@@ -55,6 +61,25 @@ class DataSpec:
     source: str
     skipped: tuple[str, ...] = field(default=())
     split_rules: int = field(default_factory=split_rules)
+    value_range: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.input_dtype == "uint8" and self.value_range is None:
+            object.__setattr__(self, "value_range", PIXELS)
+
+    @property
+    def inputs(self) -> str:
+        return f"inputs {list(self.input_shape)} of {self.input_dtype} in the range {self.value_range or 'unknown'}"
+
+    def white(self, user: str, channels: Collection[int] = ()) -> float:
+        """Returns the highest value of images; raises DataError, naming `user`, if the inputs are no such images."""
+        shape = self.input_shape
+        if len(shape) != 3 or (channels and shape[2] not in channels) or self.value_range not in WHITE:
+            raise DataError(
+                f"{user} needs images [height, width, {' or '.join(map(str, channels)) or 'channels'}] with values in "
+                f"0..255 or 0..1: received {self.inputs}. Convert the inputs, best to uint8, or do without {user}."
+            )
+        return WHITE[self.value_range]
 
 
 class Split(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from experiments.data.augment import Augmentation, augmented, check_augmentations
+from experiments.data.augment import Augmentation, augmented, fitted
 from experiments.data.base import DataSpec, Splits
 from experiments.data.sampling import ClassWeight, balanced_order, class_weights
 from experiments.errors import DataError, first_few, pluralized
@@ -159,7 +159,7 @@ def indexed(train: Source, validation: Source, test: Source | None, batching: Ba
 
     Raises DataError if augmentations or weights do not fit the data, or if options contradict each other.
     """
-    check_augmentations(batching.augment, train.spec)
+    batching = replace(batching, augment=fitted(batching.augment, train.spec))
     _check_balance(batching)
     absent = [name for name, count in zip(train.spec.class_names, train.spec.class_counts, strict=True) if not count]
     if absent and train is not validation:

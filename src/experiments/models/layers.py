@@ -21,26 +21,27 @@ class ScalePixels(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="experiments")
 class PreprocessForArchitecture(keras.layers.Layer):
-    """Converts raw pixels 0..255 to the inputs on which `architecture` of `keras.applications` was trained.
+    """Converts pixels to the inputs on which `architecture` of `keras.applications` was trained.
 
     [batch, height, width, 1 or 3] in any dtype -> [batch, height, width, 3] float32; one channel is repeated.
-    Calls Keras's own `preprocess_input`, in float32 under every precision, because bfloat16 would round the result.
+    `scale` brings the pixels to 0..255. Calls Keras's own `preprocess_input`, in float32 under every precision, because
+    bfloat16 would round the result.
     """
 
-    def __init__(self, architecture: str, **kwargs: Any) -> None:
+    def __init__(self, architecture: str, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.architecture = architecture
+        self.architecture, self.scale = architecture, scale
         module = sys.modules[find_architecture(architecture).__module__]
         self._preprocess_input: Callable[[Any], Any] = module.preprocess_input
 
     def call(self, inputs: Any) -> Any:
-        images = keras.ops.cast(inputs, "float32")
+        images = keras.ops.cast(inputs, "float32") * self.scale
         if images.shape[-1] == 1:
             images = keras.ops.repeat(images, 3, axis=-1)
         return self._preprocess_input(images)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "architecture": self.architecture}
+        return {**super().get_config(), "architecture": self.architecture, "scale": self.scale}
 
 
 @keras.saving.register_keras_serializable(package="experiments")

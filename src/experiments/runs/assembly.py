@@ -9,12 +9,13 @@ from omegaconf import DictConfig
 
 from experiments.cli.status import Status
 from experiments.config.build import build, build_each, caches_features
-from experiments.data import Splits
+from experiments.data import DataSpec, Splits
 from experiments.data.cache.features import features_of
 from experiments.errors import ConfigError, ExperimentError, ModelError, near
 from experiments.loops.evaluation import build_variables
 from experiments.models.frozen import split_frozen
 from experiments.models.outputs import check_outputs
+from experiments.models.layers import PreprocessForArchitecture
 from experiments.runs import runtime, saved_model
 from experiments.schedules import LearningRate
 
@@ -94,7 +95,7 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
         )
     status.update("building the model")
     with strategy.scope():
-        model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+        model = build_model(cfg.model, spec)
         target = training_target(model, splits, cache_features=caches_features(cfg.model))
         compile_model(cfg, *target)
     if cfg.logging.log_model:
@@ -106,6 +107,15 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
             f"monitor.metric={cfg.monitor.metric} is not a metric of this run. {near(cfg.monitor.metric, known)}"
         )
     return Built(splits, model, target)
+
+
+def build_model(node: DictConfig, spec: DataSpec) -> keras.Model:
+    """Builds the model for inputs of `spec`; earlier versions did not examine the range of floats."""
+    model: keras.Model = build(node, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    for layer in model.layers if spec.split_rules > 1 else ():
+        if isinstance(layer, PreprocessForArchitecture):
+            layer.scale = 255.0 / spec.white(layer.architecture, channels=(1, 3))
+    return model
 
 
 def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:

@@ -93,7 +93,7 @@ def _key(cfg: DictConfig, built: Built) -> Hashable:
         found["total_steps"] = str(cfg.epochs * built.splits.train.steps_per_epoch)
     models = _Models(built.target.model, built.model)
     shapes = tuple((tuple(variable.shape), variable.dtype) for variable in models.variables)
-    inputs = spec.input_shape, spec.input_dtype, spec.num_classes
+    inputs = spec.input_shape, spec.input_dtype, spec.value_range, spec.num_classes
     # The seed may decide whether the outputs of frozen layers can be cached, and so whether there is a
     # separate head.
     return tuple(sorted(found.items())), inputs, shapes, models.head is models.full_model

@@ -38,7 +38,8 @@ def load_npz(file: Path) -> dict[str, Pair]:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             parts = {split: _pair(arrays, file, names) for split, names in _PARTS.items()}
     except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"data.path='{file}' cannot be read: {expected}, received {_reason(error)}.") from error
+        reason = "an array of Python objects; save plain numbers" if "allow_pickle" in str(error) else error
+        raise DataError(f"data.path='{file}' cannot be read: {expected}, received {reason}.") from error
     found = {split: pair for split, pair in parts.items() if pair is not None}
     if "train" not in found:
         raise DataError(f"data.path='{file}' has no x_train: {expected}. Save it with np.savez(FILE, x_train=...).")
@@ -53,9 +54,3 @@ def _pair(arrays: "np.lib.npyio.NpzFile", file: Path, names: Sequence[str]) -> P
         if present:
             return arrays[f"x_{name}"], arrays[f"y_{name}"]
     return None
-
-
-def _reason(error: Exception) -> str:
-    if "allow_pickle" in str(error):
-        return "an array of Python objects; save plain numbers"
-    return str(error)
