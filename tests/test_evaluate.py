@@ -51,7 +51,8 @@ def test_default_is_newest_run_on_its_validation_split(
     evaluate: Callable[..., dict[str, object]], finished_run: FinishedRun
 ) -> None:
     row = evaluate()
-    assert list(row) == ["run_id", "checkpoint", "split", "loss", "accuracy"]
+    assert list(row) == ["run_id", "checkpoint", "split", "examples", "loss", "accuracy"]
+    assert row["examples"] == 12
     assert row["run_id"] == finished_run.run_id
     assert row["split"] == "validation"
     assert row["accuracy"] == 1.0
@@ -187,11 +188,12 @@ def test_missing_split_names_existing_ones(refusal: Callable[..., str]) -> None:
     )
 
 
-def test_data_with_other_classes_is_refused(refusal: Callable[..., str], finished_run: FinishedRun) -> None:
+def test_data_with_other_classes_is_refused(refusal: Callable[..., str]) -> None:
     assert refusal("data=digits") == (
-        "error: data has the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but run "
-        f"{finished_run.run_id} was trained on blue, green, red. Expected the same classes. Set data to a data set "
-        "with these, or another run_id."
+        "error: The data has inputs [8, 8, 1] of uint8 in the range 0..255 and the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, "
+        "9, but the run was trained on inputs [16, 16, 3] of uint8 in the range 0..255 and the classes blue, green, "
+        "red. Expected the same inputs and no other classes. Change the data (pixels to uint8), or set run_id to "
+        "another run."
     )
 
 

@@ -170,7 +170,7 @@ def test_served_and_predicted_probabilities_have_one_softmax(tmp_path: Path, nam
     files = [tmp_path / f"{number}.png" for number in range(5)]
     for file, image in zip(files, images, strict=True):
         Image.fromarray(image).save(file)
-    rows = Predictor(model, SHAPE, spec.class_names, antialias=False).rows(files, all_classes=True)
+    rows = Predictor(model, spec, antialias=False).rows(files, all_classes=True)
     found = [list(row["probabilities"].values()) for row in rows]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -181,4 +181,4 @@ def test_one_output_is_served_as_it_is_and_not_predicted() -> None:
     spec = DataSpec(SHAPE, "uint8", 2, ("a", "b"), 5, "0", (3, 2), "here")
     np.testing.assert_array_equal(np.asarray(servable(model, spec)(images)), np.asarray(model(images)))
     with pytest.raises(ConfigError, match="mine returns one output: expected one for each class"):
-        Predictor(model, SHAPE, spec.class_names, antialias=False).rows([], all_classes=False)
+        Predictor(model, spec, antialias=False).rows([], all_classes=False)

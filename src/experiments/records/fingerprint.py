@@ -83,7 +83,7 @@ def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, repli
     """Computes the fingerprint. `data` are the digests of the splits; `threads` None is TensorFlow's default."""
     return Fingerprint(
         **comparable(cfg),
-        data=_digest(*(digest.encode() for digest in data)),
+        data=joint_digest(*(digest.encode() for digest in data)),
         epochs=cfg.epochs,
         cpu=cpu_type(),
         threads=all_cores() if threads is None else threads,
@@ -94,15 +94,15 @@ def fingerprint(cfg: DictConfig, data: Iterable[str], threads: int | None, repli
 def comparable(cfg: DictConfig) -> dict[str, str]:
     """Returns the parts that are known before any data is read."""
     return {
-        "config": _digest(json.dumps(values(cfg), sort_keys=True).encode()),
+        "config": joint_digest(json.dumps(values(cfg), sort_keys=True).encode()),
         "code": code_digest(cfg),
-        "versions": _digest(*(f"{package} {version(package)}".encode() for package in PACKAGES)),
+        "versions": joint_digest(*(f"{package} {version(package)}".encode() for package in PACKAGES)),
     }
 
 
 def code_digest(cfg: DictConfig) -> str:
     """Returns the digest of this package and of the modules of the custom components in `cfg`."""
-    return _digest(*(content for path in _code_files(cfg) for content in (path.name.encode(), path.read_bytes())))
+    return joint_digest(*(content for path in _code_files(cfg) for content in (path.name.encode(), path.read_bytes())))
 
 
 def values(cfg: DictConfig) -> dict[str, str]:
@@ -112,7 +112,7 @@ def values(cfg: DictConfig) -> dict[str, str]:
     found = {key: value for key, value in flatten(cfg).items() if value != "{}" and not neutral.fullmatch(key)}
     weights = Path(found.get("model.weights", ""))
     if weights.is_file():
-        found["model.weights"] = f"sha256:{_digest(weights.read_bytes())}"
+        found["model.weights"] = f"sha256:{joint_digest(weights.read_bytes())}"
     return found
 
 
@@ -162,7 +162,7 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _digest(*parts: bytes) -> str:
+def joint_digest(*parts: bytes) -> str:
     found = hashlib.sha256()
     for part in parts:
         found.update(len(part).to_bytes(8, "little") + part)

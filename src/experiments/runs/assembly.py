@@ -14,8 +14,8 @@ from experiments.data.cache.features import features_of
 from experiments.errors import ConfigError, ExperimentError, ModelError, near
 from experiments.loops.evaluation import build_variables
 from experiments.models.frozen import split_frozen
-from experiments.models.outputs import check_outputs
 from experiments.models.layers import PreprocessForArchitecture
+from experiments.models.outputs import check_outputs
 from experiments.runs import runtime, saved_model
 from experiments.schedules import LearningRate
 

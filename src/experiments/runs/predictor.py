@@ -13,10 +13,12 @@ from omegaconf import DictConfig
 
 from experiments.cli.status import Status
 from experiments.config.build import build
+from experiments.data.base import PIXELS, DataSpec
 from experiments.data.images.headers import EXTENSIONS, FORMATS, orientation_of
 from experiments.data.images.image_source import Decoder
 from experiments.data.images.manifest import report_left_out
 from experiments.data.images.walk import walk
+from experiments.data.preparation import converted
 from experiments.errors import ConfigError, DataError
 from experiments.models.outputs import ONE, meaning_of_outputs
 from experiments.runs.figures import probabilities
@@ -37,7 +39,8 @@ def predict(command: DictConfig, status: Status) -> list[dict[str, Any]]:
 
 def _run_predictor(command: DictConfig) -> "Predictor":
     run = restored_run(command)
-    return Predictor(run.model, run.spec.input_shape, run.spec.class_names, bool(run.cfg.data.get("antialias")))
+    run.spec.white("predict", channels=(1, 3))
+    return Predictor(run.model, run.spec, bool(run.cfg.data.get("antialias")))
 
 
 def _stock_predictor(command: DictConfig) -> "Predictor":
@@ -47,9 +50,9 @@ def _stock_predictor(command: DictConfig) -> "Predictor":
             "model.include_top=false leaves a published network without its classes: expected true. "
             "Set model.include_top=true, or leave model out to predict with a run."
         )
-    shape = (*command.image_size, 3)
-    model = build(command.model, input_shape=shape, num_classes=1000)
-    return Predictor(model, shape, imagenet_classes(), antialias=False)
+    spec = DataSpec((*command.image_size, 3), "uint8", 1000, tuple(imagenet_classes()), 0, "", (), "ImageNet")
+    model = build(command.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    return Predictor(model, spec, antialias=False)
 
 
 def image_files(path: Path) -> list[Path]:
@@ -70,16 +73,15 @@ def image_files(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with the format of its input images."""
+    """A model with the spec of the images that it was trained on."""
 
     model: keras.Model
-    input_shape: tuple[int, ...]
-    class_names: Sequence[str]
+    spec: DataSpec
     antialias: bool
 
     def rows(self, files: Sequence[Path], *, all_classes: bool) -> list[dict[str, Any]]:
         """Returns one row per file: path, class and its probability. `all_classes` adds those of all classes."""
-        meaning, found = meaning_of_outputs(self.model, self.input_shape, "uint8"), []
+        meaning, found = meaning_of_outputs(self.model, self.spec.input_shape, self.spec.input_dtype), []
         if meaning == ONE:
             raise ConfigError(f"{self.model.name} returns one output: expected one for each class. Set another run_id.")
         for start in range(0, len(files), BATCH_SIZE):
@@ -90,15 +92,16 @@ class Predictor:
         return found
 
     def _images(self, files: Sequence[Path]) -> tf.Tensor:
-        decoder = Decoder((self.input_shape[0], self.input_shape[1]), self.input_shape[2], self.antialias)
-        return tf.stack([_decoded(decoder, file) for file in files])
+        height, width, channels = self.spec.input_shape
+        decoder = Decoder((height, width), channels, self.antialias)
+        return converted(tf.stack([_decoded(decoder, file) for file in files]), PIXELS, self.spec)
 
     def _row(self, file: Path, softmax: np.ndarray, all_classes: bool) -> dict[str, Any]:
         best = int(softmax.argmax())
-        row = {"path": str(file), "class": self.class_names[best], "probability": round(float(softmax[best]), 6)}
+        row = {"path": str(file), "class": self.spec.class_names[best], "probability": round(float(softmax[best]), 6)}
         if all_classes:
             row["probabilities"] = {
-                name: round(float(value), 6) for name, value in zip(self.class_names, softmax, strict=True)
+                name: round(float(value), 6) for name, value in zip(self.spec.class_names, softmax, strict=True)
             }
         return row
 

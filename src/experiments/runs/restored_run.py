@@ -1,6 +1,6 @@
 """Restores the model of a finished run from a checkpoint and evaluates it."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import keras
@@ -13,11 +13,16 @@ from experiments.cli.status import Status
 from experiments.config.build import build
 from experiments.config.registry import CONF
 from experiments.data import DataSpec, Split, Splits
-from experiments.errors import ConfigError, reading
+from experiments.data.base import using_split_rules
+from experiments.data.preparation import other_data
+from experiments.errors import ConfigError, DataError, reading
 from experiments.files import only_existing_files
 from experiments.loops.evaluation import Evaluation
+from experiments.records.fingerprint import joint_digest, recorded
 from experiments.records.finished_run import finished_run
 from experiments.runs import runtime
+from experiments.runs.assembly import build_model
+from experiments.tracking.mlflow_store import existing_run, existing_store
 
 DIGITS = 6
 """Significant digits of a printed metric; float32 has hardly more."""
@@ -56,13 +61,13 @@ def _build_model(cfg: DictConfig, spec: DataSpec) -> keras.Model:
     if "weights" in cfg.model:
         # The checkpoint contains the weights. The initial ones may no longer be available.
         cfg.model.weights = None
-    model: keras.Model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
+    model = build_model(cfg.model, spec)
     model(keras.ops.zeros((1, *spec.input_shape), spec.input_dtype))
     return model
 
 
 def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
-    """Returns the row that `evaluate` prints: run, checkpoint, split and metrics."""
+    """Returns the row that `evaluate` prints: run, checkpoint, split, its number of examples, and metrics."""
     status.update("reading the run")
     run = restored_run(command)
     status.stop()
@@ -72,26 +77,36 @@ def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
         status.update("evaluating")
         metrics, _ = Evaluation(run.model)(split)
     rounded = {name: float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
-    return {"run_id": run.run_id, "checkpoint": command.checkpoint, "split": command.split, **rounded}
+    chosen = {"checkpoint": command.checkpoint, "split": command.split, "examples": split.spec.num_examples}
+    return {"run_id": run.run_id, **chosen, **rounded}
 
 
 def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
-    """Builds the requested split of the run's data, or of the data that the command line selects."""
-    data = run.cfg.data if command.data is None else command.data
-    if "image_size" in data:
-        data.image_size = list(run.spec.input_shape[:2])
+    """Builds the requested split of the run's data, or of other data, which is one split unless it has several."""
+    own, spec = command.data is None, run.spec
+    data, options = run.cfg.data if own else command.data, {"seed": run.cfg.seed, "augment": []}
     # Each example is evaluated once and with equal weight, and a disk without space for a cache is not an error.
-    plain = {"sampling": "shuffled", "class_weight": None, "cache_required": False}
-    plain |= OmegaConf.load(f"{CONF}/shared/cache.yaml") if command.data is None else {}
-    data.update({key: value for key, value in plain.items() if key in data})
-    splits: Splits = build(data, seed=run.cfg.seed, augment=[])
+    changes: dict[str, Any] = {"sampling": "shuffled", "class_weight": None, "cache_required": False}
+    if len(spec.input_shape) == 3 and spec.input_shape[2] in (1, 3):
+        changes |= {"image_size": list(spec.input_shape[:2]), "channels": spec.input_shape[2]}
+        changes["antialias"] = bool(run.cfg.data.get("antialias"))
+    changes |= OmegaConf.load(f"{CONF}/shared/cache.yaml") if own else {}
+    data.update({key: value for key, value in changes.items() if key in data})
+    with using_split_rules(spec.split_rules):
+        same, client = False, existing_store(command.logging.tracking_uri)
+        # The selected data may be the run's at another place. If it cannot be split, it may still be evaluated.
+        with nullcontext() if own else suppress(DataError):
+            splits: Splits = build(data, **options)
+            found = joint_digest(*(split.spec.digest.encode() for split in splits.named().values()))
+            same = found == recorded(existing_run(client, run.run_id).data.tags).get("data")
+        if not own and not same:
+            splits = build(data, **options, **({"validation_fraction": 1.0} if "validation_fraction" in data else {}))
+    if own and not same and not command.allow_other_data:
+        raise DataError(
+            f"The data of run {run.run_id} has changed: expected '{splits.train.spec.source}' and its splits as in the "
+            "training. Restore it, set allow_other_data=true, or select other data by data=..."
+        )
     split: Split | None = getattr(splits, command.split)
     if split is None:
         raise ConfigError(f"split={command.split} does not exist in this data. Set split=validation or split=train.")
-    if split.spec.class_names != run.spec.class_names:
-        raise ConfigError(
-            f"data has the classes {', '.join(split.spec.class_names)}, but run {run.run_id} was trained on "
-            f"{', '.join(run.spec.class_names)}. Expected the same classes. Set data to a data set with these, or "
-            "another run_id."
-        )
-    return split
+    return other_data(split, spec)

@@ -14,13 +14,14 @@ from experiments.cli.signals import Interruption
 from experiments.cli.status import SILENT, Status
 from experiments.config.build import build, build_named
 from experiments.data import Splits
+from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
 from experiments.errors import reading
 from experiments.files import only_existing_files
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.params import flatten
-from experiments.records.snapshot import write_snapshot
+from experiments.records.snapshot import read_snapshot, write_snapshot
 from experiments.records.trust import typed_overrides
 from experiments.runs.assembly import Assemble, Built, assemble, schedule
 from experiments.runs.callbacks import builtin_callbacks
@@ -54,8 +55,12 @@ def run(
     and the data from the config.
     """
     point = find_resume_point(cfg, output_dir)
+    rules = split_rules()
+    if point.recorded is not None:
+        rules = read_snapshot(point.output_dir / "config", f"run {point.run_id}")[1].split_rules
     # The path of the data may come from the record of the run.
-    with only_existing_files(cfg.resume not in (None, LAST) and "data.path=" not in " ".join(typed_overrides())):
+    stored = cfg.resume not in (None, LAST) and "data.path=" not in " ".join(typed_overrides())
+    with only_existing_files(stored), using_split_rules(rules):
         built = assemble(point.cfg, point.threads, status)
     digests = [split.spec.digest for split in built.splits.named().values()]
     current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)

@@ -116,7 +116,8 @@ class Evaluate:
     split: str = one_of("train", "validation", "test", description="Split to evaluate.")
     format: str = one_of("table", "csv", "json", description=_FORMAT)
     allow_modules: list[str] = described(_ALLOW_MODULES)
-    data: Any = described("Data set with the same classes; null for the data of the run.", default=None)
+    data: Any = described("Other data with classes of the run; null for the data of the run.", default=None)
+    allow_other_data: bool = described("Evaluate the run's data even if it has changed since the training.")
     logging: Any = described(_LOGGING)
 
 
