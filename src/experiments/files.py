@@ -68,8 +68,11 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def only_existing_files(active: bool) -> Iterator[None]:
-    """If `active`, `exclusive` raises DataError: a record must not choose where data is downloaded or drawn."""
-    token = _creates.set(not active)
+    """If `active`, `exclusive` raises DataError: a record must not choose where data is downloaded or drawn.
+
+    An inner block with `active` false does not lift the ban of an outer one.
+    """
+    token = _creates.set(_creates.get() and not active)
     try:
         yield
     finally:

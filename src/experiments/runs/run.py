@@ -58,9 +58,10 @@ def run(
     rules = split_rules()
     if point.recorded is not None:
         rules = read_snapshot(point.output_dir / "config", f"run {point.run_id}")[1].split_rules
-    # The path of the data may come from the record of the run.
-    stored = cfg.resume not in (None, LAST) and "data.path=" not in " ".join(typed_overrides())
-    with only_existing_files(stored), using_split_rules(rules):
+    typed = typed_overrides()
+    # The path of the data may come from the record of the run. A sweep sets `resume` of its jobs itself.
+    by_id = cfg.resume != LAST and f"resume={cfg.resume}" in typed
+    with only_existing_files(by_id and "data.path=" not in " ".join(typed)), using_split_rules(rules):
         built = assemble(point.cfg, point.threads, status)
     digests = [split.spec.digest for split in built.splits.named().values()]
     current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
