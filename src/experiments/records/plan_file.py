@@ -34,7 +34,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
     if (folder / PLAN).is_file():
         with reading(f"the sweep in {folder}"):
             for path in folder.rglob("*"):
-                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                # A job of a copied sweep has a link `resumed`, which is only shown.
+                if (path.is_symlink() and path.name != "resumed") or not (path.is_file() or path.is_dir()):
                     raise ValueError(f"{path.relative_to(folder)} is a link or a device")
             plan: dict[str, Any] = read_record(folder / PLAN, "a sweep")
             writer = plan["version"][:30]

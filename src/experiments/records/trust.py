@@ -34,7 +34,7 @@ _OF_TODAY = re.compile(
     r"(?:hydra|sweep|resume|resume_allow|allow_modules|logging\.tracking_uri|data\.(?:url|sha256|cache_dir))(?:\..*)?"
 )
 """Keys of stored overrides that are left out, because today's values apply."""
-_EXECUTED = re.compile(rf"\$|\\|\.keras\b|{'|'.join(_RESERVED)}")
+_EXECUTED = re.compile(rf"\$|\\|\.keras\b|\b(?:{'|'.join(_RESERVED)})\b")
 _OUTSIDE = re.compile(r"(?<![\w.-])/|~|\.\.|://")
 _FREE = ("data.path", "model.weights", "logging.tags.", "logging.run_name", "logging.experiment_name")
 """Beginnings of keys whose values are only shown, or name files that are only read."""
@@ -65,14 +65,18 @@ def check_targets(tree: Any, owner: str, modules: Collection[str] = (), *, store
     """
     builtin = {group: _targets_below(Path(CONF), group) for group in GROUPS}
     own = _own_targets().difference(*builtin.values())
-    for path, value in walk({name: tree.get(name) for name in (_BUILT if stored else tree)}):
+    values = dict(walk({name: tree.get(name) for name in (_BUILT if stored else tree)}))
+    for path, value in values.items():
         if path[-1] not in ("_target_", "train_step", *(_RESERVED if stored else ())):
             continue
-        name = value if isinstance(value, str) and path[-1] not in _RESERVED else ""
+        # A reserved key is allowed beside a target that the user has named.
+        found = values.get((*path[:-1], "_target_")) if path[-1] in _RESERVED else value
+        name = found if isinstance(found, str) else ""
         of_section = len(path) == (3 if path[0] in ("metrics", "augment", "callbacks") else 2)
         library, module = _LIBRARIES.fullmatch(name), name.rpartition(".")[0]
-        allowed = name in own or module in tuple(modules) or (library and not UNSAFE.fullmatch(library[1]))
-        if not allowed and not (of_section and name in builtin.get(path[0], ())):
+        named = name in own or module in tuple(modules)
+        known = (library and not UNSAFE.fullmatch(library[1])) or (of_section and name in builtin.get(path[0], ()))
+        if not named and (not known or path[-1] in _RESERVED):
             raise TrackingError(
                 f"{owner} names {'.'.join(path)[:200]}={str(value)[:200]!r}, which is not a built-in component: a "
                 "record is not executed. Expected a target of this installation, of conf/ or --config-dir, or of this "

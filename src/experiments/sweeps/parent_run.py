@@ -97,7 +97,8 @@ class Parent:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
 
     def _reopened(self, path: Path, client: MlflowClient) -> str:
-        with reading(str(path)):
+        expected = "the parent run of this sweep in logging.tracking_uri. Repeat the working folder and the store"
+        with reading(str(path), expected):
             run = client.get_run(path.read_text().strip())
             if run.data.tags[SWEEP] != self._plan.id:
                 raise ValueError(f"run {run.info.run_id} is not the parent run of this sweep")

@@ -71,7 +71,7 @@ class Queue:
                 if any("cma" in name for name in trial.system_attrs):
                     raise ValueError("optuna's CmaEsSampler has written pickles into it, which can execute code")
                 numbers = [trial.user_attrs.get(name) for name in ("job", "repeat", "attempt")]
-                if any(number is not None for number in numbers) and [*map(type, numbers)] != [int] * 3:
+                if "job" in trial.user_attrs and [*map(type, numbers)] != [int] * 3:
                     raise ValueError(f"the numbers of trial {trial.number} are not integers")
                 for name, distribution in queue._distributions.items() if "job" in trial.user_attrs else ():
                     distribution.to_internal_repr(cell_of(trial)[name])  # raises an error for a value of another plan
@@ -141,8 +141,8 @@ class Queue:
 
     def _new(self, trial: Trial) -> Job:
         number = len(self.jobs())
-        for name, value in {"job": number, "repeat": 0, "attempt": 0}.items():
-            trial.set_user_attr(name, value)
+        for name, value in {"repeat": 0, "attempt": 0, "job": number}.items():
+            trial.set_user_attr(name, value)  # the number is the last one: a trial without it is not a job
         for repeat in range(1, self._plan.settings.repeats):
             self.enqueue(dict(trial.params), number + repeat, repeat, attempt=0)
         return Job(trial, number, dict(trial.params), 0, 0)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def resumed_plan(folder: Path, arguments: Sequence[str], config: DictConfig, loa
     typed = [*(each for each in kept if key_of(each) not in map(key_of, changed)), *changed]
     plan = replace(make_plan(typed, composed_master(typed, config, loader), loader), id=stored["id"])
     _check_targets(plan, config, owner)
-    _refuse_changes(stored, plan.digests(), owner)
+    _refuse_changes(stored, plan.digests(), owner, [each for each in stored["typed"] if each not in {*kept, *changed}])
     return plan
 
 
@@ -95,15 +96,16 @@ def _check_targets(plan: Plan, config: DictConfig, owner: str) -> None:
             check_targets(tree, owner, config.allow_modules)
 
 
-def _refuse_changes(stored: Mapping[str, Any], current: Mapping[str, str], owner: str) -> None:
+def _refuse_changes(stored: Mapping[str, Any], current: Mapping[str, str], owner: str, left_out: Sequence[str]) -> None:
     with reading(owner):
         before = stored["digests"]
         changed = [name for name in {**before, **current} if before.get(name) != current.get(name)]
     for name in changed:
         if not name.startswith("code of "):
+            again = f"type {shlex.join(left_out)} again" if left_out else "repeat the overrides of the start"
             raise ConfigError(
                 f"{owner} would continue with other jobs: {name} has changed. Expected the configuration of its start. "
-                f"Restore it in conf/, repeat the overrides of the start, or {REMEDY}."
+                f"Restore it in conf/, {again}, or {REMEDY}."
             )
     if changed:
         logger.warning("The code has changed since this sweep began: the remaining jobs run with the new code.")

@@ -77,7 +77,7 @@ def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext
 
 def _filled(folder: Path, plan: Plan) -> tuple[Queue, Retries]:
     drop_torn_line(folder / STUDY)
-    queue = Queue.of_another_start(folder, plan)  # empty for a new sweep
+    queue = Queue.of_another_start(folder, plan) if (folder / PLAN).exists() else Queue(folder, plan)
     write_plan(folder, {"id": plan.id, "typed": plan.typed, "digests": plan.digests()})
     retries = Retries(queue, folder, plan.settings.max_retries)
     if queue.jobs():
