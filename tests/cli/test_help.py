@@ -213,7 +213,7 @@ def test_help_refuses_several_keys() -> None:
         ("sed", "'sed' is not a key or a group of keys. Did you mean 'seed'?"),
         ("optimizer.learning_rat", "is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
         ("learning_rate", "Did you mean 'optimizer.learning_rate'?"),
-        ("zzz", "'zzz' is not a key or a group of keys. Known: allow_modules, augment, cache_dir, callbacks,"),
+        ("zzz", "'zzz' is not a key or a group of keys. Known: allow_modules, allow_other_data, augment,"),
     ],
 )
 def test_unknown_key_names_the_nearest(name: str, message: str) -> None:

@@ -128,7 +128,7 @@ def test_killed_worker_affects_no_other_job(trainings: Trainings, tmp_path: Path
     overrides = [TROUBLE, "+callbacks.trouble.kind=killed,none,other", "sweep.workers=2", "hydra/launcher=joblib"]
     done = trainings.run(tmp_path, *TINY, *overrides, "sweep.max_retries=0")
     assert done.returncode == 1, done.stderr
-    assert "A worker was killed" in done.stdout
+    assert "A worker was killed" in done.stderr
     found = {row["+callbacks.trouble.kind"]: (row["state"], row["error"]) for row in rows(tmp_path)}
     assert found == {
         "killed": ("FAIL", "its process was killed"),
