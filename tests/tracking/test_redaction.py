@@ -1,10 +1,14 @@
 """Masking of secrets; ordinary text is unchanged."""
 
+import json
 import re
+import shlex
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +61,14 @@ LEAKS: tuple[str, ...] = (
     "Server=db;Uid=me;Pwd={};",
     "AccountName=x;AccountKey={};EndpointSuffix=y",
     'RuntimeError: login failed for password="{}"',
+    "curl -u bob:{} https://host",
+    "curl -ubob:{}",
+    "+    curl --user='bob:two words {}' https://host",
+    '["curl", "-u", "bob:{}", "https://host"]',
+    "curl --proxy-user :{}",
+    "{{password: two words {}}}",
+    "+logging.tags.d={{a: b, password: two {}, c: d}}",
+    "{{a: {{b: c}}, 'token' : [x y, {}]}}",
 )
 
 ORDINARY = (
@@ -83,6 +95,13 @@ ORDINARY = (
     "The bearer of bad news",
     "data.path=/home/me/Bilder und Töne",
     "keras.optimizers.Adam(learning_rate=0.001)",
+    "docker run -u 1000:1000 image",
+    "python -u -m experiments.train a:b",
+    "pytest -u tests/test_a.py::test_b",
+    "mlflow -u http://localhost:5000",
+    "{token: ${oc.env:MY_TOKEN}, seed: 3}",
+    "{token: null, seed: 3}",
+    "{'token': read_token(path, 3), 'seed': 3}",
 )
 
 
@@ -258,14 +277,64 @@ def test_secrets_of_a_config_are_masked_in_any_text_afterwards(monkeypatch: pyte
     assert mask(text) == "***, *** or ***, ***, ***, ***; somebody, mlflow, short, host"
 
 
+VALUES = (
+    "correct  horse\tbattery",
+    "line one\nline two\r\n  line three\n",
+    "ab'cd\\ef\"gh12345",
+    "'quoted\"",
+    "\\\\server\\n\\share",
+    "päss & <wörd>\t€",
+    "a+b%20c/d=e",
+)
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "one line": lambda text: " ".join(text.split()),
+    "lines joined": lambda text: " ".join(line.strip() for line in text.splitlines()),
+    "repr": repr,
+    "repr within repr": lambda text: repr([repr(f"it's {text}")]),
+    "ascii": ascii,
+    "JSON": json.dumps,
+    "JSON within JSON": lambda text: json.dumps(json.dumps(text)),
+    "readable JSON": lambda text: json.dumps(text, ensure_ascii=False),
+    "YAML": yaml.safe_dump,
+    "readable YAML": lambda text: yaml.safe_dump(text, allow_unicode=True, width=10),
+    "shell": shlex.quote,
+    "address": lambda text: quote(text, safe=""),
+}
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_known_secret_is_masked_however_it_is_written(monkeypatch: pytest.MonkeyPatch, writing: str) -> None:
+    left = {}
+    for value in VALUES:
+        monkeypatch.setenv("MY_TOKEN", value)
+        masked = mask(f"before {WRITINGS[writing](value)} after")
+        if MASK not in masked or any(word in masked for word in re.findall(r"[^\W_]{3,}", value)):
+            left[value] = masked
+    assert left == {}
+
+
 def test_values_below_a_secret_key_are_masked() -> None:
     tree = {"credentials": {"user": "me", "parts": ["a1", "b2"], "count": 3, "enabled": True}}
     assert mask_tree(tree) == {"credentials": {"user": MASK, "parts": [MASK, MASK], "count": MASK, "enabled": True}}
 
 
-def test_masking_takes_linear_time() -> None:
+LONG: tuple[str, ...] = (
+    "{token: " * 20_000,
+    "{token: {" * 20_000,
+    ".-u" * 50_000,
+    "-u '" * 50_000,
+    "\\" * 200_000,
+    "ab " * 100_000,
+)
+LONG += ("ab" + " " * 200_000, "\"'" * 100_000)
+
+
+def test_masking_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern that goes back for each of its starts would take minutes."""
+    for number, value in enumerate(('"\\" ab c', "ab  ab  d", "\\" * 20 + "x", "'\"" * 10 + "x")):
+        monkeypatch.setenv(f"MY_{number}_TOKEN", value)
     began = time.process_time()
-    for text in ("a-" * 100_000, "token: " * 20_000, "--token " * 20_000, "a: b " * 20_000, "x" * 500_000):
+    for text in ("a-" * 100_000, "token: " * 20_000, "--token " * 20_000, "a: b " * 20_000, "x" * 500_000, *LONG):
         mask(f"{text} token=x")
     assert time.process_time() - began < 5

@@ -41,6 +41,10 @@ _SPACED_SEPARATOR = rf"[\"']?\]?{_ANNOTATION}(?:[ \t]*:(?!:)[ \t]*|[ \t]+=[ \t]+
 _LINE_START = re.compile(r"[+\- \t]*+(?:export[ \t]+)?[\"']?")
 _LINE = re.compile(rf"{_SPACED_SEPARATOR}(?P<value>[^\n]+)")
 _PAIR = re.compile(rf"{_SEPARATOR}(?P<value>{_QUOTED}|[^\s&]+)")
+# Within `{`, a value without quotes ends at `,` or `}` and may contain spaces.
+_ENTRY = re.compile(
+    rf"(?:{_SEPARATOR}|{_SPACED_SEPARATOR})(?P<value>{_QUOTED}|(?:[\[{{(][^\]}})\n]{{0,200}}[\]}})]|[^,}}\n])+)"
+)
 _OPTION_START = re.compile(r"(?:\A|.*\s)--?\Z")
 _OPTION = re.compile(rf"[ \t]+(?P<value>{_QUOTED}|[^\s\-]\S*)")
 _QUERY = re.compile(r"(?P<start>[?&](?:key|sig|signature|X-Amz-Signature)=)(?P<value>[^\s&#\"']+)", re.IGNORECASE)
@@ -48,17 +52,18 @@ _ADDRESS = re.compile(
     r"(?P<start>://[^\s:/@\"']*:)(?P<value>[^\s/?#\"']{1,2048}|(?!\d{1,5}/)[^\s\"']{1,2048}?)(?P<end>@)"
 )
 _TOKEN_ADDRESS = re.compile(r"(?P<start>https?://)(?P<value>[^\s:/@\"'*]+)(?P<end>@)")
+_LOGIN = re.compile(  # of curl
+    r"(?P<start>(?<![\w\-])(?:-u|--(?:proxy-)?user)[ \t=,\"']*?(?P<quote>[\"'])?[^\s:/=,\"']{0,100}:)"
+    r"(?P<value>(?!\d+(?![^\s\"'])|//|:)(?(quote)[^\"'\n]+|[^\s\"']+))"
+)
 _HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>(?=\S*\d|\S{20})[\w\-.~+/]{6,}=*)", re.IGNORECASE)
 # Tokens of GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack and Google, and JSON Web Tokens.
 _KNOWN_FORM = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|hf_[A-Za-z]{20,}|sk-[\w\-]{20,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
 )
-_KEY_BLOCK = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    re.DOTALL,
-)
-_TRIGGER = re.compile(r"pass|_pat\b|pw|secret|token|key|auth|cred|bearer|cookie|conn|dsn|jwt|otp|sas|sig|webhook|://")
+_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_TRIGGER = re.compile(r"-u|pass|_pat\b|pw|secret|token|key|auth|cred|bearer|cookie|conn|dsn|jwt|otp|sas|sig|hook|://")
 """Texts without which a line cannot match the patterns above. Searching for them first is ten times as fast."""
 _NO_SECRET = rf"{re.escape(MASK)}|null|none|true|false|\?\?\?|\$\{{[^}},]*(?:,[ ]*(?:null|''|\"\")?)?\}}"
 _ORDINARY_VALUE = re.compile(rf"[\"']?(?:{_NO_SECRET})?[\"']?", re.IGNORECASE)
@@ -152,20 +157,34 @@ def _secrets_in(name: str, value: str) -> tuple[str, ...]:
     else:
         found = [match["value"] for pattern in (_ADDRESS, _QUERY) for match in pattern.finditer(value)]
         found = [each for part in found for each in {part, unquote(part)} if not _ORDINARY_WORD.fullmatch(each)]
-    return tuple(each for each in found if len(each) >= SHORTEST_VALUE)
+    return tuple(each for each in found if len(each.strip()) >= SHORTEST_VALUE)
 
 
 def _mask_known(text: str) -> str:
     # The names are listed first, because other threads may change the environment during the iteration.
     values = {each for name in list(os.environ) for each in _secrets_in(name, os.environ.get(name, ""))} | _remembered
     for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, MASK).replace(quote(value, safe=""), MASK)
+        text = _written(value).sub(MASK, text).replace(quote(value, safe=""), MASK)
     return text
+
+
+@lru_cache(maxsize=1_000)
+def _written(value: str) -> re.Pattern[str]:
+    """Returns a pattern for the value as it is, on one line, and with the escapes of Python, JSON, YAML and a shell."""
+    parts = []
+    for part in re.findall(r"[\\'\"]+|\s+|.", value.strip()):
+        if part[0] in "\\'\"":  # possessive, to take linear time
+            parts.append(rf"[\\'\"]{{{len(part)},{8 * len(part)}}}+")
+        elif part.isspace():
+            parts.append(r"(?:\s|\\{1,8}(?:[nrtfv\s]|[xu]0+[9a-d]))+")
+        else:
+            parts.append(re.escape(part) if part.isascii() else rf"(?:{part}|\\{{1,8}}(?i:[xu]0*{ord(part):x}))")
+    return re.compile("".join(parts))
 
 
 def _masked_line(line: str) -> str:
     if _TRIGGER.search(line.lower()):
-        for pattern in (_HEADER, _ADDRESS, _TOKEN_ADDRESS):
+        for pattern in (_HEADER, _LOGIN, _ADDRESS, _TOKEN_ADDRESS):
             line = pattern.sub(_masked_match, line)
         line = _QUERY.sub(_masked_match, _mask_named(line))
     return line
@@ -178,8 +197,10 @@ def _mask_named(line: str) -> str:
         start, end = name.span()
         if start < at or not is_secret_name(name[0][-LONGEST_NAME:]):
             continue
-        is_option = _OPTION_START.match(line[max(0, start - 3) : start])
-        patterns = (_LINE if first and start == first.end() else _PAIR, _PAIR, _OPTION if is_option else _PAIR)
+        before = line[max(0, start - 3) : start]
+        pair = _ENTRY if before.rstrip(" \"'")[-1:] in ("{", ",") and 0 <= line.find("{") < start else _PAIR
+        usual = _LINE if first and start == first.end() else pair
+        patterns = (usual, pair, _OPTION if _OPTION_START.match(before) else pair)
         values = (found for pattern in patterns if (found := pattern.match(line, end)))
         secret = next((found for found in values if not _ORDINARY_TEXT.fullmatch(found["value"])), None)
         if secret is not None:
