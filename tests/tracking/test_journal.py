@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.errors import TrackingError
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import (
     Event,
@@ -18,8 +19,10 @@ from experiments.tracking.journal import (
     deliver,
     first_event,
     journal_file,
+    last_steps,
     rejected_file,
     undelivered,
+    waiting_uploads,
 )
 
 
@@ -192,6 +195,44 @@ def test_acknowledged_position_is_end_of_journal_after_delivery(tmp_path: Path, 
     deliver(tmp_path, RecordingSink())
     assert acknowledged(tmp_path) == journal_file(tmp_path).stat().st_size
     journal.close()
+
+
+@pytest.mark.parametrize("position", ["9" * 20, "planted", "", "-1"])
+def test_wrong_position_delivers_events_again(tmp_path: Path, journal: Journal, position: str) -> None:
+    _append_metrics(journal, 1, 2)
+    journal.close()
+    (tmp_path / "journal.offset").write_text(position)
+    assert acknowledged(tmp_path) == 0
+    assert undelivered(tmp_path) == 2
+
+
+@pytest.mark.parametrize("time_of_last", ['"x"', "null", "[1]", "1.5"])
+def test_last_event_without_time_is_no_limit(tmp_path: Path, time_of_last: str) -> None:
+    journal_file(tmp_path).write_text(f'{{"event":"metrics","time":{time_of_last},"step":1,"values":{{}}}}\n')
+    journal = Journal(tmp_path)
+    journal.open()
+    _append_metrics(journal, 2)
+    journal.close()
+    assert [json.loads(line)["step"] for line in journal_file(tmp_path).read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("line", ['{"event":"metrics","values":{"a":1}}', '{"event":"metrics","step":1,"values":3}'])
+def test_metrics_that_cannot_be_read_are_one_line(tmp_path: Path, line: str) -> None:
+    journal_file(tmp_path).write_text(f"{line}\n")
+    with pytest.raises(TrackingError, match=r"^the journal in '.*' cannot be used: .*Expected the content as [^\n]*$"):
+        last_steps(tmp_path)
+
+
+@pytest.mark.parametrize("fields", ["", ',"path":[1]', ',"path":null'])
+def test_uploads_that_cannot_be_read_are_one_line(tmp_path: Path, fields: str) -> None:
+    journal_file(tmp_path).write_text(f'{{"event":"artifacts"{fields}}}\n')
+    with pytest.raises(TrackingError, match=r"^the journal in '.*' cannot be used: .*Expected the content as [^\n]*$"):
+        waiting_uploads(tmp_path)
+
+
+def test_folder_with_impossible_name_has_no_journal() -> None:
+    for name in ("/" + "a" * 5000, "a\0b"):
+        assert first_event(Path(name)) is None
 
 
 def test_first_event_has_run_id(tmp_path: Path, journal: Journal) -> None:

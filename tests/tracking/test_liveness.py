@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import ExperimentError
-from experiments.tracking.liveness import LOCK, is_in_use, run_lock
+from experiments.tracking.liveness import LOCK, is_in_use, is_worked_on, run_lock
 
 HOLD = """
 import sys, time
@@ -52,6 +53,14 @@ def test_lock_is_released_when_process_is_killed(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
     assert not is_in_use(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/" + "a" * 5000, "a\0b"])
+def test_folder_with_impossible_name_is_not_in_use(name: str) -> None:
+    tags = {"output_dir": name, "host": socket.gethostname(), "pid": str(os.getpid()), "heartbeat": "1"}
+    assert not is_in_use(Path(name))
+    assert not is_worked_on("RUNNING", tags)
+    assert is_worked_on("RUNNING", {**tags, "heartbeat": "9999999999"})
 
 
 def test_lock_path_that_is_a_folder_counts_as_unlocked(tmp_path: Path) -> None:

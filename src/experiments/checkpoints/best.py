@@ -101,7 +101,7 @@ class BestWeights:
 
     def on_disk(self, best: Sequence[float] | None) -> Best | None:
         """Returns `best`, or None if its weights were replaced by those of a later epoch."""
-        return None if best is None or self._is_replaced(best) else Best(best[0], int(best[1]))
+        return None if best is None or self._is_replaced(best) else Best(float(best[0]), int(best[1]))
 
     def _is_replaced(self, best: Sequence[float]) -> bool:
         numbers = (path.name.removeprefix(f"{BEST}-").partition(".")[0] for path in self._folder.glob(f"{BEST}-*.*"))

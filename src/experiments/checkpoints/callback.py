@@ -114,9 +114,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.restore(found.prefix)
         self._state.set_replica_values(found.state["replicas"])
         self._metric_values = self._state.metric_values()
-        self._restored, self._history = found.state, found.state["history"]
+        self._restored, epoch, step = found.state, int(found.state["epoch"]), int(found.state["step"])
+        if min(epoch, step) < 0:
+            raise ValueError(f"its position is epoch {epoch}, step {step}")
+        self._history = {name: list(map(float, each)) for name, each in found.state["history"].items()}
         self.best = self._best_weights.on_disk(found.state["best"])
-        return Position(found.state["epoch"], found.state["step"], self._history, found.state["stopped"])
+        return Position(epoch, step, self._history, found.state["stopped"])
 
     def restore_best(self, model: keras.Model) -> Best:
         """Restores the best epoch's weights into `model`. Raises ExperimentError if they are absent or corrupt."""

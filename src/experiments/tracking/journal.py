@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from io import BufferedWriter
@@ -9,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
+from experiments.errors import reading
 from experiments.files import drop_torn_line
 
 Event = dict[str, Any]
@@ -89,13 +91,14 @@ def _last_time(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - CHUNK_BYTES))
         lines = file.read().splitlines()
-    return int(_event(lines[-1]).get("time", 0)) if lines else 0
+    found = _event(lines[-1]).get("time") if lines else 0
+    return found if isinstance(found, int) else 0
 
 
 def first_event(folder: Path) -> Event | None:
     """Returns the `start` event, which has the folder's `run_id` and masked `tracking_uri`; None if there is none."""
     path = journal_file(folder)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - unlike pathlib, it accepts a path that is too long
         return None
     with path.open("rb") as file:
         found = _event(file.readline(CHUNK_BYTES))
@@ -113,7 +116,7 @@ def events(folder: Path, kind: str) -> Iterator[Event]:
 def last_steps(folder: Path) -> dict[str, int]:
     """Returns the last step of each metric in the journal. A resumed run repeats some steps, with the same values."""
     steps: dict[str, int] = {}
-    with journal_file(folder).open("rb") as file:
+    with reading(f"the journal in '{folder}'"), journal_file(folder).open("rb") as file:
         for event in map(_event, file):
             if event["event"] == "metrics":
                 steps |= {name: max(event["step"], steps.get(name, event["step"])) for name in event["values"]}
@@ -141,7 +144,8 @@ def acknowledged(folder: Path) -> int:
     """Number of bytes of the journal whose events the store has accepted or rejected."""
     path = _offset_file(folder)
     text = path.read_bytes()[:20] if path.exists() else b""
-    return int(text) if text.isdigit() else 0  # events that are sent again change nothing in the store
+    end = int(text) if text.isdigit() else 0
+    return end if 0 < end <= journal_file(folder).stat().st_size else 0  # sending again changes nothing in the store
 
 
 def undelivered(folder: Path) -> int:
@@ -163,10 +167,9 @@ def waiting_uploads(folder: Path) -> set[Path]:
     """Files and folders that are not uploaded yet."""
     if not journal_file(folder).exists():
         return set()
-    with journal_file(folder).open("rb") as file:
+    with reading(f"the journal in '{folder}'"), journal_file(folder).open("rb") as file:
         file.seek(acknowledged(folder))
-        events = [_event(line) for line in file]
-    return {Path(event["path"]) for event in events if event["event"] == "artifacts"}
+        return {Path(event["path"]) for event in map(_event, file) if event["event"] == "artifacts"}
 
 
 def _acknowledge(folder: Path, end: int) -> None:

@@ -54,7 +54,7 @@ def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
     if tags.get("host") != socket.gethostname():
         return time.time() - heartbeat(tags) < HEARTBEAT_SECONDS
     # A lock file that exists but is not locked belongs to a process that has ended.
-    return (folder is None or not (folder / LOCK).exists()) and _is_running(tags)
+    return (folder is None or not os.path.exists(folder / LOCK)) and _is_running(tags)  # noqa: PTH110 - see is_in_use
 
 
 def _is_running(tags: Mapping[str, str]) -> bool:
@@ -104,7 +104,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 def is_in_use(folder: Path) -> bool:
     """Returns True if a process, possibly this one, works in the folder."""
-    return files.is_locked(folder / LOCK)
+    return os.path.isfile(folder / LOCK) and files.is_locked(folder / LOCK)  # noqa: PTH113 - accepts any tag, unlike pathlib
 
 
 class Heartbeat:
