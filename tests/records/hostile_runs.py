@@ -58,6 +58,8 @@ OVERRIDES = [
     override("a b c", "config/overrides.yaml of run RUN cannot be used"),
     override("[[[", "config/overrides.yaml of run RUN cannot be used"),
     override("x" * 5000, "config/overrides.yaml of run RUN cannot be used"),
+    override("logging={tracking_uri: databricks}", UNTYPED),
+    override("data={cache_dir: planted, cache: disk}", UNTYPED),
     override("seed=abc", "seed=abc"),
     override("planted=1", "'planted' is not a key of this config"),
 ]
@@ -89,10 +91,16 @@ def elsewhere(record: Record) -> None:
     shutil.rmtree(record.artifacts / "config")
 
 
+UNUSABLE = "cannot be used: "
 TAGS = ("the name or the fingerprint of run RUN cannot be used",)
 MISSING = ("config/overrides.yaml of run RUN cannot be used: it is missing",)
 RESUMED = [
     *OVERRIDES,
+    Change(
+        "metrics-without-step",
+        lambda record: record.journal('{"event":"metrics","values":{"a":1}}'),
+        ("the journal in ", f"{UNUSABLE}KeyError: 'step'"),
+    ),
     Change("draw-again", redraw, ("data.path=",)),
     file("overrides-python", "config/overrides.yaml", "- !!python/object/apply:os.system [x]\n", "ConstructorError"),
     file("overrides-mapping", "config/overrides.yaml", "seed: 1\n", "config/overrides.yaml of run RUN cannot be used"),
@@ -106,6 +114,7 @@ RESUMED = [
     file("overrides-empty", "config/overrides.yaml", "", "config/overrides.yaml of run RUN cannot be used: TypeError"),
     file("recorded-list", YAML, "- 1\n", "it is not a mapping"),
     file("recorded-python", YAML, "seed: !!python/name:planted.run\n", "ConstructorError"),
+    Change("upload-of-list", lambda record: record.journal(event("artifacts", path=[1])), ("the journal in ",)),
     Change(
         "empty-folder",
         lambda record: lost(record, config=True),
@@ -143,6 +152,9 @@ IGNORED_OVERRIDES = [
     override("+sweep.sampler._target_=planted.run"),
     Change("heartbeat", lambda record: record.tags(heartbeat="inf", host="elsewhere")),
     Change("pid", lambda record: record.tags(pid="-9", heartbeat="planted")),
+    Change("long-folder", lambda record: record.tag("output_dir", "/" + "a" * 5000)),
+    Change("journal-offset", lambda record: (record.output / "journal.offset").write_text("9" * 20)),
+    Change("journal-time", lambda record: record.journal(event("metrics", step=1, values={}, time="x"))),
     Change("store-folder", lambda record: lost(record, config=False)),
 ]
 
@@ -167,6 +179,17 @@ def committed(content: Any) -> Callable[[Record], object]:
     return change
 
 
+def state(**changes: Any) -> Callable[[Record], object]:
+    """Changes the state of the checkpoint, which is committed with it and has no digest."""
+
+    def change(record: Record) -> None:
+        for path in record.output.glob("checkpoints/*.json"):
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps({**content, "state": {**content["state"], **changes}}))
+
+    return change
+
+
 def without_state(record: Record) -> None:
     """The files of the checkpoint are as they were written, but its state is empty."""
     for path in [*record.output.glob("checkpoints/*.json"), *record.artifacts.glob("checkpoints/**/*.json")]:
@@ -180,6 +203,12 @@ COMMITS = [
     Change("commit-of-numbers", committed({"files": {"x": 1}, "state": {}})),
     Change("commit-outside", committed({"files": {"../../../x": "0"}, "state": {}})),
     Change("commit-without-state", without_state),
+]
+STATES = [
+    Change("epoch", state(epoch=-5), ("checkpoints' of the run", "its position is epoch -5, step 0")),
+    Change("step", state(step=[1]), (UNUSABLE,)),
+    Change("best", state(best=["../x", 0]), (UNUSABLE,)),
+    Change("history", state(history={"loss": ["a"]}), (UNUSABLE,)),
 ]
 
 
@@ -242,6 +271,7 @@ UNDELIVERED = [
     Change("start-is-cut", first_line('{"event":"start"'), ("does not begin with the start of a run",)),
     Change("run-is-a-list", first_line(event("start", run_id=[1])), ("does not begin with the start of a run",)),
     Change("offset", lambda record: (record.output / "journal.offset").write_text("planted"), ("delivered 14",)),
+    Change("offset-huge", lambda record: (record.output / "journal.offset").write_text("9" * 20), ("delivered 14",)),
 ]
 
 

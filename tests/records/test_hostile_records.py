@@ -20,6 +20,7 @@ from tests.records.hostile_runs import (
     REJECTED,
     RESUMED,
     SAVED,
+    STATES,
     UNDELIVERED,
     broken_images,
     checkpoint_list,
@@ -123,6 +124,12 @@ def test_corrupt_checkpoint_is_one_line(record: Record, trainings: Trainings, ch
     record.assert_harmless(outcome)
     if outcome.status:
         record.assert_refused(outcome)
+
+
+@pytest.mark.parametrize("change", some(STATES))
+def test_invalid_state_of_checkpoint_is_not_resumed(record: Record, trainings: Trainings, change: Change) -> None:
+    change.apply(record)
+    record.assert_refused(record.run(trainings, "train", *RESUME), *change.expected)
 
 
 @pytest.mark.parametrize("change", some(REJECTED))

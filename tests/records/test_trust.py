@@ -72,6 +72,8 @@ HARMLESS += [
     "metrics=[accuracy,top_k]",
     "optimizer.beta_1=1e-3",
     "checkpoint.name=a.b",
+    "data={cache: disk, path: a}",
+    "logging.tags={url: a}",
 ]
 REFUSED = [
     "model.x=/a",
@@ -88,6 +90,11 @@ REFUSED += [
     "+loss._partial_=true",
     "model.weights=a.keras",
     "model.x='\\\\a'",
+    "logging={tracking_uri: databricks}",
+    "++logging={run_name: a, tracking_uri : databricks}",
+    "logging={tracking_uri: a},{run_name: b}",
+    "data={cache_dir: planted, cache: disk}",
+    "+data={url: a}",
 ]
 
 
@@ -102,7 +109,7 @@ def test_stored_override_with_effects_elsewhere_must_be_typed_again(override: st
         vetted_overrides([override], ["model=mlp"], "run 1")
     assert str(error.value) == (
         f"run 1 was started with {override!r}, which contains an interpolation, an address, a place outside of the run "
-        "or a key of Hydra: a record must not do that. Expected plain values. If you trust it, type the same override "
-        "again in this command."
+        "or a key of Hydra or this command: a record must not do that. Expected plain values. If you trust it, "
+        "type the same override again in this command."
     )
     assert vetted_overrides([override], [override], "run 1") == [override]

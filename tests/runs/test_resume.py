@@ -271,8 +271,8 @@ def test_interpolation_in_stored_override_must_be_typed_again(runs: Runs) -> Non
         runs.find(f"resume={run_id}")
     assert str(error.value) == (
         f"run {run_id} was started with '{override}', which contains an interpolation, an address, a place outside of "
-        "the run or a key of Hydra: a record must not do that. Expected plain values. If you trust it, type the same "
-        "override again in this command."
+        "the run or a key of Hydra or this command: a record must not do that. Expected plain values. If you trust it, "
+        "type the same override again in this command."
     )
     assert runs.find(f"resume={run_id}", override).cfg.optimizer.beta_1 == 0.8
 

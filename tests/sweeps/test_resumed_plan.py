@@ -187,7 +187,7 @@ def test_changed_code_is_reported(
 
 
 NOT_BUILT_IN = "which is not a built-in component: a record is not executed"
-OUTSIDE = "which contains an interpolation, an address, a place outside of the run or a key of Hydra"
+OUTSIDE = "which contains an interpolation, an address, a place outside of the run or a key of Hydra or this command"
 CHANGED = "would continue with other jobs: "
 CANNOT_BE_USED = "cannot be used: "
 HOSTILE = {
@@ -205,6 +205,8 @@ HOSTILE = {
     "partial": ("+loss._partial_=true", OUTSIDE),
     "sampler": ("sweep.sampler={_target_: planted.run}", NOT_BUILT_IN),
     "pruner": ("sweep.pruner={_target_: planted.run}", NOT_BUILT_IN),
+    "partial sampler": ("sweep.sampler={_target_: optuna.samplers.RandomSampler, _partial_: true}", None),
+    "arguments of sampler": ("sweep.sampler={_target_: optuna.samplers.RandomSampler, _args_: [1]}", None),
     "storage": ("sweep.storage=sqlite:////tmp/x.db", None),
     "driver": ("sweep.storage=postgresql+planted://127.0.0.1/x", None),
     "secret": ("logging.run_name=${oc.env:MY_DB_PASSWORD}", OUTSIDE),
@@ -213,6 +215,9 @@ HOSTILE = {
     "secret in sweep": ("sweep.storage=${oc.env:MY_DB_PASSWORD}", None),
     "resolver": ('seed="${oc.decode:${oc.env:MY_DB_PASSWORD}}"', OUTSIDE),
     "tracking store": ("logging.tracking_uri=http://127.0.0.1:1", None),
+    "nested tracking store": ("logging={tracking_uri: planted}", OUTSIDE),
+    "swept tracking store": ("logging={tracking_uri: planted},{tracking_uri: b}", OUTSIDE),
+    "nested cache": ("data={cache_dir: planted, cache: disk}", OUTSIDE),
     "cache": ("data.cache_dir=/victim", None),
     "path": ("+callbacks.a={_target_: keras.callbacks.Callback, path: ../victim}", OUTSIDE),
     "option elsewhere": ("model=../../victim/x", OUTSIDE),

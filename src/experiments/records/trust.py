@@ -34,7 +34,9 @@ _OF_TODAY = re.compile(
     r"(?:hydra|sweep|resume|resume_allow|allow_modules|logging\.tracking_uri|data\.(?:url|sha256|cache_dir))(?:\..*)?"
 )
 """Keys of stored overrides that are left out, because today's values apply."""
-_EXECUTED = re.compile(rf"\$|\\|\.keras\b|\b(?:{'|'.join(_RESERVED)})\b")
+EXECUTED = re.compile(rf"\$|\\|\.keras\b|\b(?:{'|'.join(_RESERVED)})\b")
+_NESTED = re.compile(r"(?:logging|data)=.*\b(?:tracking_uri|url|sha256|cache_dir)\s*:", re.DOTALL)
+"""Mappings for a section, which contain such a key."""
 _OUTSIDE = re.compile(r"(?<![\w.-])/|~|\.\.|://")
 _FREE = ("data.path", "model.weights", "logging.tags.", "logging.run_name", "logging.experiment_name")
 """Beginnings of keys whose values are only shown, or name files that are only read."""
@@ -94,14 +96,14 @@ def vetted_overrides(stored: Sequence[str], typed: Collection[str], owner: str) 
     kept = []
     for text, override in zip(stored, parsed, strict=True):
         key, value = override.key_or_group.replace("/", "."), text.partition("=")[2].replace("runs:/", "")
-        outside = _OUTSIDE.search(value) and not key.startswith(_FREE)
-        if text in typed or not (_OF_TODAY.fullmatch(key) or outside or override.package or _EXECUTED.search(text)):
+        outside = _NESTED.match(f"{key}={value}") or (_OUTSIDE.search(value) and not key.startswith(_FREE))
+        if text in typed or not (_OF_TODAY.fullmatch(key) or outside or override.package or EXECUTED.search(text)):
             kept.append(text)
         elif not _OF_TODAY.fullmatch(key):
             raise TrackingError(
                 f"{owner} was started with {text[:200]!r}, which contains an interpolation, an address, a place "
-                "outside of the run or a key of Hydra: a record must not do that. Expected plain values. If you trust "
-                "it, type the same override again in this command."
+                "outside of the run or a key of Hydra or this command: a record must not do that. Expected plain "
+                "values. If you trust it, type the same override again in this command."
             )
     return kept
 

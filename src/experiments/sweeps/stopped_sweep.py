@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.errors import ConfigError, reading
 from experiments.records.plan_file import PICKLED, PLAN, has_plan, read_plan
-from experiments.records.trust import check_targets, vetted_overrides
+from experiments.records.trust import EXECUTED, check_targets, vetted_overrides
 from experiments.sweeps.plan import CHANGEABLE, Plan, as_in_its_job, composed_master, key_of, make_plan
 from experiments.sweeps.search_space import parsed
 
@@ -76,6 +76,7 @@ def resumed_plan(folder: Path, arguments: Sequence[str], config: DictConfig, loa
             )
     # Unlike those of a run, the plain settings of `sweep` apply again.
     plain = [each for each in stored["typed"] if re.fullmatch(r"sweep\.\w+=[^$\\/~]*", each)]
+    plain = [each for each in plain if not EXECUTED.search(each)]
     kept = vetted_overrides(stored["typed"], [*arguments, *plain], owner)
     typed = [*(each for each in kept if key_of(each) not in map(key_of, changed)), *changed]
     plan = replace(make_plan(typed, composed_master(typed, config, loader), loader), id=stored["id"])
