@@ -57,7 +57,7 @@ def _is_open_at(path: Path, descriptor: int) -> bool:
 
 def is_locked(path: Path) -> bool:
     """Returns True if any process, including this one, has locked the file `path`. The folder may be read-only."""
-    if not path.exists():
+    if not path.is_file():  # A pipe would block.
         return False
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -186,6 +186,12 @@ class Record:
             store.execute("UPDATE tags SET value = ? WHERE key = 'mlflow.runName'", (name,))
         store.close()
 
+    def place(self, uri: str) -> None:
+        """Sets the address at which the store keeps the files of the run."""
+        with sqlite3.connect(self.work / "mlflow.db") as store:
+            store.execute("UPDATE runs SET artifact_uri = ?", (self.placed(uri),))
+        store.close()
+
     def status(self, status: str) -> None:
         with sqlite3.connect(self.work / "mlflow.db") as store:
             store.execute("UPDATE runs SET status = ?", (status,))

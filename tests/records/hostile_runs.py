@@ -1,6 +1,7 @@
 """Hostile overrides, tags, checkpoints, journals and saved models of runs."""
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -137,6 +138,34 @@ RESUMED = [
         TAGS,
     ),
 ]
+FOREIGN = "the files of run RUN are at"
+ADDRESSES = [
+    Change(f"place-{uri}", lambda record, uri=uri: record.place(uri), (FOREIGN,))  # type: ignore[misc]
+    for uri in (
+        "http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/x",
+        "https://127.0.0.1:9/x",
+        "mlflow-artifacts://127.0.0.1:9/x",
+        "ftp://127.0.0.1:9/x",
+        "s3://bucket/x",
+    )
+]
+"""Addresses of the files of a run to which MLflow would send its credentials."""
+FOLDERS = [
+    Change(f"place-{uri}", lambda record, uri=uri: record.place(uri), (FOREIGN,))  # type: ignore[misc]
+    for uri in ("file:VICTIM", "VICTIM/data")
+]
+"""Folders in which MLflow would overwrite and remove files."""
+
+
+def piped(record: Record) -> None:
+    """The tag of the run names a folder with pipes, which block when they are opened."""
+    folder = record.work / "pipes"
+    folder.mkdir()
+    for name in ("run.lock", "journal.jsonl", "journal.offset"):
+        os.mkfifo(folder / name)
+    record.tag("output_dir", str(folder))
+
+
 IGNORED_OVERRIDES = [
     override("hydra.searchpath=[file://VICTIM]"),
     override("+hydra.callbacks.evil._target_=planted.run"),
@@ -155,6 +184,11 @@ IGNORED_OVERRIDES = [
     Change("long-folder", lambda record: record.tag("output_dir", "/" + "a" * 5000)),
     Change("journal-offset", lambda record: (record.output / "journal.offset").write_text("9" * 20)),
     Change("journal-time", lambda record: record.journal(event("metrics", step=1, values={}, time="x"))),
+    Change("pipes", piped),
+    *(
+        Change(f"journal-{kind}", lambda record, kind=kind: record.journal(event("artifacts", path="VICTIM", **kind)))  # type: ignore[misc]
+        for kind in ({"folder": "x", "temporary": True}, {"folder": "x"})
+    ),
     Change("store-folder", lambda record: lost(record, config=False)),
 ]
 
@@ -234,6 +268,8 @@ REJECTED = [
     journal("remove-relative", event("artifacts", path="../victim", folder="stolen", temporary=True)),
     journal("dots", event("artifacts", path="out/../../victim", folder="stolen")),
     Change("link", linked),
+    journal("folder-dots", event("artifacts", path="out/config", folder="../../..")),
+    journal("folder-absolute", event("artifacts", path="out/config", folder="VICTIM")),
     journal("path-is-a-list", event("artifacts", path=["VICTIM"], folder="stolen")),
     journal("metrics-list", event("metrics", step=1, values=[1])),
     journal("metrics-text", event("metrics", step="1", values={"loss": "x"})),
@@ -263,7 +299,29 @@ def address(uri: str) -> Callable[[Record], object]:
     return first_line(event("start", run_id="f" * 32, tracking_uri=uri))
 
 
+def replaced(name: str, target: str) -> Callable[[Record], object]:
+    """A file of the journal is a link, while events wait."""
+
+    def change(record: Record) -> None:
+        record.journal(event("planted"))
+        (record.output / name).unlink(missing_ok=True)
+        (record.output / name).symlink_to(record.victim / target)
+
+    return change
+
+
+def foreign(record: Record) -> None:
+    """The journal of another folder names the run."""
+    record.tag("output_dir", str(record.work / "elsewhere"))
+    record.journal(event("tags", values={"mlflow.runName": "renamed"}))
+
+
+LINKED = ("is a link, or not a file",)
 UNDELIVERED = [
+    Change("other-folder", foreign, ("not sent: the run is in",)),
+    Change("offset-link", replaced("journal.offset", "notes.txt"), LINKED),
+    Change("rejected-link", replaced("journal.rejected.jsonl", "notes.txt"), LINKED),
+    Change("lock-link", replaced("run.lock", "new"), LINKED),
     Change("address", address("http://127.0.0.1:9"), ("The journal names the store 'http://127.0.0.1:9'",)),
     Change("database", address("sqlite:////VICTIM/x.db"), ("The journal names the store",)),
     Change("no-address", address(None), ("The journal names the store",)),  # type: ignore[arg-type]

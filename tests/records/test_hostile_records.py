@@ -14,8 +14,10 @@ from tests.conftest import paint
 from tests.records.hostile import Record
 from tests.records.hostile_configs import CONFIGS, EVALUATED, LITERALS, Change
 from tests.records.hostile_runs import (
+    ADDRESSES,
     COMMITS,
     DESCRIPTIONS,
+    FOLDERS,
     IGNORED_OVERRIDES,
     REJECTED,
     RESUMED,
@@ -67,7 +69,7 @@ def test_honest_run_is_evaluated_and_predicted(record: Record, trainings: Traini
         assert outcome.status == 0, outcome.stderr
 
 
-@pytest.mark.parametrize("change", some([*CONFIGS, *EVALUATED]))
+@pytest.mark.parametrize("change", some([*CONFIGS, *EVALUATED, *ADDRESSES]))
 def test_hostile_config_is_refused_by_evaluate(record: Record, trainings: Trainings, change: Change) -> None:
     change.apply(record)
     record.assert_refused(record.run(trainings, "evaluate", *EVALUATE), *change.expected)
@@ -92,7 +94,7 @@ def test_text_of_record_is_literal(record: Record, trainings: Trainings, change:
 RESUME = ("resume=RUN", "epochs=2", "resume_allow=[epochs]", "progress=none", "logging.system_metrics=false")
 
 
-@pytest.mark.parametrize("change", some(RESUMED))
+@pytest.mark.parametrize("change", some([*RESUMED, *ADDRESSES, *FOLDERS]))
 def test_hostile_record_is_not_resumed(record: Record, trainings: Trainings, change: Change) -> None:
     change.apply(record)
     record.assert_refused(record.run(trainings, "train", *RESUME), *change.expected)
@@ -162,7 +164,7 @@ def test_doctor_repairs_only_in_folder_of_run(record: Record, trainings: Trainin
     assert not (record.victim / "run.lock").exists()
 
 
-@pytest.mark.parametrize("change", some(SAVED))
+@pytest.mark.parametrize("change", some([*SAVED, *ADDRESSES]))
 def test_hostile_saved_model_is_not_loaded(record: Record, trainings: Trainings, change: Change) -> None:
     change.apply(record)
     record.assert_refused(record.load_weights(trainings, "runs:/RUN"), *change.expected)

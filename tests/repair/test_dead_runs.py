@@ -127,8 +127,31 @@ def test_journal_is_not_sent_if_run_was_resumed_elsewhere(
     for name, value in (("host", "elsewhere"), ("output_dir", "/there")):
         client.set_tag(run.info.run_id, name, value)
     (found,) = undelivered_journals([folder], client.tracking_uri)
-    assert treat(found, fix=True).done == "not sent: the run was resumed in /there on elsewhere"
+    assert treat(found, fix=True).done == (
+        "not sent: the run is in /there on elsewhere. If that folder was moved here, set these tags of the run"
+    )
     assert client.get_run(run.info.run_id).data.metrics == {}
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_journal_of_other_folder_changes_no_run(
+    client: MlflowClient, running: MakeRun, leave: LeaveJournal, tmp_path: Path, forged: bool
+) -> None:
+    """A journal may name any run; with `forged`, also the folder of that run."""
+    run = running(tmp_path / "out")
+    client.set_terminated(run.info.run_id, "FINISHED")
+    evil = leave(run, METRIC, ("end", {"status": "FAILED"})).rename(tmp_path / "evil")
+    if not forged:
+        lines = (evil / "journal.jsonl").read_text().splitlines(keepends=True)
+        (evil / "journal.jsonl").write_text("".join(line for line in lines if '"tags"' not in line))
+    (found,) = undelivered_journals([evil], client.tracking_uri)
+    assert treat(found, fix=True).done.startswith(f"not sent: the run is in {tmp_path / 'out'} on ")
+    after = client.get_run(run.info.run_id)
+    assert (after.info.status, after.data.metrics) == ("FINISHED", {})
+    # The folder was moved: with the tag that the message names, its journal is delivered.
+    client.set_tag(run.info.run_id, "output_dir", str(evil))
+    (found,) = undelivered_journals([evil], client.tracking_uri)
+    assert treat(found, fix=True).done.endswith(f"run {run.info.run_id} is FAILED")
 
 
 def test_journal_without_store_is_delivered_once_store_is_given(

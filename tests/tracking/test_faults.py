@@ -20,6 +20,7 @@ from tests.trainings import Trainings
 from experiments.data.base import DataSpec
 from experiments.tracking.base import Upload
 from experiments.tracking.journal import journal_file, undelivered
+from experiments.tracking.liveness import signs_of_life
 from experiments.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
@@ -46,6 +47,7 @@ def tracker(uri: str, output_dir: Path, **changes: Any) -> MlflowTracker:
         "system_metrics": False,
         "system_metrics_interval": 1,
         "output_dir": output_dir,
+        "identity": signs_of_life(output_dir),
     }
     return MlflowTracker(**settings | changes)
 

@@ -122,12 +122,12 @@ def _saved_model(path: Path) -> keras.Model:
 
 
 def _model_of_run(source: str) -> keras.Model:
-    import mlflow  # Takes 4 s, so it is imported only to load from a run.
+    from experiments.records.finished_run import download_model  # Imports MLflow, which takes 4 s.
 
     run_id, _, folder = source.removeprefix("runs:/").partition("/")
     expected = "a run of the tracking store with a Keras model in its folder model/. Set it, or logging.tracking_uri"
     with reading(f"model.weights='{source}'", expected), tempfile.TemporaryDirectory() as destination:
-        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=folder or "model", dst_path=destination)
+        download_model(run_id, folder or "model", destination)
         # MLflow's own loader would unpickle files and import modules that the model names.
         return keras.saving.load_model(_checked_archive(Path(destination)), compile=False, safe_mode=True)
 

@@ -39,8 +39,8 @@ def finished_run(command: DictConfig) -> Iterator[FinishedRun]:
     from experiments.tracking.mlflow_store import existing_run, existing_store
 
     client = existing_store(command.logging.tracking_uri)
-    named = None if command.run_id is None else existing_run(client, command.run_id).info.run_id
-    run_id = named or _newest(client, command.logging.experiment_name)
+    newest = None if command.run_id is not None else _newest(client, command.logging.experiment_name)
+    run_id = existing_run(client, newest or command.run_id).info.run_id
     with tempfile.TemporaryDirectory() as folder:
         with reading(f"config/ or checkpoints/ of run {run_id} in {mask(client.tracking_uri)}"):
             cfg, spec = read_snapshot(Path(client.download_artifacts(run_id, "config", folder)), f"run {run_id}")
@@ -56,6 +56,16 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
     for artifact in client.list_artifacts(run_id):
         if artifact.path in ("config", CHECKPOINTS, "tensorboard"):
             client.download_artifacts(run_id, artifact.path, str(output_dir))
+
+
+def download_model(run_id: str, folder: str, destination: str) -> None:
+    """Downloads the artifact `folder` of a run from the current store of MLflow."""
+    from mlflow import MlflowClient
+
+    from experiments.tracking.mlflow_store import checked
+
+    client = MlflowClient()
+    client.download_artifacts(checked(client, client.get_run(run_id)).info.run_id, folder, destination)
 
 
 def _newest(client: "MlflowClient", experiment_name: str) -> str:

@@ -25,10 +25,10 @@ _place = itemgetter("host", "output_dir")
 def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> Iterator[Finding]:
     """Yields undelivered journals. Their runs are searched in `tracking_uri`."""
     for folder in folders:
-        if not journal_file(folder).exists():
+        if not journal_file(folder).is_file():
             continue
         rejected = rejected_file(folder)
-        if rejected.exists() and (count := len(rejected.read_bytes().splitlines())):
+        if rejected.is_file() and (count := len(rejected.read_bytes().splitlines())):
             yield Finding("journal", str(folder), f"{count} events refused: see {rejected.name}")
         left = undelivered(folder)
         if left and is_in_use(folder):
@@ -53,13 +53,14 @@ def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
             raise TrackingError(f"the journal in '{folder}' does not begin with the start of a run. Remove it by hand.")
         try:
             client = existing_store(tracking_uri)
-            run = existing_run(client, started["run_id"])
+            run = existing_run(client, started["run_id"], writes=True)
         except TrackingError as error:
             # Only shown: the address of another's journal may lead anywhere.
             named = mask(str(started["tracking_uri"]))
             raise TrackingError(f"{error} The journal names the store {named!r:.200}.") from error
         if not _is_current(folder, run):
-            return f"not sent: the run was resumed in {run.data.tags['output_dir']} on {run.data.tags['host']}"
+            place = " on ".join(str(run.data.tags.get(name)) for name in ("output_dir", "host"))
+            return f"not sent: the run is in {place}. If that folder was moved here, set these tags of the run"
         return _send(folder, client, run.info.run_id)
 
 
@@ -78,9 +79,11 @@ def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:
 
 
 def _is_current(folder: Path, run: "Run") -> bool:
-    """Returns False if another folder has resumed the run and repeated steps of this journal."""
+    """Returns False if the run has another folder, which may have resumed it and repeated steps of this journal."""
     places = [_place(event["values"]) for event in events(folder, "tags") if "output_dir" in event["values"]]
-    return not places or "output_dir" not in run.data.tags or _place(run.data.tags) in places
+    # The tags decide: anyone can write a journal with the id of this run.
+    own = Path(run.data.tags.get("output_dir", "/")).resolve() == folder.resolve()
+    return own and (run.data.tags.get("host") == socket.gethostname() or _place(run.data.tags) in places)
 
 
 def close(client: "MlflowClient", run_id: str) -> str:

@@ -105,7 +105,7 @@ def _run_folder(client: MlflowClient, run: Run, output_dir: Path) -> Path:
     first = first_event(own)
     if first is not None and first["run_id"] == run.info.run_id:
         return own
-    download_run_files(client, run.info.run_id, output_dir)
+    download_run_files(client, existing_run(client, run.info.run_id, key="resume").info.run_id, output_dir)
     return output_dir
 
 

@@ -15,7 +15,7 @@ from experiments.repair.dead_runs import dead_runs
 from experiments.sweeps.plan import SWEEP, Plan
 from experiments.sweeps.previous_runs import for_sweep
 from experiments.tracking.liveness import Heartbeat, signs_of_life
-from experiments.tracking.mlflow_store import get_or_create_experiment, open_store
+from experiments.tracking.mlflow_store import checked, get_or_create_experiment, open_store
 from experiments.tracking.mlflow_tracker import page_of
 from experiments.tracking.redaction import mask
 from experiments.tracking.uris import where_to_look
@@ -99,7 +99,7 @@ class Parent:
     def _reopened(self, path: Path, client: MlflowClient) -> str:
         expected = "the parent run of this sweep in logging.tracking_uri. Repeat the working folder and the store"
         with reading(str(path), expected):
-            run = client.get_run(path.read_text().strip())
+            run = checked(client, client.get_run(path.read_text().strip()), writes=True)
             if run.data.tags[SWEEP] != self._plan.id:
                 raise ValueError(f"run {run.info.run_id} is not the parent run of this sweep")
             return str(run.info.run_id)
@@ -108,6 +108,7 @@ class Parent:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)
         tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
         run = client.create_run(experiment, run_name=f"sweep-{self._folder.name}", tags=tags)
+        checked(client, run, writes=True)
         for key, value in flatten(self._plan.settings).items():
             client.log_param(run.info.run_id, f"sweep.{key}", mask(str(value)))
         client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")

@@ -93,6 +93,10 @@ def is_at_work(client: "MlflowClient", run: "Run") -> bool:
 def run_lock(folder: Path) -> Iterator[None]:
     """Locks the run folder against other processes. Raises ExperimentError if another process works in it."""
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        # A link would lead writes to another file, and a pipe blocks.
+        if path.name.startswith((LOCK, "journal.")) and (path.is_symlink() or not path.is_file()):
+            raise ExperimentError(f"'{path}' is a link, or not a file. Expected a file that the run wrote: remove it.")
     with files.locked(folder / LOCK, wait=False) as acquired:
         if not acquired:
             raise ExperimentError(

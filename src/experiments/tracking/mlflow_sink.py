@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models.model import MLMODEL_FILE_NAME, Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
+from mlflow.utils.validation import path_not_unique
 from requests import HTTPError
 
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
@@ -107,6 +108,8 @@ class MlflowSink:
         folder: str | None = event["folder"]
         if not all(each.resolve().is_relative_to(self._root) for each in (path, *path.rglob("*"))):
             raise Rejected(f"{path} leads out of the run folder")
+        if folder is not None and path_not_unique(folder):  # a server answers 500, as if it were unavailable
+            raise Rejected(f"{folder!r:.99} leads out of the files of the run")
         if path.is_file():
             self._client.log_artifact(self._run_id, str(path), artifact_path=folder)
         elif path.is_dir():

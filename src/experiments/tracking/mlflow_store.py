@@ -10,10 +10,12 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import append_to_uri_path
 
 from experiments.errors import TrackingError
 from experiments.files import replacing
@@ -32,6 +34,7 @@ CLIENT_ENVIRONMENT = {
 """Defaults for variables that the user has not set. Without them, MLflow retries for many minutes within one call (here
 the journal waits instead), prints the server's address with its password when a run ends, and shows a progress bar for
 each download."""
+LOCAL, OBJECT_STORES = ("", "file"), ("s3", "r2", "gs", "abfss", "wasbs", "hdfs", "dbfs")
 RUNS_PER_PAGE = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Tag without which the MLflow page opens a new experiment in its view for language models."""
@@ -156,15 +159,36 @@ def existing_store(tracking_uri: str | None) -> MlflowClient:
     return open_store(tracking_uri)
 
 
-def existing_run(client: MlflowClient, run_id: str, key: str = "run_id") -> Run:
-    """Returns a run. Raises TrackingError, with the config key `key` in its message, if the store does not have it."""
+def existing_run(client: MlflowClient, run_id: str, key: str = "run_id", *, writes: bool = False) -> Run:
+    """Returns a `checked` run. Raises TrackingError, with the config key `key` in its message, if there is none."""
     try:
-        return client.get_run(run_id)
+        return checked(client, client.get_run(run_id), writes=writes)
     except MlflowException as error:
         raise TrackingError(
             f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Set {key} to the id "
             "of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
         ) from error
+
+
+def checked(client: MlflowClient, run: Run, *, writes: bool = False) -> Run:
+    """Returns the run. Raises TrackingError if its files are not at a place of its store, or local and not to `writes`.
+
+    MLflow sends its credentials to the host of the recorded address, and changes files in any local folder.
+    """
+    uri, experiment = run.info.artifact_uri, client.get_experiment(run.info.experiment_id)
+    parts, store = urlsplit(uri), urlsplit(client.tracking_uri)
+    if parts.scheme in LOCAL + OBJECT_STORES:
+        known = uri == append_to_uri_path(experiment.artifact_location, run.info.run_id, "artifacts")
+        known |= parts.scheme in LOCAL and not writes
+    else:  # Compared as text, because libraries disagree on the host of http://a\@b.
+        hosts = ("", store.netloc, store.netloc.rpartition("@")[2])
+        known = parts.scheme in ("mlflow-artifacts", store.scheme) and parts.netloc in hosts
+    if not known:
+        raise TrackingError(
+            f"the files of run {run.info.run_id} are at {mask(uri)[:200]!r}: expected a place on its server, or below "
+            "the location of its experiment. Do not use this record, or set logging.tracking_uri to the run's store."
+        )
+    return run
 
 
 def find_runs(

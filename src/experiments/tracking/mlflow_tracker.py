@@ -20,7 +20,7 @@ from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
-from experiments.tracking.mlflow_store import existing_run, get_or_create_experiment, open_store
+from experiments.tracking.mlflow_store import checked, existing_run, get_or_create_experiment, open_store
 from experiments.tracking.redaction import mask, mask_value
 from experiments.tracking.system_metrics import SystemMetrics
 from experiments.tracking.uris import SQLITE, database_path
@@ -86,7 +86,7 @@ class MlflowTracker(Tracker):
         self._refuse_foreign_journal()
         client = open_store(self._tracking_uri)
         run = self._create_run(client) if self.run_id is None else self._existing_run(client, self.run_id)
-        self.run_id = str(run.info.run_id)
+        self.run_id = str(checked(client, run, writes=True).info.run_id)
         self.page = page_of(run)
         self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
         self.set_tags(self._identity)
@@ -146,7 +146,7 @@ class MlflowTracker(Tracker):
             ) from error
 
     def _existing_run(self, client: MlflowClient, run_id: str) -> Run:
-        run = existing_run(client, run_id, key="resume")
+        run = existing_run(client, run_id, key="resume", writes=True)
         self._open_journal()
         self._claim(client, run_id)
         self._recorded = last_steps(self._output_dir) or self._recorded_elsewhere(client, run)
@@ -180,7 +180,7 @@ class MlflowTracker(Tracker):
             ) from error
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
-        self._sink = MlflowSink(client, run.info.run_id)
+        self._sink = MlflowSink(client, run.info.run_id, root=self._output_dir)
         self._delivery = Delivery(self._output_dir, self._sink, interval=self._delivery_interval)
         self._delivery.start()
         self._heartbeat = Heartbeat(self._sink.beat)
