@@ -42,7 +42,8 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "evaluate",
             [],
-            "run_id checkpoint split format allow_modules data logging logging.tracking_uri logging.experiment_name",
+            "run_id checkpoint split format allow_modules data allow_other_data logging logging.tracking_uri "
+            "logging.experiment_name",
         ),
         (
             "predict",
