@@ -68,8 +68,8 @@ def command(folder: Path, *overrides: str, **environment: str) -> subprocess.Com
         ("model.filters=8", "model.filters=8: expected a list such as [1,2], received '8'. Change model.filters."),
         (
             "epochs=[1",
-            "'epochs=[1' cannot be read: no viable alternative at input '[1'. "
-            "Expected KEY=VALUE, quoted if it contains blanks.",
+            "'epochs=[1' cannot be read: expected KEY=VALUE, with closed lists, mappings and quotes. If it is text, "
+            "write 'epochs=\"[1\"'.",
         ),
         (
             "data.batch_size=0",

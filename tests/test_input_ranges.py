@@ -94,7 +94,8 @@ class Trained:
         self.run_id, self.file, self.output, self.cfg = run(cfg, output).run_id, Path(cfg.data.path), output, cfg
         assert self.run_id is not None
         logging = {"tracking_uri": cfg.logging.tracking_uri, "experiment_name": ""}
-        command = {"run_id": self.run_id, "checkpoint": "best", "logging": logging, "allow_modules": []}
+        command: dict[str, Any] = {"run_id": self.run_id, "checkpoint": "best", "sweep": None, "logging": logging}
+        command["allow_modules"] = []
         self.model = restored_run(OmegaConf.create(command)).model
         self.weights: list[Array] = self.model.get_weights()
         self.record = Path(MlflowClient(cfg.logging.tracking_uri).download_artifacts(self.run_id, "config/data.json"))

@@ -2,7 +2,6 @@
 
 import ast
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,11 @@ COMPONENTS = {
 MOST_LINES = 20
 
 
-def serve(project: str, model: str) -> None:
-    """Prints why the model cannot be loaded, and the shape of its predictions once the project can be imported."""
+def serve(model: str) -> None:
+    """Prints the shape of the predictions of a saved model in a process that has not imported the project."""
     import mlflow.pyfunc
     import numpy as np
 
-    try:
-        mlflow.pyfunc.load_model(model)
-    except Exception as error:
-        print(error)
-    sys.path.insert(0, project)
     print(mlflow.pyfunc.load_model(model).predict(np.zeros((3, 16, 16, 1), "uint8")).shape)
 
 
@@ -88,12 +82,11 @@ def test_images_of_user_code_are_recorded(project: Path, run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_saved_model_loads_if_its_module_is_importable(project: Path, run: Run, trainings: Trainings) -> None:
+def test_saved_model_loads_without_its_module(project: Path, run: Run, trainings: Trainings) -> None:
     model = _client(project).download_artifacts(run.info.run_id, "model")
-    with trainings.calling(serve, str(project), model) as process:
+    with trainings.calling(serve, model) as process:
         assert process.wait() == 0, process.stderr
         printed = process.stdout
-    assert "has classes of the module own_parts, which cannot be imported" in printed
     assert printed.strip().endswith("(3, 2)")
 
 

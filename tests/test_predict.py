@@ -86,8 +86,8 @@ def test_unusual_file_names_and_formats_are_predicted(
 
 def test_nonexistent_path_is_refused(refusal: Callable[..., str]) -> None:
     assert refusal(Path("/nowhere/at/all")) == (
-        "error: path=/nowhere/at/all does not exist: expected an image or a folder with images. "
-        "Set path=FILE_OR_FOLDER."
+        "error: path=/nowhere/at/all does not exist: expected an image, a folder with images, a pattern, or a list of "
+        "these. Set path."
     )
 
 

@@ -105,7 +105,7 @@ def _print_help(arguments: list[str]) -> None:
     from experiments.config import register
 
     register()
-    run_command(lambda: print(help_text(arguments)), "config")
+    run_command(lambda: print(help_text(arguments)), "config", overrides=False)
 
 
 if __name__ == "__main__":

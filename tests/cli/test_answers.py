@@ -24,8 +24,8 @@ def test_log_lines_go_to_standard_error(command: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         hydra = compose(command, overrides=["path=x"] if command == "predict" else [], return_hydra_config=True).hydra
     for logging in (hydra.job_logging, hydra.hydra_logging):
-        streams = [handler.stream for handler in logging.handlers.values() if "stream" in handler]
-        assert streams == ["ext://sys.stderr"]
+        classes = [handler["class"] for handler in logging.handlers.values() if "stream" in handler]
+        assert classes == ["experiments.cli.safe_text.TerminalHandler"]
 
 
 def test_csv_has_line_feeds_and_the_values_of_json(capsys: pytest.CaptureFixture[str]) -> None:

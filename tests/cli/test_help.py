@@ -42,19 +42,19 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "evaluate",
             [],
-            "run_id checkpoint split format allow_modules data allow_other_data logging logging.tracking_uri "
+            "run_id sweep checkpoint split format allow_modules data allow_other_data logging logging.tracking_uri "
             "logging.experiment_name",
         ),
         (
             "predict",
             [],
-            "run_id checkpoint path image_size format allow_modules model logging logging.tracking_uri "
+            "run_id sweep checkpoint path image_size format allow_modules model logging logging.tracking_uri "
             "logging.experiment_name",
         ),
         (
             "predict",
             ["model=mobilenetv2"],
-            "run_id checkpoint path image_size format allow_modules model model.architecture model.weights "
+            "run_id sweep checkpoint path image_size format allow_modules model model.architecture model.weights "
             "model.include_top model.alpha logging logging.tracking_uri logging.experiment_name",
         ),
         (

@@ -104,7 +104,7 @@ def main(cfg):
     except AttributeError as error:
         raise ValueError("wrapped") from error
 
-run_command(lambda: main(OmegaConf.create()), "config")
+run_command(lambda: main(OmegaConf.create()), "config", overrides=False)
 """
 
 

@@ -12,7 +12,7 @@ Compose = Callable[..., DictConfig]
 PHOTOS = "data=image_folder data.path=photos"
 
 OUT_OF_RANGE = [
-    ("seed=-1", "seed=-1 is out of range: expected 0 or more. Change seed."),
+    ("seed=-1", "seed=-1 is out of range: expected a number from 0 to 4294967295. Change seed."),
     ("epochs=0", "epochs=0 is out of range: expected 1 or more. Change epochs."),
     ("progress=loud", "progress=loud is out of range: expected one of auto, bar, plain, none. Change progress."),
     ("monitor.mode=up", "monitor.mode=up is out of range: expected one of min, max. Change monitor.mode."),

@@ -98,7 +98,11 @@ def named_keys(page: str) -> Iterator[str]:
         text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE)  # the first column contains code of the tutorial
     for token in " ".join(re.findall(r"`([^`\n]+)`", text)).split():
         found = re.fullmatch(r"\+?([a-z_]+\.[a-z0-9_.]*[a-z0-9_])(?:=.*)?", token)
-        if found and found[1].partition(".")[0] in (*GROUPS, *NODES) and not found[1].endswith((".py", ".yaml")):
+        if (
+            found
+            and found[1].partition(".")[0] in (*GROUPS, *NODES)
+            and not found[1].endswith((".py", ".yaml", ".csv"))
+        ):
             yield found[1]
 
 

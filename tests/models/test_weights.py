@@ -6,19 +6,18 @@ import keras
 import mlflow
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from experiments.checkpoints.training_state import weights
 from experiments.errors import ModelError, TrackingError
+from experiments.models.cnn import cnn
+from experiments.models.run_weights import run_of
 
 Build = Callable[..., keras.Model]
 
 
 def network_of(model: keras.Model) -> keras.Model:
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
-
-
-def served(model: keras.Model) -> keras.Model:
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    return keras.Model(pixels, keras.layers.Softmax()(model(pixels)), name="served")
 
 
 def assert_equal_weights(loaded: keras.Model, source: keras.Model) -> None:
@@ -59,34 +58,87 @@ def test_saved_model_with_other_classes_is_loaded_into_network_only(
     assert_equal_weights(network_of(model), network_of(mobilenet))
 
 
-def test_weights_of_saved_model_of_run_are_loaded(
-    build: Build, mobilenet: keras.Model, images: np.ndarray, tmp_path: Path, store: mlflow.MlflowClient
+@pytest.fixture(scope="module")
+def run_id(mobilenet: keras.Model, tmp_path_factory: pytest.TempPathFactory, store: mlflow.MlflowClient) -> str:
+    """A run whose best checkpoint contains the weights of `mobilenet`, and its registered model m@best."""
+    folder = tmp_path_factory.mktemp("run")
+    mobilenet.compile("adam", "mse")  # of which the checkpoint contains the optimizer, too
+    best = folder / "run" / "checkpoints" / "best"
+    tf.train.CheckpointManager(weights(mobilenet), str(best), 1, checkpoint_name="best").save(checkpoint_number=3)
+    experiment = store.create_experiment("weights", artifact_location=str(folder / "artifacts"))
+    found: str = store.create_run(experiment).info.run_id
+    store.log_artifacts(found, str(folder / "run"))
+    store.create_registered_model("m")
+    store.create_model_version("m", str(folder), run_id=found)
+    store.set_registered_model_alias("m", "best", "1")
+    return found
+
+
+@pytest.mark.parametrize("source", ["runs:/{}", "models:/m@best", "models:/m/1"])
+def test_best_weights_of_run_are_loaded(build: Build, mobilenet: keras.Model, run_id: str, source: str) -> None:
+    assert run_of(source.format(run_id)) == run_id
+    assert_equal_weights(build(weights=source.format(run_id)), mobilenet)
+
+
+def test_layers_that_match_are_loaded(
+    build: Build, mobilenet: keras.Model, run_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    signature = mlflow.models.infer_signature(images, np.zeros((4, 2), "float32"))
-    mlflow.keras.save_model(served(mobilenet), str(tmp_path / "model"), signature=signature, pip_requirements=["keras"])
-    run_id = store.create_run(store.create_experiment("weights", artifact_location=str(tmp_path / "a"))).info.run_id
-    store.log_artifacts(run_id, str(tmp_path / "model"), "model")
-    assert_equal_weights(build(weights=f"runs:/{run_id}"), mobilenet)
-
-
-def test_unknown_run_is_refused(build: Build, store: mlflow.MlflowClient) -> None:
-    with pytest.raises(TrackingError) as error:
-        build(weights="runs:/0123")
-    message = str(error.value)
-    assert message.startswith("model.weights='runs:/0123' cannot be used: MlflowException: ")
-    assert "0123" in message.removeprefix("model.weights='runs:/0123'")
-    assert message.endswith(
-        "Expected a run of the tracking store with a Keras model in its folder model/. Set it, or "
-        "logging.tracking_uri; HYDRA_FULL_ERROR=1 shows where this came from."
+    caplog.set_level("INFO")
+    model = build(weights=f"runs:/{run_id}", num_classes=3)
+    assert_equal_weights(network_of(model), network_of(mobilenet))
+    count = len(model.weights)
+    assert caplog.messages[-1] == (
+        f"Loaded {count - 2} of {count} arrays from run {run_id}; initial values remain in logits/kernel, logits/bias."
     )
+
+
+def test_run_of_other_model_is_refused(run_id: str) -> None:
+    with pytest.raises(TrackingError, match=rf"weights='runs:/{run_id}' cannot be used: \d+ of 12 arrays of convolu"):
+        cnn([4, 4], 0.0, 0.9, 0.0, (32, 32, 3), 2, weights=f"runs:/{run_id}")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("runs:/0123", "MlflowException: Run with id=0123 not found"),
+        ("runs:/0123/model", ""),
+        ("runs:/", ""),
+        ("models:/nothing@best", "MlflowException: Registered Model with name=nothing not found"),
+        ("models:/m@other", "MlflowException: Registered model alias other not found"),
+        ("models:/m", ""),
+    ],
+)
+@pytest.mark.usefixtures("run_id")
+def test_unknown_run_is_refused(build: Build, source: str, reason: str) -> None:
+    with pytest.raises(TrackingError) as error:
+        build(weights=source)
+    message = str(error.value)
+    assert message.startswith(f"model.weights='{source}' cannot be used: {reason}")
+    assert message.endswith(
+        " Expected runs:/ID or models:/NAME@ALIAS of a run of the tracking store, trained by experiments train with a "
+        "similar model. Set model.weights or logging.tracking_uri; HYDRA_FULL_ERROR=1 shows where this came from."
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an index"], ids=["missing", "empty", "other"])
+def test_run_without_valid_checkpoint_is_refused(
+    build: Build, store: mlflow.MlflowClient, tmp_path: Path, content: bytes | None
+) -> None:
+    experiment = store.create_experiment(f"damaged {content!r}", artifact_location=str(tmp_path / "artifacts"))
+    run = store.create_run(experiment).info.run_id
+    if content is not None:
+        (tmp_path / "best-1.index").write_bytes(content)
+        store.log_artifact(run, str(tmp_path / "best-1.index"), "checkpoints/best")
+    with pytest.raises(TrackingError, match=rf"model.weights='runs:/{run}' cannot be used: "):
+        build(weights=f"runs:/{run}")
 
 
 def test_missing_file_is_refused(build: Build) -> None:
     with pytest.raises(ModelError) as error:
         build(weights="nowhere.weights.h5")
     assert str(error.value) == (
-        "model.weights='nowhere.weights.h5' is not a file: expected null, imagenet, runs:/ID or a file ending in "
-        ".h5, .hdf5, .keras. Set model.weights=FILE."
+        "model.weights='nowhere.weights.h5' is not a file: expected null, imagenet, runs:/ID, models:/NAME@ALIAS "
+        "or a file ending in .h5, .hdf5, .keras. Set model.weights=FILE."
     )
 
 

@@ -341,29 +341,6 @@ def hostile_folders(record: Record) -> None:
     (record.output / "checkpoints").symlink_to(record.victim)
 
 
-def layer(**fields: Any) -> dict[str, Any]:
-    """Configuration of a model with one layer."""
-    inner = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 2, "name": "d"}, **fields}
-    first = {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 4], "name": "i"}}
-    config = {"name": "m", "layers": [first, inner]}
-    return {"module": "keras", "class_name": "Sequential", "config": config}
-
-
-def archive(config: Any, **others: str) -> Callable[[Record], object]:
-    def change(record: Record) -> None:
-        path = record.artifacts / "model" / "data" / "model.keras"
-        with zipfile.ZipFile(path) as old:
-            kept = {name: old.read(name) for name in ("metadata.json", "model.weights.h5")}
-        with zipfile.ZipFile(path, "w") as new:
-            content = config if isinstance(config, str) else json.dumps(record.placed(config))
-            for name, text in {"config.json": content, **others}.items():
-                new.writestr(name, text)
-            for name, stored in kept.items():
-                new.writestr(name, stored)
-
-    return change
-
-
 def mlmodel(**changes: Any) -> Callable[[Record], object]:
     """Sets keys of the flavors in MLmodel; `flavors` replaces all."""
 
@@ -389,43 +366,10 @@ def pickled(record: Record) -> None:
     (record.artifacts / "model" / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
     (record.artifacts / "model" / "data" / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
     mlmodel(custom_objects="custom_objects.cloudpickle", keras_module="planted", data="data")(record)
-    archive(layer(module="planted", class_name="run", registered_name="planted>run"))(record)
 
-
-def linked_archive(record: Record) -> None:
-    path = record.artifacts / "model" / "data" / "model.keras"
-    path.unlink()
-    path.symlink_to(record.victim / "notes.txt")
-
-
-LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
-GET_FILE = {"module": "keras.utils", "class_name": "get_file", "config": {"origin": "http://127.0.0.1:9/"}}
-SAVED = [
-    Change("lambda-layer", archive(layer(class_name="Lambda", config={"function": LAMBDA})), ("its class 'Lambda'",)),
-    Change("lambda", archive(layer(config={"units": 2, "activation": LAMBDA})), ("its class '__lambda__'",)),
-    Change(
-        "saved-module",
-        archive(layer(class_name="TFSMLayer", config={"filepath": "VICTIM"})),
-        ("TFSMLayer",),
-    ),
-    Change("vocabulary", archive(layer(class_name="StringLookup", config={"vocabulary": "VICTIM"})), ("StringLookup",)),
-    Change("module", archive(layer(module="planted", class_name="run")), ("'run' of 'planted' is not known",)),
-    Change("system", archive(layer(module="os", class_name="system")), ("its class 'system' of 'os'",)),
-    Change("builtins", archive(layer(module="builtins", class_name="exec")), ("its class 'exec' of 'builtins'",)),
-    Change("get-file", archive(layer(config={"units": 2, "activation": GET_FILE})), ("runs:/",)),
-    Change("keras-internals", archive(layer(module="keras.src.utils.file_utils", class_name="get_file")), ("runs:/",)),
-    Change("class-is-a-list", archive(layer(class_name=["Dense"])), ("is not known, or may run code",)),
-    Change("module-is-a-list", archive(layer(module=["os"])), ("is not known, or may run code",)),
-    Change("config-cut", archive('{"class_name": '), ("JSONDecodeError",)),
-    Change("config-deep", archive("[" * 100_000), ("RecursionError",)),
-    Change("assets", archive(layer(), **{"assets/x": "x"}), ("contains more than",)),
-    Change("dots", archive(layer(), **{"../../x": "x"}), ("contains more than",)),
-    Change("not-a-model", archive([1]), ("runs:/",)),
-    Change("pickle", pickled, ("'run' of 'planted' is not known",)),
-    Change("linked", linked_archive, ("runs:/",)),
-]
 
 DESCRIPTIONS = [
+    Change("pickle", pickled),
     Change("loader", mlmodel(loader_module="planted")),
     Change("exported", mlmodel(save_exported_model=True)),
     Change("outside", mlmodel(data="../../x")),

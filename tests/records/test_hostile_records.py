@@ -21,7 +21,6 @@ from tests.records.hostile_runs import (
     IGNORED_OVERRIDES,
     REJECTED,
     RESUMED,
-    SAVED,
     STATES,
     UNDELIVERED,
     broken_images,
@@ -164,24 +163,11 @@ def test_doctor_repairs_only_in_folder_of_run(record: Record, trainings: Trainin
     assert not (record.victim / "run.lock").exists()
 
 
-@pytest.mark.parametrize("change", some([*SAVED, *ADDRESSES]))
-def test_hostile_saved_model_is_not_loaded(record: Record, trainings: Trainings, change: Change) -> None:
-    change.apply(record)
-    record.assert_refused(record.load_weights(trainings, "runs:/RUN"), *change.expected)
-
-
 @pytest.mark.parametrize("change", some(DESCRIPTIONS))
-def test_description_of_saved_model_is_not_read(record: Record, trainings: Trainings, change: Change) -> None:
-    """The model is loaded from its archive. It does not fit the network of the test."""
+def test_saved_model_is_not_read(record: Record, trainings: Trainings, change: Change) -> None:
+    """Weights are loaded from the best checkpoint, which does not fit the network of the test."""
     change.apply(record)
-    record.assert_refused(record.load_weights(trainings, "runs:/RUN"), "model.weights='runs:/RUN' does not fit small")
-
-
-def test_hostile_saved_model_is_refused_by_train(record: Record, trainings: Trainings) -> None:
-    SAVED[0].apply(record)
-    words = ("data=image_folder", "data.path=photos", "data.image_size=[32,32]", "model=mobilenetv2")
-    outcome = record.run(trainings, "train", *words, "model.weights=runs:/RUN", "model.alpha=0.35", "progress=none")
-    record.assert_refused(outcome, "model.weights='runs:/RUN' cannot be used: its class 'Lambda' of 'keras.layers'")
+    record.assert_refused(record.load_weights(trainings, "runs:/RUN"), "arrays of")
 
 
 def test_inspect_reads_files_as_data(record: Record, trainings: Trainings) -> None:

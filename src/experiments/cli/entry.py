@@ -15,10 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.cli.arguments import rewritten
 from experiments.cli.help import register_help
 from experiments.cli.safe_text import safe_text
 from experiments.cli.signals import STOPPING
-from experiments.config.explain import EXPLAINED, explain, unwritable_output
+from experiments.config.explain import explained
 from experiments.config.registry import CONF
 from experiments.tracking.redaction import remember_secrets
 
@@ -26,10 +27,14 @@ TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Choice of the user, read before `run_command` sets the variable for Hydra."""
 
 
-def run_command(main: Callable[[], object], config_name: str) -> None:
-    """Runs a Hydra main function. HYDRA_FULL_ERROR=1 shows tracebacks instead of one line."""
+def run_command(main: Callable[[], object], config_name: str, *, overrides: bool = True) -> None:
+    """Runs a Hydra main function. HYDRA_FULL_ERROR=1 shows tracebacks instead of one line.
+
+    With `overrides=False` the arguments of the command are not those of Hydra and stay as they are.
+    """
     # TensorFlow logs pages of notes on the machine at start-up; errors are still shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # By default MLflow reports its use over the network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Without this, Hydra prints a report of its own and exits; with it, Hydra raises, and the similar key can be named.
@@ -40,6 +45,8 @@ def run_command(main: Callable[[], object], config_name: str) -> None:
     for number in STOPPING:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
+        if overrides:
+            sys.argv[1:] = rewritten(sys.argv[1:], config_name)
         main()
     except Exception as error:
         _raise_stop(error)
@@ -108,7 +115,7 @@ def _remove_unused(folder: Path) -> None:
 
 def _fail(error: Exception, config_name: str = "config") -> NoReturn:
     """Exits with a line for an error that can be explained, and with a traceback for others. Secrets are masked."""
-    explained = error if isinstance(error, EXPLAINED) else unwritable_output(error)
-    if explained is None or TRACEBACKS:
+    message = None if TRACEBACKS else explained(error, CONF, config_name)
+    if message is None:
         sys.exit(safe_text("".join(format_exception(error)).rstrip(), keep="\n\t"))
-    sys.exit(safe_text(f"error: {explain(explained, CONF, config_name)}"))
+    sys.exit(safe_text(f"error: {message}"))

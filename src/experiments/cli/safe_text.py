@@ -2,6 +2,8 @@
 
 import logging
 import re
+import sys
+from typing import Any
 
 from experiments.tracking.redaction import mask
 
@@ -24,3 +26,18 @@ class SafeFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return safe_text(super().format(record), keep="\n\t")
+
+
+class TerminalHandler(logging.StreamHandler[Any]):
+    """Writes to the current `sys.stderr`, which a status line or a progress bar replaces while it is shown.
+
+    Hydra's own handler writes to the first one, and so in the middle of the status line.
+    """
+
+    def __init__(self, stream: object = None) -> None:
+        del stream  # set by Hydra's default
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr

@@ -43,6 +43,13 @@ class WithoutRetracingNotes(logging.Filter):
         return "triggered tf.function retracing" not in record.getMessage()
 
 
+class WithoutHistory(logging.Filter):
+    """Drops the lines of epochs from the terminal, which shows them already."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name != "experiments.history"
+
+
 @contextmanager
 def without_gc(package: str = "tensorflow") -> Iterator[None]:
     """Disables garbage collection during heavy imports, then freezes the imported objects.

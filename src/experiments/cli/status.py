@@ -43,7 +43,8 @@ SILENT = Status()
 
 def display(mode: str) -> Literal["bar", "plain", "none"]:
     """Resolves `auto` to a bar on a terminal and to plain lines elsewhere, and `terminal` to a bar or to nothing."""
-    if mode == "bar" or (mode in ("auto", "terminal") and sys.stderr.isatty()):
+    # A dumb terminal, such as that of an editor, cannot move its cursor.
+    if mode == "bar" or (mode in ("auto", "terminal") and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
         return "bar"
     return "plain" if mode in ("auto", "plain") else "none"
 

@@ -15,7 +15,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from experiments.config.aliases import ALIASES
+from experiments.config.file_errors import explain_file
+from experiments.config.registry import GROUPS
 from experiments.errors import close_to, listed, near
+
+PRESETS = ("experiment", "debug")
+"""Groups whose options change keys of any group."""
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -34,8 +40,21 @@ _EXPECTED_BY_REASON = {
 """Pieces of OmegaConf's messages, and the values that were expected."""
 
 
-def explain(error: Exception, conf: str, config_name: str) -> str:
-    """Returns the message for `error`, with suggestions from the config `config_name` in the folder `conf`."""
+def explained(error: Exception, conf: str, config_name: str) -> str | None:
+    """Returns the message for `error`, or None if it is not an error that a user can correct."""
+    folder, typed = _config_dir()
+    in_file = explain_file(error, [Path(each) for each in (folder, conf) if each], typed)
+    if in_file is not None:
+        return in_file
+    known = error if isinstance(error, EXPLAINED) else unwritable_output(error)
+    return None if known is None else explain(known, conf, config_name)
+
+
+def explain(error: Exception, conf: str, config_name: str, overrides: Sequence[str] | None = None) -> str:
+    """Returns the message for `error`, with suggestions from the config `config_name` in the folder `conf`.
+
+    `overrides` are those of the config in question, by default those of the command line.
+    """
     if isinstance(error, OSError) and error.errno is not None:  # Hydra also raises OSErrors, without a number
         return (
             f"{error.filename or 'the output'}: {error.strerror}. Expected a file or folder this user can write. "
@@ -43,12 +62,19 @@ def explain(error: Exception, conf: str, config_name: str) -> str:
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file, conf, error.options)
-    if isinstance(error, OverrideParseException):
-        reason = one_line(error)
-        return f"'{error.override}' cannot be read: {reason}. Expected KEY=VALUE, quoted if it contains blanks."
+    if isinstance(error, OverrideParseException):  # of a YAML file; the command line has been parsed before
+        return (
+            f"'{error.override}' cannot be read: {one_line(error)}. Expected KEY=VALUE, quoted if it contains blanks."
+        )
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
-        return _unknown_key(unknown[1].lstrip("~"), conf, config_name)
+        return _unknown_key(unknown[1].lstrip("~"), conf, config_name, overrides)
+    twice = re.match(r"Multiple values for ([\w/]+)\. To override a value use 'override", str(error))
+    if twice:
+        return (
+            f"{twice[1]} is selected twice: expected one option. Write {twice[1]}=OPTION without a plus sign on the "
+            f"command line, and - override /{twice[1]}: OPTION in a defaults list."
+        )
     refused = re.match(r"Error merging override ([^=]+)=(.*)", str(error))
     if refused and error.__cause__ is not None:
         return _wrong_type(refused[1], refused[2], one_line(error.__cause__))
@@ -97,7 +123,9 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
 
 
 def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
-    group, _, option = config.rpartition("/")
+    group, slash, option = config.rpartition("/")
+    if not slash:
+        return f"--config-name={option}: there is no {option}.yaml. Add its folder by --config-dir, or leave it out."
     if group == "hydra/launcher" and option in _PLUGINS:
         return f"{group}={option} is not installed: expected its plugin. pip install hydra-{_PLUGINS[option]}-launcher"
     return f"{group}={option} is not an option. {near(option, options or _options(group, conf))}"
@@ -111,37 +139,44 @@ def _options(group: str, conf: str) -> list[str]:
     return [*options, *(path.stem for path in Path(folder, group).glob("*.yaml") if folder)]
 
 
-def _unknown_key(key: str, conf: str, config_name: str) -> str:
+def _unknown_key(typed: str, conf: str, config_name: str, overrides: Sequence[str] | None = None) -> str:
     """Names the most similar key; if no key is similar, the keys of the same node."""
-    cfg = _composed(conf, config_name)
+    cfg = _composed(conf, config_name, overrides)
     keys = _keys(cfg)
+    key = ALIASES.get(typed, ALIASES.get(typed.rpartition(".")[2], typed)) if typed not in keys else typed
+    if key != typed and key in keys:
+        return f"'{typed}' is not a key of this config. Did you mean '{key}'?"
     parent = key.rpartition(".")[0]
     if key in keys:
         return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
     if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
         return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
-    others = _options_with(key, conf, config_name)
+    others = _options_with(key, conf, config_name, overrides)
     if others:
         return f"'{key}' is a key of {', '.join(others)}, which is not chosen here. Choose it, or leave the key out."
+    key, parent = typed, typed.rpartition(".")[0]
     beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
-    return f"'{key}' is not a key of this config. {close_to(key, keys) or listed(beside)}"
+    near_names = [*keys, *PRESETS] if config_name == "config" else keys
+    return f"'{key}' is not a key of this config. {close_to(key, near_names) or listed(beside)}"
 
 
-def _options_with(key: str, conf: str, config_name: str) -> list[str]:
+def _options_with(key: str, conf: str, config_name: str, overrides: Sequence[str] | None) -> list[str]:
     """Returns the options of the key's group, other than the chosen one, that have the key."""
     group, _, rest = key.partition(".")
     options = [f"{group}={option}" for option in _options(group, conf)] if rest else []
-    return [option for option in options if key in _keys(_composed(conf, config_name, option))]
+    return [option for option in options if key in _keys(_composed(conf, config_name, overrides, option))]
 
 
-def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
-    """Composes the config with the options that the command line selects, but without its values.
+def _composed(conf: str, config_name: str, overrides: Sequence[str] | None, *instead: str) -> dict[str, Any]:
+    """Composes the config with the options that `overrides` or the command line select, but without values.
 
-    `instead` lists options that replace those of the command line.
+    `instead` lists options that replace the selected ones.
     """
-    folder, overrides = _config_dir()
+    folder, typed = _config_dir()
+    overrides = typed if overrides is None else overrides
     groups = {option.partition("=")[0] for option in instead}
-    chosen = [text for text in overrides if re.fullmatch(r"[a-z]+=[\w,\[\]]+|hydra\.searchpath=.+", text)]
+    groups_here = "|".join((*GROUPS, *PRESETS))
+    chosen = [text for text in overrides if re.fullmatch(rf"({groups_here})=[\w,\[\]]+|hydra\.searchpath=.+", text)]
     # A sweep may list several options of a group: the first one is composed.
     chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", text) for text in chosen]
     chosen = [*(text for text in chosen if text.partition("=")[0] not in groups), *instead]
@@ -156,7 +191,7 @@ def _composed(conf: str, config_name: str, *instead: str) -> dict[str, Any]:
 def _config_dir() -> tuple[str, list[str]]:
     """Returns the folder of user-defined options, or "", and the other arguments of the command line."""
     parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config-dir", "-cd", default="")
+    parser.add_argument("--config-dir", "-cd", nargs="?", default="", const="")
     found, overrides = parser.parse_known_args()
     return found.config_dir, overrides
 

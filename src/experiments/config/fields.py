@@ -52,7 +52,7 @@ def above(minimum: float, description: str = "") -> Any:
 
 def at_most(maximum: float, description: str = "") -> Any:
     """0 <= value <= maximum."""
-    return _field(lambda value: 0 <= value <= maximum, f"a number from 0 to {maximum:g}", description)
+    return _field(lambda value: 0 <= value <= maximum, f"a number from 0 to {maximum:.12g}", description)
 
 
 def fraction(description: str = "") -> Any:

@@ -13,6 +13,7 @@ from experiments.errors import ConfigError, near
 
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError for the first value or combination that cannot be trained; imports nothing heavy."""
+    _check_targets(cfg)
     check_values(cfg)
     _check_named_dicts(cfg)
     _check_plateau(cfg)
@@ -71,6 +72,21 @@ def _repeats_another_key(node: DictConfig, name: str) -> bool:
         return False
     written = OmegaConf.to_container(node, resolve=False)
     return ":" not in str(written[name])  # type: ignore[index,call-overload]
+
+
+def _check_targets(cfg: DictConfig) -> None:
+    """Raises ConfigError if a group is not a mapping with a target, as with an empty YAML file."""
+    for group in ("data", "model", "optimizer", "schedule", "loss", "loop", "logging"):
+        if group not in cfg:
+            raise ConfigError(f"this config has no {group}: expected all groups. Add - config to its defaults list.")
+        node = cfg[group]
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            raise ConfigError(
+                f"{group} has no _target_, so nothing can be built from it: expected a mapping of keys and values. Add "
+                f"_target_ to the YAML file, or choose another {group}=OPTION."
+            )
+    if cfg.resume == "":
+        raise ConfigError("resume= is empty: expected last or the id of a run. Add it, or leave resume out.")
 
 
 def _check_named_dicts(cfg: DictConfig) -> None:

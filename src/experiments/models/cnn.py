@@ -7,6 +7,7 @@ import keras
 
 from experiments.errors import ModelError
 from experiments.models.layers import ConvolutionBlock, ScalePixels
+from experiments.models.weights import initialized
 
 
 @keras.saving.register_keras_serializable(package="experiments")
@@ -62,11 +63,16 @@ def cnn(
     l2: float,
     input_shape: tuple[int, ...],
     num_classes: int,
+    weights: str | None = None,
 ) -> keras.Model:
-    """Returns a `ConvolutionalNetwork`. Raises ModelError if `input_shape` is not (height, width, channels)."""
+    """Returns a `ConvolutionalNetwork`. `weights` is None or one of the sources of `load_weights`.
+
+    Raises ModelError if `input_shape` is not (height, width, channels).
+    """
     if len(input_shape) != 3:
         raise ModelError(
             f"model=cnn expects images of shape (height, width, channels), received {tuple(input_shape)}. "
             "Set model=mlp."
         )
-    return ConvolutionalNetwork(filters, dropout, batch_norm_momentum, l2, num_classes)
+    model = ConvolutionalNetwork(filters, dropout, batch_norm_momentum, l2, num_classes)
+    return initialized(model, weights, input_shape)

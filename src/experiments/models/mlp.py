@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from experiments.models.layers import FullyConnected, ScalePixels
+from experiments.models.weights import initialized
 
 
 @keras.saving.register_keras_serializable(package="experiments")
@@ -45,7 +46,12 @@ class MultilayerPerceptron(keras.Model):
         return {**super().get_config(), **self.arguments}
 
 
-def mlp(hidden_sizes: Sequence[int], dropout: float, input_shape: tuple[int, ...], num_classes: int) -> keras.Model:
-    """Returns a `MultilayerPerceptron`. `input_shape` is not used: the first batch determines the input size."""
-    del input_shape
-    return MultilayerPerceptron(hidden_sizes, dropout, num_classes)
+def mlp(
+    hidden_sizes: Sequence[int],
+    dropout: float,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    weights: str | None = None,
+) -> keras.Model:
+    """Returns a `MultilayerPerceptron`. `weights` is None or one of the sources of `load_weights`."""
+    return initialized(MultilayerPerceptron(hidden_sizes, dropout, num_classes), weights, input_shape)

@@ -1,47 +1,51 @@
 """Loads weights from a file or an MLflow run into a network or into the full model around it."""
 
-import json
 import re
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from experiments.errors import ModelError, reading
+from experiments.errors import ModelError
+from experiments.models.run_weights import PREFIXES, load_run_weights
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
-BUILTIN = re.compile(r"keras(\.\w+)*:[A-Z]\w*|builtins:function|:[A-Z_]\w*")
-"""MODULE:CLASS of Keras's classes, of its functions by name, and of plain values such as __tensor__."""
 
 
 def load_weights(source: str, *, network: keras.Model, model: keras.Model, architecture: str) -> None:
     """Loads `source` into `model`, or only into the `network` inside it.
 
     `source` is a file that ends in .weights.h5, .h5 or .hdf5 (weights of either), a .keras file (a saved model: the
-        weights of its network, and those of its head if the shapes are equal), or "runs:/ID" for the `model/` of an
-        MLflow run. `architecture` is named in errors.
-    Raises ModelError if the file does not exist or does not contain such weights, TrackingError for a run.
+        weights of its network, and those of its head if the shapes are equal), "runs:/ID" or "models:/NAME@ALIAS"
+        for the best checkpoint of a run. `architecture` is named in errors.
+    Raises ModelError if the file or run does not exist or does not contain such weights.
     """
-    if source.startswith("runs:/"):
-        saved = _model_of_run(source)
-    else:
-        path = _existing(source)
-        if path.suffix != ".keras":
-            _load_arrays(path, network, model, architecture)
-            return
-        saved = _saved_model(path)
+    if source.startswith(PREFIXES):
+        load_run_weights(source, model)
+        return
+    path = _existing(source)
+    if path.suffix != ".keras":
+        _load_arrays(path, network, model, architecture)
+        return
+    saved = _saved_model(path)
     if not _copy_weights(saved, network=network, model=model):
         expected = f"{len(network.weights)} arrays of {architecture}"
         raise misfit(source, architecture, f"expected a model with the {expected}, received '{saved.name}'")
 
 
+def initialized(model: keras.Model, source: str | None, input_shape: tuple[int, ...]) -> keras.Model:
+    """Returns the model, built and with the weights of `source` if that is not None."""
+    if source is not None:
+        model(keras.ops.zeros((1, *input_shape)))
+        load_weights(source, network=model, model=model, architecture=model.name)
+    return model
+
+
 def load_network(source: str, network: keras.Model) -> bool:
     """Loads `source` if it is a file of arrays that fit `network` without a head. Returns True if it was loaded."""
-    if source.startswith("runs:/"):
+    if source.startswith(PREFIXES):
         return False
     path = _existing(source)
     return path.suffix != ".keras" and _try_loading(network, path) is None
@@ -67,8 +71,8 @@ def _existing(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
         raise ModelError(
-            f"model.weights='{source}' is not a file: expected null, imagenet, runs:/ID or a file ending in "
-            f"{', '.join(SUFFIXES)}. Set model.weights=FILE."
+            f"model.weights='{source}' is not a file: expected null, imagenet, runs:/ID, models:/NAME@ALIAS or a file "
+            f"ending in {', '.join(SUFFIXES)}. Set model.weights=FILE."
         )
     if path.suffix not in SUFFIXES:
         raise _not_weights(path, f"a file name that ends in {', '.join(SUFFIXES)}")
@@ -119,36 +123,6 @@ def _saved_model(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError) as error:
         raise _not_weights(path, "a model saved by Keras") from error
-
-
-def _model_of_run(source: str) -> keras.Model:
-    from experiments.records.finished_run import download_model  # Imports MLflow, which takes 4 s.
-
-    run_id, _, folder = source.removeprefix("runs:/").partition("/")
-    expected = "a run of the tracking store with a Keras model in its folder model/. Set it, or logging.tracking_uri"
-    with reading(f"model.weights='{source}'", expected), tempfile.TemporaryDirectory() as destination:
-        download_model(run_id, folder or "model", destination)
-        # MLflow's own loader would unpickle files and import modules that the model names.
-        return keras.saving.load_model(_checked_archive(Path(destination)), compile=False, safe_mode=True)
-
-
-def _checked_archive(folder: Path) -> Path:
-    """Returns the only Keras archive below `folder`. Raises ValueError if loading it could execute something else."""
-    from experiments.records.trust import LARGEST_FILE, UNSAFE, walk
-
-    (path,) = folder.rglob("*.keras")
-    with zipfile.ZipFile(path) as archive:
-        others = set(archive.namelist()) - {"metadata.json", "config.json", "model.weights.h5"}
-        if others or archive.getinfo("config.json").file_size > LARGEST_FILE:
-            raise ValueError(f"{path.name} contains more than config.json, metadata.json and model.weights.h5")
-        config = json.loads(archive.read("config.json"))
-    for _, each in walk([config]):
-        if isinstance(each, dict) and "class_name" in each:
-            name, registered = each["class_name"], keras.saving.get_registered_object(str(each.get("registered_name")))
-            builtin = BUILTIN.fullmatch(f"{each.get('module') or ''}:{name}") and not UNSAFE.fullmatch(str(name))
-            if not builtin and (registered is None or name == "function"):
-                raise ValueError(f"its class {name!r:.99} of {each.get('module')!r:.99} is not known, or may run code")
-    return path
 
 
 def _copy_weights(saved: keras.Model, *, network: keras.Model, model: keras.Model) -> bool:

@@ -1,5 +1,7 @@
 """Reads finished runs from the tracking store."""
 
+import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,10 @@ from experiments.tracking.redaction import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+SWEEP, JOB = "sweep", "sweep.job"
+"""Tags of the runs of a sweep: its id, and the number of the job, which its parent run does not have."""
+logger = logging.getLogger(__name__)
 
 
 class FinishedRun(NamedTuple):
@@ -39,8 +45,7 @@ def finished_run(command: DictConfig) -> Iterator[FinishedRun]:
     from experiments.tracking.mlflow_store import existing_run, existing_store
 
     client = existing_store(command.logging.tracking_uri)
-    newest = None if command.run_id is not None else _newest(client, command.logging.experiment_name)
-    run_id = existing_run(client, newest or command.run_id).info.run_id
+    run_id = existing_run(client, _selected(client, command)).info.run_id
     with tempfile.TemporaryDirectory() as folder:
         with reading(f"config/ or checkpoints/ of run {run_id} in {mask(client.tracking_uri)}"):
             cfg, spec = read_snapshot(Path(client.download_artifacts(run_id, "config", folder)), f"run {run_id}")
@@ -58,14 +63,39 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
             client.download_artifacts(run_id, artifact.path, str(output_dir))
 
 
-def download_model(run_id: str, folder: str, destination: str) -> None:
-    """Downloads the artifact `folder` of a run from the current store of MLflow."""
+def download_folder(run_id: str, folder: str, destination: str) -> Path:
+    """Downloads the artifact `folder` of a run from the current store of MLflow, and returns its path."""
     from mlflow import MlflowClient
 
     from experiments.tracking.mlflow_store import checked
 
     client = MlflowClient()
-    client.download_artifacts(checked(client, client.get_run(run_id)).info.run_id, folder, destination)
+    return Path(client.download_artifacts(checked(client, client.get_run(run_id)).info.run_id, folder, destination))
+
+
+def _selected(client: "MlflowClient", command: DictConfig) -> str:
+    """Returns the id of the run that `run_id` or `sweep` selects; for the parent run of a sweep, of its best job."""
+    from experiments.tracking.mlflow_store import existing_run, find_runs
+
+    if command.sweep is not None:
+        tags = {SWEEP: None if command.sweep == "last" else str(command.sweep)}
+        runs = find_runs(client, command.logging.experiment_name, tags)
+        run = next((run for run in runs if JOB not in run.data.tags), None)
+    elif command.run_id is not None:
+        run = existing_run(client, command.run_id)
+    else:
+        return _newest(client, command.logging.experiment_name)
+    if run is not None and (SWEEP not in run.data.tags or JOB in run.data.tags):
+        return str(run.info.run_id)
+    best = re.fullmatch(r"(#\d+) run (\w+)", "" if run is None else run.data.tags.get("best job", ""))
+    if best is None or run is None:
+        raise TrackingError(
+            f"{'run_id' if command.sweep is None else 'sweep'}={command.sweep or command.run_id} has no best job in "
+            f"{mask(client.tracking_uri)}: expected a sweep that has ended. Set run_id=ID of one of its jobs, or "
+            "sweep=last for the newest sweep of logging.experiment_name."
+        )
+    logger.info("Reading run %s: the best job, %s, of sweep %s.", best[2], best[1], run.data.tags[SWEEP])
+    return best[2]
 
 
 def _newest(client: "MlflowClient", experiment_name: str) -> str:

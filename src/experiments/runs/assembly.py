@@ -16,7 +16,7 @@ from experiments.loops.evaluation import build_variables
 from experiments.models.frozen import split_frozen
 from experiments.models.layers import PreprocessForArchitecture
 from experiments.models.outputs import check_outputs
-from experiments.runs import runtime, saved_model
+from experiments.runs import runtime
 from experiments.schedules import LearningRate
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,6 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
         model = build_model(cfg.model, spec)
         target = training_target(model, splits, cache_features=caches_features(cfg.model))
         compile_model(cfg, *target)
-    if cfg.logging.log_model:
-        saved_model.check_savable(model)
     names = build_variables(target.model, target.splits.validation)
     known = [*names, *(f"val_{name}" for name in names)]
     if cfg.monitor.metric not in known:

@@ -1,5 +1,8 @@
 """Callbacks of every run: metrics for the tracker, summaries for TensorBoard, and the stop on divergence."""
 
+import csv
+import io
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,11 +19,15 @@ from experiments.checkpoints.store import newest_finite
 from experiments.data import Splits
 from experiments.data.base import Split
 from experiments.errors import TrainingError
+from experiments.files import write_atomically
 from experiments.loops.callback_list import passes
 from experiments.runs import recording
+from experiments.runs.progress import epoch_line
 from experiments.tracking.base import Tracker
 
 Logs = Mapping[str, float]
+HISTORY = logging.getLogger("experiments.history")
+"""Writes to the log file only: the terminal shows the epochs in another form."""
 
 
 class TrackMetrics(keras.callbacks.Callback):
@@ -171,6 +178,26 @@ def grid(images: np.ndarray) -> np.ndarray:
     return tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, -1, channels)
 
 
+class EpochLog(keras.callbacks.Callback):
+    """Writes the history of the run to the file `metrics.csv`, and a line for each epoch to the log file of the run."""
+
+    def __init__(self, path: Path, *, epochs: int) -> None:
+        super().__init__()
+        self._path = path
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        # The history begins with the epochs before the run was resumed, and ends with this epoch or with the last one.
+        history = {name: [*self.model.history.history.get(name, [])[:epoch], value] for name, value in logs.items()}
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["epoch", *history])
+        rows.writerows([number, *values] for number, values in enumerate(zip(*history.values(), strict=True), 1))
+        write_atomically(self._path, text.getvalue())
+        HISTORY.info(epoch_line(epoch, self._epochs, logs).replace("\u00a0", " "))
+
+
 class StopWhenDiverged(keras.callbacks.Callback):
     """Raises TrainingError at the first batch whose loss is not finite, or above `max_loss` (None: no bound)."""
 
@@ -203,5 +230,6 @@ def builtin_callbacks(
     return {
         "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
         "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
+        "(epochs)": EpochLog(output_dir / "metrics.csv", epochs=cfg.epochs),
         "(divergence)": StopWhenDiverged(output_dir / CHECKPOINTS, max_loss=cfg.monitor.max_loss),
     }

@@ -1,8 +1,9 @@
 """Predicts classes and probabilities of image files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/image
 
 def predict(command: DictConfig, status: Status) -> list[dict[str, Any]]:
     """Returns the rows that `predict` prints, one for each image at or below `command.path`."""
-    files = image_files(Path(command.path))
+    paths = [command.path] if isinstance(command.path, str) else list(command.path)
+    files = list(dict.fromkeys(file for path in paths for file in image_files(path)))
     status.update("reading the model")
     predictor = _run_predictor(command) if command.model is None else _stock_predictor(command)
     status.update("predicting")
@@ -55,11 +57,17 @@ def _stock_predictor(command: DictConfig) -> "Predictor":
     return Predictor(model, spec, antialias=False)
 
 
-def image_files(path: Path) -> list[Path]:
-    """Returns `path` if it is a file, else all image files below it, sorted by path."""
+def image_files(name: str | Path) -> list[Path]:
+    """Returns the file of this name, the image files below a folder, or those that a pattern such as *.jpg matches."""
+    path = Path(name or "?")  # an empty name is not the working folder
+    # Path.glob accepts no absolute pattern.
+    matching = [] if path.exists() else sorted(glob(str(name), recursive=True))  # noqa: PTH207
+    if matching:
+        return [file for each in matching for file in image_files(each)]
     if not path.exists():
         raise DataError(
-            f"path={path} does not exist: expected an image or a folder with images. Set path=FILE_OR_FOLDER."
+            f"path={name} does not exist: expected an image, a folder with images, a pattern, or a list of these. "
+            "Set path."
         )
     if path.is_file():
         return [path]
@@ -84,17 +92,27 @@ class Predictor:
         meaning, found = meaning_of_outputs(self.model, self.spec.input_shape, self.spec.input_dtype), []
         if meaning == ONE:
             raise ConfigError(f"{self.model.name} returns one output: expected one for each class. Set another run_id.")
-        for start in range(0, len(files), BATCH_SIZE):
-            batch = files[start : start + BATCH_SIZE]
-            outputs = np.asarray(self.model(self._images(batch), training=False))
-            rows = probabilities(outputs) if meaning == "logits" else outputs
-            found += [self._row(file, row, all_classes) for file, row in zip(batch, rows, strict=True)]
-        return found
-
-    def _images(self, files: Sequence[Path]) -> tf.Tensor:
         height, width, channels = self.spec.input_shape
-        decoder = Decoder((height, width), channels, self.antialias)
-        return converted(tf.stack([_decoded(decoder, file) for file in files]), PIXELS, self.spec)
+        decoder, errors = Decoder((height, width), channels, self.antialias), dict[Path, str]()
+        for start in range(0, len(files), BATCH_SIZE):
+            images = dict(_decoded(decoder, files[start : start + BATCH_SIZE], errors))
+            inputs = converted(tf.stack(list(images.values())), PIXELS, self.spec) if images else None
+            outputs = np.asarray(self.model(inputs, training=False)) if images else np.empty((0, self.spec.num_classes))
+            rows = probabilities(outputs) if meaning == "logits" else outputs
+            found += [self._row(file, row, all_classes) for file, row in zip(images, rows, strict=True)]
+        if len(errors) == len(files):
+            raise DataError(next(iter(errors.values())))
+        return self._with_errors(files, found, errors)
+
+    def _with_errors(
+        self, files: Sequence[Path], rows: Sequence[dict[str, Any]], errors: Mapping[Path, str]
+    ) -> list[dict[str, Any]]:
+        """Adds a row for each file that cannot be read, and to all rows the column `error`, if there are any."""
+        if not errors:
+            return list(rows)
+        by_path = {row["path"]: row for row in rows}
+        empty = dict.fromkeys(rows[0])
+        return [{**by_path.get(str(file), empty | {"path": str(file)}), "error": errors.get(file)} for file in files]
 
     def _row(self, file: Path, softmax: np.ndarray, all_classes: bool) -> dict[str, Any]:
         best = int(softmax.argmax())
@@ -106,14 +124,16 @@ class Predictor:
         return row
 
 
-def _decoded(decoder: Decoder, file: Path) -> tf.Tensor:
-    try:
-        content = file.read_bytes()
-        return decoder(tf.constant(content), tf.constant(orientation_of(content)))
-    except tf.errors.InvalidArgumentError as error:
-        raise DataError(
-            f"{file} cannot be decoded: expected a complete {FORMATS} image. Replace or remove it."
-        ) from error
+def _decoded(decoder: Decoder, files: Sequence[Path], errors: dict[Path, str]) -> Iterator[tuple[Path, tf.Tensor]]:
+    """Yields the files that can be read, with their images, and adds messages for the others to `errors`."""
+    for file in files:
+        try:
+            content = file.read_bytes()
+            yield file, decoder(tf.constant(content), tf.constant(orientation_of(content)))
+        except tf.errors.InvalidArgumentError:
+            errors[file] = f"{file} cannot be decoded: expected a complete {FORMATS} image. Replace or remove it."
+        except OSError as error:
+            errors[file] = f"{file} cannot be read: {error.strerror}. Expected an image. Replace or remove it."
 
 
 def imagenet_classes() -> list[str]:

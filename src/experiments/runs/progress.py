@@ -1,6 +1,8 @@
 """Displays the progress of a run as a bar or as plain lines."""
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,6 +76,17 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.3g}"
 
 
+def epoch_line(epoch: int, epochs: int, logs: Logs | None, note: str = "") -> str:
+    """Returns the line of an epoch, counted from 0. Parts that belong together are joined by no-break spaces."""
+    values = [f"{name}\u00a0{_number(value, 4)}" for name, value in (logs or {}).items()]
+    return "  ".join(filter(None, [f"epoch\u00a0{epoch + 1}/{epochs}", *values, note.replace(" ", "\u00a0")]))
+
+
+def fitted(line: str, width: int) -> str:
+    """Breaks a line of `epoch_line` between its parts, and indents the rest."""
+    return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False).replace("\u00a0", " ")
+
+
 class OneLine(ProgressColumn):
     """Shows the field `text` of a task, cut off at the edge of the terminal instead of wrapped."""
 
@@ -121,8 +134,8 @@ class Bar(keras.callbacks.Callback):
         self._describe("validating", self._size.steps + self._validated)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        line = f"epoch {self._epoch + 1}/{self._size.epochs}  {_metrics_text(logs)}  {self._latest}"
-        self._bar.console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
+        line = epoch_line(self._epoch, self._size.epochs, logs, self._latest)
+        self._bar.console.print(fitted(line, self._bar.console.width), highlight=False, markup=False)
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         self.stop()
@@ -160,14 +173,13 @@ class PlainLines(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._latest = self._speed.text(batch + 1)
         if time.monotonic() - self._printed > SECONDS_PER_LINE:
-            self._print_epoch(f"step {batch + 1}/{self._size.steps}  {_metrics_text(logs)}")
+            step = f"step {batch + 1}/{self._size.steps}  {self._latest}"
+            self._print(epoch_line(self._epoch, self._size.epochs, logs, step))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._print_epoch(_metrics_text(logs))
-
-    def _print_epoch(self, text: str) -> None:
-        self._print(f"epoch {self._epoch + 1}/{self._size.epochs}  {text}  {self._latest}")
+        self._print(epoch_line(self._epoch, self._size.epochs, logs, self._latest))
 
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else len(line) + 1
+        print(fitted(line, width), file=sys.stderr, flush=True)

@@ -86,8 +86,9 @@ def _changes(point: ResumePoint, current: Fingerprint) -> dict[str, tuple[str, s
     changed: dict[str, tuple[str, str]] = {}
     if point.recorded is not None:
         before, after = values(point.recorded), values(point.cfg)
-        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-        changed = {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
+        # A key that an older version did not have is equivalent to null.
+        pairs = {key: (before.get(key, "null"), after.get(key, "null")) for key in {**before, **after}}
+        changed = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
     for part, text in (("code", "other code"), ("versions", "other versions"), ("data", "other data")):
         if point.fingerprint.get(part, getattr(current, part)) != getattr(current, part):
             changed[part] = (point.fingerprint[part][:12], f"{getattr(current, part)[:12]} ({text})")

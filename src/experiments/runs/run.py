@@ -18,6 +18,7 @@ from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
 from experiments.errors import reading
 from experiments.files import only_existing_files
+from experiments.models.run_weights import run_of
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.params import flatten
@@ -54,7 +55,9 @@ def run(
     `extra` are additional callbacks by name. `tags` are set on the run when it is created. `assemble` builds the model
     and the data from the config.
     """
+    _resolve_alias(cfg)
     point = find_resume_point(cfg, output_dir)
+    _resolve_alias(point.cfg)
     rules = split_rules()
     if point.recorded is not None:
         rules = read_snapshot(point.output_dir / "config", f"run {point.run_id}")[1].split_rules
@@ -71,6 +74,12 @@ def run(
         remove_stale(point.output_dir)
         identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
         return _train(point, built, identity, extra or {}, status)
+
+
+def _resolve_alias(cfg: DictConfig) -> None:
+    """Replaces the alias of a registered model in `model.weights` by its run: an alias can move, a record must not."""
+    if str(cfg.model.get("weights")).startswith("models:/"):
+        cfg.model.weights = f"runs:/{run_of(cfg.model.weights, cfg.logging.tracking_uri)}"
 
 
 def _train(
@@ -144,6 +153,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
     tracker.set_tags(point.changed)
     if point.recorded is not None:
         return
+    if str(point.cfg.model.get("weights")).startswith("runs:/"):
+        tracker.set_tags({"weights_run_id": run_of(point.cfg.model.weights)})
     params = flatten(point.cfg)
     del params["logging._target_"]  # names the tracker, which has no influence on results
     tracker.log_params(params)

@@ -1,26 +1,22 @@
-"""Saves the model for serving: raw inputs in, probabilities out, loadable by MLflow."""
+"""Saves the model for serving: raw inputs in, probabilities out, as a graph that needs no code of this package."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import keras
 import mlflow
 import numpy as np
+import tensorflow as tf
 from mlflow.models import Model, infer_signature
 
-from experiments import DISTRIBUTION
 from experiments.data.base import DataSpec
-from experiments.errors import ModelError
 from experiments.models.outputs import meaning_of_outputs
 
-
-class OwnClass(NamedTuple):
-    """A custom class in a saved model. `registered` is its name in Keras's registry, such as 'package>Name'."""
-
-    registered: str
-    module: str
+PACKAGES = ("tensorflow", "keras", "numpy")
+"""Requirements of a saved model, besides MLflow, which adds itself."""
 
 
 def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
@@ -31,73 +27,53 @@ def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
     return keras.Model(inputs, last(model(inputs)))
 
 
-def check_savable(model: keras.Model) -> None:
-    """Raises ModelError before training if Keras cannot serialize a class of the model, or not find it when loading."""
-    try:
-        own = own_classes(model)
-    except NotImplementedError as error:
-        raise _unsavable(model, "one of its classes lacks get_config()") from error
-    for name, _ in own:
-        if keras.saving.get_registered_object(name) is None:
-            raise _unsavable(model, f"{name} is not registered")
+def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, directory: Path) -> None:
+    """Writes an MLflow model folder with the exported graph, a signature and an input example.
 
-
-def _unsavable(model: keras.Model, reason: str) -> ModelError:
-    return ModelError(
-        f"The model {type(model).__name__} cannot be saved: {reason}. Expected classes with get_config(), which "
-        "returns the arguments of __init__, decorated with @keras.saving.register_keras_serializable(). Add what is "
-        "missing, or set logging.log_model=false."
+    `example` has shape [n, *input_shape] and the dtype of the data. The folder has the form that
+    `mlflow.keras.save_model(save_exported_model=True)` writes, but contains each weight once and no optimizer.
+    """
+    serving = servable(model, spec)
+    packaged = Model()
+    packaged.add_flavor(
+        "keras",
+        data="data",
+        keras_version=keras.__version__,
+        keras_backend=keras.backend.backend(),
+        save_exported_model=True,
     )
+    with _without_notes():
+        mlflow.pyfunc.save_model(
+            str(directory),
+            loader_module="mlflow.keras",
+            mlflow_model=packaged,
+            signature=infer_signature(example, np.asarray(serving(example))),
+            input_example=example,
+            # Exact versions. MLflow would take many seconds to infer them.
+            pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
+            metadata={"class_names": list(spec.class_names)},
+        )
+        _export(serving, spec, directory / "data" / "model")
 
 
-def own_classes(model: keras.Model) -> list[OwnClass]:
-    with uncompiled(model):
-        return list(_own_classes(keras.saving.serialize_keras_object(model)))
-
-
-def _own_classes(config: Any) -> Iterator[OwnClass]:
-    if isinstance(config, list | tuple):
-        for item in config:
-            yield from _own_classes(item)
-    elif isinstance(config, dict):
-        name, module = config.get("registered_name"), config.get("module") or "__main__"
-        if isinstance(name, str) and not module.startswith("keras."):
-            yield OwnClass(name, module)
-        yield from _own_classes(list(config.values()))
+def _export(serving: keras.Model, spec: DataSpec, folder: Path) -> None:
+    """Writes a SavedModel with the function `serve`. Keras's own export would store each weight twice."""
+    shape = tf.TensorSpec((None, *spec.input_shape), spec.input_dtype, name="inputs")
+    exported = tf.Module()
+    exported.weights = [variable.value for variable in serving.variables]
+    exported.serve = tf.function(lambda inputs: serving(inputs, training=False), input_signature=[shape])
+    tf.saved_model.save(exported, str(folder), signatures=exported.serve)
 
 
 @contextmanager
-def uncompiled(model: keras.Model) -> Iterator[None]:
-    """Excludes loss, metrics and optimizer from saving: serving does not need them, and custom ones may not load."""
-    compiled, model.compiled = model.compiled, False
+def _without_notes() -> Iterator[None]:
+    """Suppresses notes of MLflow on the comparison of example and signature, and of TensorFlow on the folder."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.pyfunc", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        model.compiled = compiled
-
-
-def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, directory: Path) -> None:
-    """Writes an MLflow model folder with signature and input example.
-
-    `example` has shape [n, *input_shape] and the dtype of the data. Requirements are listed here, because MLflow takes
-    many seconds to infer them.
-    """
-    serving = servable(model, spec)
-    # MLflow writes the example before it creates the folder.
-    directory.mkdir(parents=True)
-    with uncompiled(model):
-        mlflow.keras.save_model(
-            serving,
-            str(directory),
-            signature=infer_signature(example, np.asarray(serving(example))),
-            input_example=example,
-            pip_requirements=["tensorflow", "keras", DISTRIBUTION],
-            metadata={
-                "class_names": list(spec.class_names),
-                "modules": sorted({module for _, module in own_classes(serving)}),
-            },
-        )
-    # Keras finds registered classes only after their modules are imported, which MLflow's own loader does not do.
-    saved = Model.load(str(directory))
-    saved.flavors["python_function"]["loader_module"] = "experiments.serving"
-    saved.save(str(directory / "MLmodel"))
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

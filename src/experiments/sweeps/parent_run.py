@@ -9,10 +9,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import ExperimentError, reading
+from experiments.records.finished_run import SWEEP
 from experiments.records.params import flatten
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
-from experiments.sweeps.plan import SWEEP, Plan
+from experiments.sweeps.plan import Plan
 from experiments.sweeps.previous_runs import for_sweep
 from experiments.tracking.liveness import Heartbeat, signs_of_life
 from experiments.tracking.mlflow_store import checked, get_or_create_experiment, open_store

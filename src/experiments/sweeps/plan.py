@@ -26,8 +26,6 @@ from experiments.sweeps import search_space
 from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 from experiments.tracking.redaction import mask_override
 
-SWEEP, JOB = "sweep", "sweep.job"
-"""Tags of a job's run: the id of its sweep and the number of the job."""
 CHANGEABLE = ("resume", "workers", "preview", "reuse", "n_trials", "max_retries", "max_failures", "job_timeout")
 """Keys of `sweep` that may differ when resuming."""
 
@@ -128,8 +126,24 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     # Config groups and added or deleted keys need Hydra; other values are set in a copy of a composed config.
     composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
     bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
-    objectives = _objectives(settings.objectives) or {master.monitor.metric: master.monitor.mode}
-    return Plan(tuple(arguments), space, shared, composing, settings, master.logging, objectives, bases)
+    _require_agreement(bases, "logging.tracking_uri", "logging.experiment_name")
+    objectives, first = _objectives(settings.objectives), next(iter(bases.values()))
+    if not objectives:
+        _require_agreement(bases, "monitor.metric", "monitor.mode")
+        objectives = {first.monitor.metric: first.monitor.mode}
+    return Plan(tuple(arguments), space, shared, composing, settings, first.logging, objectives, bases)
+
+
+def _require_agreement(bases: Mapping[tuple[str, ...], DictConfig], *keys: str) -> None:
+    """Raises ConfigError if jobs have different values of a key that a sweep needs to store and compare its jobs."""
+    (first, other), *rest = bases.items()
+    for key, (chosen, cfg) in product(keys, rest):
+        found = OmegaConf.select(cfg, key), OmegaConf.select(other, key)
+        if found[0] != found[1]:
+            raise ConfigError(
+                f"{key} is {found[1]} in the job {' '.join(first)} and {found[0]} in the job {' '.join(chosen)}: "
+                f"expected one value, as the jobs of a sweep are compared. Add {key}=VALUE."
+            )
 
 
 def composed_master(typed: Sequence[str], config: DictConfig, loader: ConfigLoader) -> DictConfig:
@@ -149,8 +163,8 @@ def _refuse_resume(overrides: Sequence[Override]) -> None:
 
 def _refuse_secrets(typed: Sequence[Override], space: Sequence[Dimension]) -> None:
     """Raises ConfigError for a secret typed as text, which the plan and the queue would have to store."""
-    shared = [str(override.input_line) for override in typed if not override.is_sweep_override()]
-    for override in [*shared, *(each for part in space for choice in part.choices for each in choice)]:
+    settings = [str(each.input_line) for each in typed if str(each.key_or_group).startswith("sweep.")]
+    for override in [*settings, *fixed(typed), *(each for part in space for choice in part.choices for each in choice)]:
         masked = mask_override(override)
         if masked != override:
             raise ConfigError(
@@ -174,6 +188,8 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
                 f"{' or '.join(sorted(keys))}. {close_to(key, keys)}".strip()
             )
     search_space.refuse_unmatched(settings.exclude, space)
+    for key in keys & {"logging.tracking_uri", "logging.experiment_name"}:
+        raise ConfigError(f"{key} has several values: expected one, as the jobs of a sweep are compared. Write one.")
     if settings.repeats > 1 and "seed" in keys:
         raise ConfigError(
             f"sweep.repeats={settings.repeats} sets the seeds of each combination: expected a single seed, the first. "
@@ -207,7 +223,7 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) ->
         return loader.load_sweep_config(master, overrides)
     except EXPLAINED as error:
         raise ConfigError(
-            f"the job {' '.join(overrides)} cannot be composed: {explain(error, CONF, 'config')}"
+            f"the job {' '.join(overrides)} cannot be composed: {explain(error, CONF, 'config', overrides)}"
         ) from error
 
 

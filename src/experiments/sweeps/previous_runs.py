@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from experiments.config.build import build, build_each
 from experiments.records.fingerprint import fingerprint, recorded, tags_of
+from experiments.records.finished_run import JOB, SWEEP
 from experiments.records.params import flatten
-from experiments.sweeps.plan import JOB, SWEEP, Plan, as_in_its_job
+from experiments.sweeps.plan import Plan, as_in_its_job
 from experiments.tracking.mlflow_store import at_best, existing_store, find_runs
 from experiments.tracking.uris import has_store
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
 import optuna
@@ -130,6 +131,21 @@ class Queue:
         """Queues an attempt behind the waiting ones."""
         attributes = {"job": number, "repeat": repeat, "attempt": attempt}
         self.study.enqueue_trial(dict(cell), user_attrs=attributes)
+
+    def position(self) -> str:
+        """Number of jobs that have started, of all."""
+        jobs = self.jobs().values()
+        started = sum(trial.state != TrialState.WAITING for trial in jobs)
+        return f"job {started} of {len(jobs) + self.left() - self.waiting()}"
+
+    def outlook(self) -> str:
+        """Best job so far, and the remaining time, if each remaining job takes the mean time of the finished ones."""
+        done = {number: trial for number, trial in self.jobs().items() if trial.state == TrialState.COMPLETE}
+        sign = 1 if next(iter(self._plan.objectives.values())) == "min" else -1
+        number, best = min(done.items(), key=lambda job: sign * job[1].values[0])
+        mean = fmean(trial.duration.total_seconds() for trial in done.values() if trial.duration)
+        seconds = mean * self.left() / self._plan.settings.workers
+        return f"best #{number} {best.values[0]:.4f}" + (f", about {seconds:.0f} s left" if seconds else "")
 
     def failures(self) -> int:
         return sum(trial.state == TrialState.FAIL for trial in self.jobs().values())

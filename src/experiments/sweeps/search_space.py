@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
 from experiments.errors import ConfigError, first_few
 
@@ -62,7 +62,7 @@ def dimensions(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -
 
     Raises ConfigError for duplicate values, and for a zip of keys that are not swept or differ in length.
     """
-    single = [_dimension(override) for override in overrides if override.is_sweep_override()]
+    single = [_dimension(override) for override in overrides if _varies(override)]
     for keys in zipped:
         single = _zip(single, list(keys))
     for dimension in single:
@@ -82,12 +82,19 @@ def _refuse_twice(dimension: Dimension) -> None:
 
 
 def fixed(overrides: Sequence[Override]) -> list[str]:
-    """Overrides that all jobs share, unchanged, without those of the `sweep` group."""
+    """Overrides that all jobs share, without those of the `sweep` group. `KEY=choice(VALUE)` becomes `KEY=VALUE`."""
     return [
-        str(override.input_line)
+        _dimension(override).choices[0][0] if override.is_sweep_override() else str(override.input_line)
         for override in overrides
-        if not override.is_sweep_override() and not str(override.key_or_group).startswith("sweep.")
+        if not _varies(override) and not str(override.key_or_group).startswith("sweep.")
     ]
+
+
+def _varies(override: Override) -> bool:
+    """Returns False for overrides of a single value and for choices of one value."""
+    value = override.value()
+    single = isinstance(value, ChoiceSweep) and (len(value.list) == 1 or value.list == [None, None])
+    return override.is_sweep_override() and not single
 
 
 def _dimension(override: Override) -> Dimension:

@@ -74,7 +74,9 @@ def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, pa
     for row in failed:
         print(f"#{row['job']} failed: {row['error']}")
     if best is not None:
-        print(safe_text(f"best     #{best.number} {best.overrides}"))
+        print(safe_text(f"best     #{best.number} {best.overrides}: {best.value:.4f}"))
+        if best.run_id:
+            print(f"run id   {best.run_id}\nnext     experiments evaluate run_id={best.run_id}")
     print(f"summary  {output}", flush=True)
     if page is not None:
         print("MLflow   " + page.replace("\n", "\n         "), flush=True)

@@ -69,7 +69,7 @@ class Worker:
     def _run(self, job: "Job", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job)
         label = f"#{job.number} {' '.join(self.plan.overrides(job.cell, job.repeat))}"
-        _print(label)
+        _print(f"{label} ({queue.position()})")
         began = time.monotonic()
         done: JobReturn = run_job(
             hydra_context=self.context,
@@ -83,7 +83,8 @@ class Worker:
         error = done._return_value if isinstance(done._return_value, Exception) else None
         if error is None:
             queue.finished(job, done.return_value)
-            _print(f"{label}: {', '.join(f'{value:.4f}' for value in done.return_value)} ({seconds:.0f} s)")
+            values = ", ".join(f"{value:.4f}" for value in done.return_value)
+            _print(f"{label}: {values} ({seconds:.0f} s); {queue.outlook()}")
         elif isinstance(error, StoppedRun):
             queue.pruned(job)
             _print(f"{label}: {error} ({seconds:.0f} s)")

@@ -3,9 +3,23 @@
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config.fields import above, at_least, auto_or_bool, described, first_and_last, node, one_of, sizes
+from experiments.config.fields import (
+    above,
+    at_least,
+    at_most,
+    auto_or_bool,
+    described,
+    first_and_last,
+    node,
+    one_of,
+    sizes,
+)
 
-_RUN_ID = "Id of the run to read; null selects the newest finished run of `logging.experiment_name`."
+_RUN_ID = (
+    "Id of the run to read, or of the parent run of a sweep for its best job; null selects the newest finished run of "
+    "`logging.experiment_name`."
+)
+_SWEEP = "Sweep whose best job is read: last, or the value of the tag `sweep` of its runs; null to select a run."
 _CHECKPOINT = "Checkpoint to read: best, latest, or a number of finished steps, as in checkpoints/ckpt-225."
 _FORMAT = "Layout of the output."
 _LOGGING = "Tracking store that is read."
@@ -112,6 +126,7 @@ class Evaluate:
     """Loss and metrics of a finished run."""
 
     run_id: str | None = described(_RUN_ID)
+    sweep: str | None = described(_SWEEP)
     checkpoint: str = described(_CHECKPOINT)
     split: str = one_of("train", "validation", "test", description="Split to evaluate.")
     format: str = one_of("table", "csv", "json", description=_FORMAT)
@@ -126,8 +141,9 @@ class Predict:
     """Class and probability of images."""
 
     run_id: str | None = described(_RUN_ID)
+    sweep: str | None = described(_SWEEP)
     checkpoint: str = described(_CHECKPOINT)
-    path: str = described("Image, or folder with images.")
+    path: Any = described("Image, folder with images, pattern such as photos/*.jpg, or a list of these.")
     image_size: list[int] = sizes(
         2, "Height and width of the images of a published network (model=...); without effect for a run."
     )
@@ -171,7 +187,7 @@ class Doctor:
 class Config:
     """Trains one experiment."""
 
-    seed: int = at_least(0, "Seed of weights, dropout, data order and augmentation.")
+    seed: int = at_most(2**32 - 1, "Seed of weights, dropout, data order and augmentation.")
     epochs: int = at_least(1, "Number of epochs.")
     progress: str = one_of(
         "auto",

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from experiments.config.fields import Target, above, at_least, auto_or_bool, described, each_at_least, fraction
 
 _DROPOUT = "Dropout rate before the last layer; after each hidden layer of `mlp`. Without effect with include_top=true."
+_WEIGHTS = (
+    "Initial weights: a file saved by Keras, runs:/ID or models:/NAME@ALIAS for the best checkpoint of a run, "
+    "imagenet for a network of keras.applications, or null."
+)
 _BATCH_NORM_MOMENTUM = (
     "Momentum of the moving statistics of batch normalization; null for the default of Keras (not for cnn)."
 )
@@ -15,9 +19,7 @@ class ApplicationModel(Target):
     """Arguments of every network of keras.applications."""
 
     architecture: str = described("Name of the network in keras.applications, such as DenseNet121.")
-    weights: str | None = described(
-        "Initial weights: imagenet, a file saved by Keras, runs:/ID of an MLflow run, or null."
-    )
+    weights: str | None = described(_WEIGHTS)
     freeze: bool = described("Train the head only; frozen batch normalization keeps its statistics.")
     dropout: float = fraction(_DROPOUT)
     include_top: bool = described(
@@ -61,6 +63,7 @@ class EfficientNetV2B0(ApplicationModel):
 class ConvolutionalModel(Target):
     """Blocks of convolution, batch normalization, ReLU and pooling, and one dense layer."""
 
+    weights: str | None = described(_WEIGHTS)
     filters: list[int] = each_at_least(1, "Filters of each block.")
     dropout: float = fraction(_DROPOUT)
     batch_norm_momentum: float = fraction(_BATCH_NORM_MOMENTUM)
@@ -71,6 +74,7 @@ class ConvolutionalModel(Target):
 class PerceptronModel(Target):
     """Dense layers with ReLU and dropout."""
 
+    weights: str | None = described(_WEIGHTS)
     hidden_sizes: list[int] = each_at_least(1, "Units of each hidden layer; [] makes a linear classifier.")
     dropout: float = fraction(_DROPOUT)
 

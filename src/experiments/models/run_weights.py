@@ -1,0 +1,87 @@
+"""Loads the best weights of a run in the tracking store into a model, as far as its layers match."""
+
+import logging
+import re
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from experiments.errors import first_few, pluralized, reading
+
+PREFIXES = ("runs:/", "models:/")
+BEST = "checkpoints/best"
+LEAST = 0.5
+"""Smallest share of a model's arrays that must match: fewer are equal by chance, as biases of equal length are."""
+EXPECTED = (
+    "runs:/ID or models:/NAME@ALIAS of a run of the tracking store, trained by experiments train with a similar model. "
+    "Set model.weights or logging.tracking_uri"
+)
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+logger = logging.getLogger(__name__)
+
+
+def run_of(source: str, tracking_uri: str | None = None) -> str:
+    """Returns the run id in `runs:/ID`, or of the registered version in `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises TrackingError if the source has another form, or if the registry has no such version.
+    """
+    import mlflow  # Takes 4 s, so it is imported only to load from a run.
+
+    kind, _, rest = source.partition(":/")
+    if kind == "runs" and re.fullmatch(r"\w+", rest):
+        return rest
+    with reading(f"model.weights='{source}'", EXPECTED):
+        name, alias, version = re.fullmatch(r"([^/@]+)(?:@(.+)|/(\d+))", rest).groups()  # type: ignore[union-attr]
+        client = mlflow.MlflowClient(tracking_uri)
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        return str(found.run_id)
+
+
+def load_run_weights(source: str, model: keras.Model) -> None:
+    """Assigns the arrays of the run's best checkpoint to the variables of `model` at the same place and of equal shape.
+
+    Logs the variables that keep their initial values. Raises TrackingError if less than half of the arrays match.
+    """
+    from experiments.records.finished_run import download_folder  # Imports MLflow, which takes 4 s.
+
+    run_id = run_of(source)
+    with reading(f"model.weights='{source}'", EXPECTED), tempfile.TemporaryDirectory() as folder:
+        (index,) = download_folder(run_id, BEST, folder).glob("best-*.index")
+        reader = tf.train.load_checkpoint(str(index.with_suffix("")))
+        shapes = reader.get_variable_to_shape_map()
+        variables = dict(_variables(model))
+        matching = {key: each for key, each in variables.items() if shapes.get(key) == list(each.shape)}
+        if len(matching) < LEAST * len(variables):
+            raise ValueError(f"{len(matching)} of {pluralized(len(variables), 'array')} of {model.name} match")
+        for key, variable in matching.items():
+            variable.assign(reader.get_tensor(key))
+    others = first_few(each.path for key, each in variables.items() if key not in matching)
+    logger.info(
+        "Loaded %d of %s from run %s%s.",
+        len(matching),
+        pluralized(len(variables), "array"),
+        run_id,
+        f"; initial values remain in {others}" if others else "",
+    )
+
+
+def _variables(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    """Yields the variables of a built model, except random seeds, by their key in a tf.train.Checkpoint with `model=`.
+
+    Reproduces the names of https://www.tensorflow.org/guide/checkpoint#loading_mechanics: the shortest path of
+    attributes, in which dots and slashes are escaped.
+    """
+    view = tf.train.TrackableView(model)
+    queue, seen = deque([("model", model)]), {id(model)}
+    while queue:
+        path, node = queue.popleft()
+        for name, child in view.children(node).items():
+            if id(child) not in seen and name != "optimizer" and not isinstance(child, keras.random.SeedGenerator):
+                seen.add(id(child))
+                key = f"{path}/{name.replace('.', '..').replace('/', '.S')}"
+                if isinstance(child, keras.Variable):
+                    yield f"{key}{_VALUE}", child
+                queue.append((key, child))
