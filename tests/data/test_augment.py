@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from experiments.data import ColorJitter, CropAndResize, Flip, Rot90, Rotate, from_arrays
+from experiments.data.base import using_split_rules
 from experiments.errors import DataError
 
 ALL = [Flip(True, True), Rot90(), Rotate(30), CropAndResize(0.5), ColorJitter(0.3, 0.4)]
@@ -108,6 +109,8 @@ def test_color_jitter_refuses_an_unknown_range(array_options: dict[str, Any], im
         "inputs [2, 2, 1] of float32 in the range other. Convert the inputs, best to uint8, or do without "
         "augment=color_jitter."
     )
+    with using_split_rules(1):  # a resumed run of a version that did not examine the range
+        from_arrays(arrays, **{**array_options, "augment": [ColorJitter(0.2, 0.4)]})
 
 
 def test_rot90_refuses_non_square_images(array_options: dict[str, Any]) -> None:
