@@ -101,10 +101,13 @@ def test_one_output_for_two_classes_is_saved_without_its_figures(save: Save, tmp
 def test_model_is_saved_first_and_may_fail(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         assert not (tmp_path / "figures").exists()
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "MLmodel").touch()
         raise ValueError("no\n way.")
 
     monkeypatch.setattr(saved_model, "save_model", fail)
     assert save(["a", "b"], log_model=True) == "model (no way)"
+    assert not (tmp_path / "model").exists()  # an incomplete one would be uploaded
     assert (tmp_path / "figures" / "confusion_matrix.png").exists()
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -60,12 +61,14 @@ def save_results(
     failed: dict[str, str] = {}
     attempt, validation = partial(_attempt, failed), splits.validation
     if cfg.logging.log_model:
+        folder = output_dir / "model"
         with attempt("model"):
             inputs, *_ = next(iter(validation.epoch(0).take(1)))
-            folder = output_dir / "model"
             if folder.exists():  # of a resumed run that was finished before
                 shutil.rmtree(folder)
             saved_model.save_model(model, validation.spec, inputs[:4].numpy(), folder)
+        if failed:  # an incomplete folder would be uploaded
+            shutil.rmtree(folder, ignore_errors=True)
     if cfg.logging.log_figures:
         with attempt("figures"):
             predictions, spec = best_predictions(output_dir / CHECKPOINTS), validation.spec
@@ -88,7 +91,7 @@ def _attempt(failed: dict[str, str], name: str) -> Iterator[None]:
     except Exception as error:
         if disk_errno(error) is not None:
             raise
-        failed[name] = " ".join(f"{error or type(error).__name__}".split()).rstrip(".")
+        failed[name] = textwrap.shorten(f"{error or type(error).__name__}", 500).rstrip(".")
 
 
 def upload_folders(tracker: Tracker, output_dir: Path) -> None:
