@@ -327,11 +327,14 @@ def test_rules_of_version_1_split_as_before(tmp_path: Path) -> None:
     base = {
         f"{index}.jpg": int(hashlib.sha256(f"{index}.jpg".encode()).hexdigest()[:8], 16) / 2**32 for index in range(30)
     }
-    expected = {f"{folder}/{name}" for folder in ("a/sub", "b") for name in base if base[name] < 0.2}
+    (root / "a" / "link").symlink_to("../b")
+    (root / ".thumbnails").mkdir()
+    every = ["a/.hidden/0.jpg", *(f"{folder}/{name}" for folder in ("a/link", "a/sub", "b") for name in base)]
+    expected = {path for path in every if base[path.rpartition("/")[2]] < 0.2}
     with using_split_rules(1):
         old = class_folders(root, 0.2)
     assert {file.path for file in old.validation} == expected
-    assert len(old.train) == 60 - len(expected)
+    assert len(old.train) == 91 - len(expected)
     new = class_folders(root, 0.2)
     assert {file.path for file in new.validation} != expected
     assert len(new.train) + len(new.validation) == 61

@@ -32,6 +32,7 @@ def walk(root: Path, first: Iterable[str] = ()) -> Walk:
     """
     found, above = Walk([], set(first), {}), root.resolve()
     seen = {(status.st_dev, status.st_ino) for status in map(os.stat, (above, *above.parents))}
+    depth = 1 if found.folders else 0  # of class folders
     for starts in (sorted(found.folders), [""]):
         pending = [(False, False, path) for path in starts]  # real folders, then linked folders, then linked files
         real: dict[int, str] = {}  # files by the inode that the folder lists, which some file systems invent
@@ -44,14 +45,16 @@ def walk(root: Path, first: Iterable[str] = ()) -> Walk:
                 found.left_out[path or "."] = str(error.strerror)
                 continue
             key, twin = (status.st_dev, status.st_ino), real.get(status.st_ino)
-            if path and (key in seen or (twin and os.path.samefile(f"{root}/{path}", f"{root}/{twin}"))):  # noqa: PTH121
+            again = key in seen or (twin and os.path.samefile(f"{root}/{path}", f"{root}/{twin}"))  # noqa: PTH121
+            if path and again and split_rules() > 1:
                 found.left_out[path] = "linked again"
                 continue
             seen.add(key)
             if stat.S_ISREG(status.st_mode):
                 found.files.append(path)
             for entry in entries:
-                inside, kind = f"{path}/{entry.name}".lstrip("/"), _kind(entry)
+                inside = f"{path}/{entry.name}".lstrip("/")
+                kind = _kind(entry, inside.count("/") > depth)
                 if kind == _FILE and not entry.is_symlink():
                     found.files.append(inside)
                     real[entry.inode()] = inside
@@ -64,7 +67,7 @@ def walk(root: Path, first: Iterable[str] = ()) -> Walk:
     return found
 
 
-def _kind(entry: "os.DirEntry[str]") -> str:
+def _kind(entry: "os.DirEntry[str]", in_class: bool) -> str:
     """Returns _FOLDER or _FILE, or the reason to leave the entry out. Asks the system again only about links."""
     try:
         kind = _FOLDER if entry.is_dir() else _FILE if entry.is_file() else "not a regular file"
@@ -72,4 +75,6 @@ def _kind(entry: "os.DirEntry[str]") -> str:
         return str(error.strerror)
     if kind == _FILE and not entry.name.lower().endswith(EXTENSIONS if split_rules() > 1 else EXTENSIONS[:-1]):
         return OTHER
+    if kind == _FOLDER and in_class and split_rules() == 1:  # version 1 left out hidden folders only beside classes
+        return kind
     return HIDDEN if entry.name.startswith(".") or entry.name in _SYSTEM else kind
