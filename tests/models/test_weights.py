@@ -74,7 +74,7 @@ def run_id(mobilenet: keras.Model, tmp_path_factory: pytest.TempPathFactory, sto
     return found
 
 
-@pytest.mark.parametrize("source", ["runs:/{}", "models:/m@best", "models:/m/1"])
+@pytest.mark.parametrize("source", ["runs:/{}", "runs:/{}/model", "models:/m@best", "models:/m/1"])
 def test_best_weights_of_run_are_loaded(build: Build, mobilenet: keras.Model, run_id: str, source: str) -> None:
     assert run_of(source.format(run_id)) == run_id
     assert_equal_weights(build(weights=source.format(run_id)), mobilenet)

@@ -31,8 +31,8 @@ def run_of(source: str, tracking_uri: str | None = None) -> str:
     import mlflow  # Takes 4 s, so it is imported only to load from a run.
 
     kind, _, rest = source.partition(":/")
-    if kind == "runs" and re.fullmatch(r"\w+", rest):
-        return rest
+    if kind == "runs" and re.fullmatch(r"\w+(/model)?", rest):  # earlier versions named the folder of the saved model
+        return rest.partition("/")[0]
     with reading(f"model.weights='{source}'", EXPECTED):
         name, alias, version = re.fullmatch(r"([^/@]+)(?:@(.+)|/(\d+))", rest).groups()  # type: ignore[union-attr]
         client = mlflow.MlflowClient(tracking_uri)
