@@ -113,8 +113,4 @@ def left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict
     view = tf.train.TrackableView
     parts = [child for name, child in view.children(owner).items() if name != "optimizer"]
     reached = {id(node) for part in parts for node in view(part).descendants()}
-    return {
-        f"{role}_{position}": variable.value
-        for position, variable in enumerate(variables)
-        if id(variable) not in reached
-    }
+    return {f"{role}_{place}": each.value for place, each in enumerate(variables) if id(each) not in reached}

@@ -153,8 +153,7 @@ def fitted(augmentations: Sequence[Augmentation], spec: DataSpec) -> tuple[Augme
             "Set augment=none."
         )
     image = tf.zeros((1, *spec.input_shape), spec.input_dtype)
-    # Earlier versions did not examine the range of floats.
-    jitter = ColorJitter if spec.split_rules > 1 else ()
+    jitter = ColorJitter if spec.split_rules > 1 else ()  # earlier versions did not examine the range of floats
     ranged = tuple(
         replace(each, highest=spec.white("augment=color_jitter")) if isinstance(each, jitter) else each
         for each in augmentations

@@ -44,9 +44,8 @@ def draw(directory: Path, attempt: Attempt, *, history: History, predictions: Pr
     with attempt("most_wrong"), rc_context({"font.family": font}):
         wrong = most_wrong(predictions, MOST_WRONG)
         # The lowest compression level saves CPU time at the end of each run.
-        gallery(examples(validation, wrong), predictions, wrong, names).savefig(
-            directory / "most_wrong.png", pil_kwargs={"compress_level": 1}
-        )
+        figure = gallery(examples(validation, wrong), predictions, wrong, names)
+        figure.savefig(directory / "most_wrong.png", pil_kwargs={"compress_level": 1})
 
 
 def _drawable(names: Sequence[str]) -> tuple[list[str], str]:

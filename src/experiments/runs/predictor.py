@@ -118,9 +118,8 @@ class Predictor:
         best = int(softmax.argmax())
         row = {"path": str(file), "class": self.spec.class_names[best], "probability": round(float(softmax[best]), 6)}
         if all_classes:
-            row["probabilities"] = {
-                name: round(float(value), 6) for name, value in zip(self.spec.class_names, softmax, strict=True)
-            }
+            named = zip(self.spec.class_names, softmax, strict=True)
+            row["probabilities"] = {name: round(float(value), 6) for name, value in named}
         return row
 
 

@@ -64,8 +64,7 @@ def save_results(
         folder = output_dir / "model"
         with attempt("model"):
             inputs, *_ = next(iter(validation.epoch(0).take(1)))
-            if folder.exists():  # of a resumed run that was finished before
-                shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # of a resumed run that was finished before
             saved_model.save_model(model, validation.spec, inputs[:4].numpy(), folder)
         if failed:  # an incomplete folder would be uploaded
             shutil.rmtree(folder, ignore_errors=True)
