@@ -333,3 +333,13 @@ def test_images_are_prepared_as_in_an_earlier_run(
     (row,) = read("evaluate", run, "data=image_folder", f"data.path={folder}/other", "data.cache=none")
     assert row["examples"] == 7
     assert row["loss"] == loss(small.numpy() / 255, np.zeros(7, int), run.weights)
+
+
+def test_same_source_with_other_options_keeps_its_splits(
+    trained: Callable[[str], Trained], read: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Taken as one split, it would contain the examples of the training."""
+    run = trained("uint8")
+    (own,) = read("evaluate", run)
+    (row,) = read("evaluate", run, "data=npz", f"data.path={run.file}", "data.limit=6")
+    assert row["examples"] <= min(6, own["examples"])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLIT_RULES = 2
-"""Version of the rules that assign examples to classes and splits and choose types of arrays; 1 until release 0.3."""
+"""Version of the rules that assign examples to classes and splits and choose types of arrays; 1 until release 0.2."""
 _rules: ContextVar[int] = ContextVar("_rules", default=SPLIT_RULES)
 split_rules = _rules.get
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from experiments.errors import first_few, pluralized, reading
 
@@ -19,7 +20,6 @@ EXPECTED = (
     "runs:/ID or models:/NAME@ALIAS of a run of the tracking store, trained by experiments train with a similar model. "
     "Set model.weights or logging.tracking_uri"
 )
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 logger = logging.getLogger(__name__)
 
 
@@ -34,7 +34,10 @@ def run_of(source: str, tracking_uri: str | None = None) -> str:
     if kind == "runs" and re.fullmatch(r"\w+(/model)?", rest):  # earlier versions named the folder of the saved model
         return rest.partition("/")[0]
     with reading(f"model.weights='{source}'", EXPECTED):
-        name, alias, version = re.fullmatch(r"([^/@]+)(?:@(.+)|/(\d+))", rest).groups()  # type: ignore[union-attr]
+        form = re.fullmatch(r"([^/@]+)(?:@(.+)|/(\d+))", rest)
+        if kind != "models" or form is None:
+            raise ValueError("it has another form")
+        name, alias, version = form.groups()
         client = mlflow.MlflowClient(tracking_uri)
         found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
         return str(found.run_id)
@@ -52,13 +55,15 @@ def load_run_weights(source: str, model: keras.Model) -> None:
         (index,) = download_folder(run_id, BEST, folder).glob("best-*.index")
         reader = tf.train.load_checkpoint(str(index.with_suffix("")))
         shapes = reader.get_variable_to_shape_map()
-        variables = dict(_variables(model))
-        matching = {key: each for key, each in variables.items() if shapes.get(key) == list(each.shape)}
+        graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+        variables = list(_variables(model, graph))
+        matching = [(key, each) for key, each in variables if shapes.get(key) == list(each.shape)]
         if len(matching) < LEAST * len(variables):
             raise ValueError(f"{len(matching)} of {pluralized(len(variables), 'array')} of {model.name} match")
-        for key, variable in matching.items():
+        for key, variable in matching:
             variable.assign(reader.get_tensor(key))
-    others = first_few(each.path for key, each in variables.items() if key not in matching)
+    loaded = {id(variable) for _, variable in matching}
+    others = first_few(variable.path for _, variable in variables if id(variable) not in loaded)
     logger.info(
         "Loaded %d of %s from run %s%s.",
         len(matching),
@@ -68,20 +73,24 @@ def load_run_weights(source: str, model: keras.Model) -> None:
     )
 
 
-def _variables(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    """Yields the variables of a built model, except random seeds, by their key in a tf.train.Checkpoint with `model=`.
+def _variables(model: keras.Model, graph: TrackableObjectGraph) -> Iterator[tuple[str, keras.Variable]]:
+    """Yields the variables of a built model, except random seeds, with their key in a checkpoint; "" if it has none.
 
-    Reproduces the names of https://www.tensorflow.org/guide/checkpoint#loading_mechanics: the shortest path of
-    attributes, in which dots and slashes are escaped.
+    Follows equal names of attributes in the model and in the graph of the checkpoint, as TensorFlow does when it
+    restores. https://www.tensorflow.org/guide/checkpoint#loading_mechanics
     """
     view = tf.train.TrackableView(model)
-    queue, seen = deque([("model", model)]), {id(model)}
+    roots = {child.local_name: child.node_id for child in graph.nodes[0].children}
+    queue, seen = deque([(model, roots.get("model"))]), {id(model)}
     while queue:
-        path, node = queue.popleft()
+        node, place = queue.popleft()
+        stored = graph.nodes[place] if place is not None else None
+        places = {child.local_name: child.node_id for child in stored.children} if stored else {}
         for name, child in view.children(node).items():
             if id(child) not in seen and name != "optimizer" and not isinstance(child, keras.random.SeedGenerator):
                 seen.add(id(child))
-                key = f"{path}/{name.replace('.', '..').replace('/', '.S')}"
+                found = places.get(name)
                 if isinstance(child, keras.Variable):
-                    yield f"{key}{_VALUE}", child
-                queue.append((key, child))
+                    keys = [each.checkpoint_key for each in graph.nodes[found].attributes] if found is not None else []
+                    yield (keys or [""])[0], child
+                queue.append((child, found))

@@ -36,7 +36,7 @@ def read_snapshot(folder: Path, owner: str) -> tuple[DictConfig, DataSpec]:
     stored = read_record(folder / DATA, owner)
     with reading(f"config/{DATA} of {owner}"):
         fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in stored.items()}
-        # Specs of 0.3 and earlier do not contain the version of the split rules, which was 1.
+        # Specs of 0.2 and earlier do not contain the version of the split rules, which was 1.
         spec = DataSpec(**{"split_rules": 1, **fields})
         # A model of any other size could fill the memory.
         if len(spec.class_names) != spec.num_classes or not 0 < math.prod(spec.input_shape) <= 1 << 30:

@@ -99,6 +99,8 @@ def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
             splits: Splits = build(data, **options)
             found = joint_digest(*(split.spec.digest.encode() for split in splits.named().values()))
             same = found == recorded(existing_run(client, run.run_id).data.tags).get("data")
+            # Taken as one split, the same source with other options would contain the examples of the training.
+            same |= not own and splits.train.spec.source == spec.source
         if not own and not same:
             splits = build(data, **options, **({"validation_fraction": 1.0} if "validation_fraction" in data else {}))
     if own and not same and not command.allow_other_data:
