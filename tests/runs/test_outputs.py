@@ -182,3 +182,9 @@ def test_one_output_is_served_as_it_is_and_not_predicted() -> None:
     np.testing.assert_array_equal(np.asarray(servable(model, spec)(images)), np.asarray(model(images)))
     with pytest.raises(ConfigError, match="mine returns one output: expected one for each class"):
         Predictor(model, spec, antialias=False).rows([], all_classes=False)
+
+
+def test_model_without_finite_outputs_for_constant_inputs_returns_probabilities() -> None:
+    standardized = layers.Lambda(lambda x: (x - keras.ops.mean(x)) / keras.ops.std(x, axis=(1, 2, 3), keepdims=True))
+    model = keras.Sequential([keras.Input(SHAPE), standardized, layers.Flatten(), layers.Dense(3, "softmax")])
+    assert meaning_of_outputs(model, SHAPE, "uint8") == "probabilities"

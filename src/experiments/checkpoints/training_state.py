@@ -99,10 +99,11 @@ def restore_weights(model: keras.Model, path: str) -> None:
     """Restores only the model's variables; raises AssertionError if any is absent. Prefers averages to weights."""
     weights(model).restore(path).assert_existing_objects_matched().expect_partial()
     reader = tf.train.load_checkpoint(path)
-    for position, variable in enumerate(model.trainable_variables):
-        name = f"extras/average_{position}/.ATTRIBUTES/VARIABLE_VALUE"
-        if reader.has_tensor(name):
-            variable.assign(reader.get_tensor(name))
+    names = [f"extras/average_{place}/.ATTRIBUTES/VARIABLE_VALUE" for place in range(len(model.trainable_variables))]
+    kept = [reader.get_tensor(name) for name in names if reader.has_tensor(name)]
+    # Averages are zeros until the first update, which mixed_float16 skips while its loss scale is too large.
+    if any(map(np.any, kept)):
+        assign(model.trainable_variables, kept)
 
 
 def left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:

@@ -18,7 +18,9 @@ def meaning_of_outputs(model: keras.Model, input_shape: tuple[int, ...], input_d
     outputs = np.asarray(keras.ops.cast(model(inputs, training=False), "float32"))
     # A sum of bfloat16, which has three digits, differs more from 1 than one of float32.
     tolerance = 1e-4 if keras.config.dtype_policy().compute_dtype == "float32" else 1e-2
-    is_softmax = np.all(outputs >= 0) and np.all(abs(outputs.sum(axis=-1) - 1) < tolerance)
+    # A model that standardizes each example has no finite outputs for constant ones.
+    finite = outputs[np.isfinite(outputs).all(axis=-1)]
+    is_softmax = finite.size and np.all(finite >= 0) and np.all(abs(finite.sum(axis=-1) - 1) < tolerance)
     return ONE if outputs.shape[-1] == 1 else "probabilities" if is_softmax else "logits"
 
 
