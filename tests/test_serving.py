@@ -36,6 +36,7 @@ for folder in sys.argv[1:]:
     graph = mlflow.keras.load_model(f"{folder}/model")
     for found in (graph.serve(data["inputs"]), mlflow.pyfunc.load_model(f"{folder}/model").predict(data["inputs"])):
         np.testing.assert_allclose(np.asarray(found), data["outputs"], atol=1e-6)
+        print("equal")
 """
 
 
@@ -81,7 +82,9 @@ def test_saved_models_load_without_this_package(tmp_path: Path) -> None:
     for folder, make in zip(folders, (with_custom_layer, lambda: WithoutConfig(2)), strict=True):
         folder.mkdir()
         saved(make, folder)
-    subprocess.run([sys.executable, "-c", LOADING, *map(str, folders)], check=True)
+    command = [sys.executable, "-c", LOADING, *map(str, folders)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert printed.split() == ["equal"] * 4
 
 
 def test_saved_model_contains_each_weight_once_and_no_optimizer(

@@ -1,5 +1,7 @@
 """The targets that a record may name."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from experiments.config.registry import CONF
+from experiments.config.registry import CONF, register
 from experiments.errors import TrackingError
 from experiments.records.trust import check_targets, vetted_overrides
 
@@ -30,6 +32,10 @@ OWN = ("own", "own.losses")
 )
 def test_known_components_are_allowed(tree: dict[str, Any]) -> None:
     check_targets(tree, "run 1", OWN, stored=True)
+    unknown = json.loads(re.sub(r'"(_target_|train_step)": "[^"]+"', r'"\1": "planted.run"', json.dumps(tree)))
+    with pytest.raises(TrackingError) as error:
+        check_targets(unknown, "run 1", OWN)
+    assert "planted.run" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["own.os.system", "own.losses.Loss.method", "ownother.Loss", "own", "other.own.Loss"])
@@ -54,6 +60,7 @@ def test_targets_of_command_and_config_folders_are_allowed(tmp_path: Path, monke
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     GlobalHydra.instance().clear()
+    register()
     with initialize_config_dir(CONF, version_base="1.3"):
         overrides = [f"hydra.searchpath=[file://{tmp_path}/own]", "model._target_=own_parts.Net"]
         cfg = compose("config", overrides, return_hydra_config=True)

@@ -169,7 +169,7 @@ def test_values_of_another_plan_are_refused(tmp_path: Path, typed: str, cells: l
     for number, cell in enumerate(cells):
         plan = plan_of(typed, sampler="random")
         Queue(tmp_path, plan).enqueue(cell, number, 0, attempt=0)
-        refused(tmp_path, plan)
+        assert "are not integers" not in refused(tmp_path, plan)
 
 
 @pytest.mark.parametrize("name", ["cma:optimizer:0", "sepcma:optimizer:0", "cmawm:optimizer:1"])
@@ -198,4 +198,4 @@ def test_wrong_events_are_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / STUDY).write_text(before + event + "\n")
         require_whole(tmp_path)
-        refused(tmp_path, plan)
+        assert refused(tmp_path, plan).endswith("HYDRA_FULL_ERROR=1 shows where this came from.")

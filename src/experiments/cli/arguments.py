@@ -13,7 +13,7 @@ from hydra.errors import OverrideParseException
 
 from experiments import DISTRIBUTION
 from experiments.config.aliases import ALIASES
-from experiments.config.explain import PRESETS
+from experiments.config.reference import PRESETS
 from experiments.config.registry import COMMANDS, GROUPS
 from experiments.errors import ConfigError, close_to
 

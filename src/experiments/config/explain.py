@@ -17,11 +17,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from experiments.config.aliases import ALIASES
 from experiments.config.file_errors import explain_file
+from experiments.config.reference import PRESETS
 from experiments.config.registry import GROUPS
 from experiments.errors import close_to, listed, near
-
-PRESETS = ("experiment", "debug")
-"""Groups whose options change keys of any group."""
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -13,7 +13,6 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from experiments.errors import first_few, pluralized, reading
 
 PREFIXES = ("runs:/", "models:/")
-BEST = "checkpoints/best"
 LEAST = 0.5
 """Smallest share of a model's arrays that must match: fewer are equal by chance, as biases of equal length are."""
 EXPECTED = (
@@ -48,11 +47,11 @@ def load_run_weights(source: str, model: keras.Model) -> None:
 
     Logs the variables that keep their initial values. Raises TrackingError if less than half of the arrays match.
     """
-    from experiments.records.finished_run import download_folder  # Imports MLflow, which takes 4 s.
+    from experiments.records.finished_run import download_best  # Imports MLflow, which takes 4 s.
 
     run_id = run_of(source)
     with reading(f"model.weights='{source}'", EXPECTED), tempfile.TemporaryDirectory() as folder:
-        (index,) = download_folder(run_id, BEST, folder).glob("best-*.index")
+        (index,) = download_best(run_id, folder).glob("best-*.index")
         reader = tf.train.load_checkpoint(str(index.with_suffix("")))
         shapes = reader.get_variable_to_shape_map()
         graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))

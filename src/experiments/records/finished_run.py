@@ -63,14 +63,15 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
             client.download_artifacts(run_id, artifact.path, str(output_dir))
 
 
-def download_folder(run_id: str, folder: str, destination: str) -> Path:
-    """Downloads the artifact `folder` of a run from the current store of MLflow, and returns its path."""
+def download_best(run_id: str, destination: str) -> Path:
+    """Downloads the best checkpoint of a run from the current store of MLflow, and returns its folder."""
     from mlflow import MlflowClient
 
     from experiments.tracking.mlflow_store import checked
 
     client = MlflowClient()
-    return Path(client.download_artifacts(checked(client, client.get_run(run_id)).info.run_id, folder, destination))
+    run = checked(client, client.get_run(run_id))
+    return Path(client.download_artifacts(run.info.run_id, f"{CHECKPOINTS}/{BEST}", destination))
 
 
 def _selected(client: "MlflowClient", command: DictConfig) -> str:

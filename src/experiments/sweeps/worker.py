@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Task function that the launcher passes to the workers. `stored_path`: the plan file names the place of data."""
+    """Task function that the launcher passes to the workers.
+
+    `stored_path` is true if `data.path` comes from the plan file only: nothing is downloaded or drawn there.
+    """
 
     folder: Path
     context: HydraContext
