@@ -164,7 +164,7 @@ def test_logged_model_predicts_from_uint8_images(done: Done) -> None:
     path = done.client.download_artifacts(done.run.info.run_id, "model")
     model = mlflow.pyfunc.load_model(path)
     assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
-    assert model.metadata.saved_input_example_info is not None
+    assert model.metadata.saved_input_example_info is None  # images as JSON are larger than the weights
     probabilities = np.asarray(model.predict(np.zeros((2, 8, 8, 1), np.uint8)))
     np.testing.assert_allclose(probabilities.sum(axis=1), [1, 1], rtol=1e-5)
 

@@ -107,6 +107,8 @@ def test_run_of_other_model_is_refused(run_id: str) -> None:
         ("models:/nothing@best", "MlflowException: Registered Model with name=nothing not found"),
         ("models:/m@other", "MlflowException: Registered model alias other not found"),
         ("models:/m", "it has another form"),
+        ("models:/m/latest", "it has another form"),
+        ("models:/m-0123456789abcdef0123456789abcdef", "it has another form"),
     ],
 )
 @pytest.mark.usefixtures("run_id")

@@ -27,7 +27,7 @@ def run_of(source: str, tracking_uri: str | None = None) -> str:
 
     Raises TrackingError if the source has another form, or if the registry has no such version.
     """
-    import mlflow  # Takes 4 s, so it is imported only to load from a run.
+    from experiments.records.finished_run import store_of_weights  # Imports MLflow, which takes 4 s.
 
     kind, _, rest = source.partition(":/")
     if kind == "runs" and re.fullmatch(r"\w+(/model)?", rest):  # earlier versions named the folder of the saved model
@@ -37,7 +37,7 @@ def run_of(source: str, tracking_uri: str | None = None) -> str:
         if kind != "models" or form is None:
             raise ValueError("it has another form")
         name, alias, version = form.groups()
-        client = mlflow.MlflowClient(tracking_uri)
+        client = store_of_weights(tracking_uri)
         found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
         return str(found.run_id)
 

@@ -65,13 +65,20 @@ def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) ->
 
 def download_best(run_id: str, destination: str) -> Path:
     """Downloads the best checkpoint of a run from the current store of MLflow, and returns its folder."""
-    from mlflow import MlflowClient
-
     from experiments.tracking.mlflow_store import checked
 
-    client = MlflowClient()
+    client = store_of_weights()
     run = checked(client, client.get_run(run_id))
     return Path(client.download_artifacts(run.info.run_id, f"{CHECKPOINTS}/{BEST}", destination))
+
+
+def store_of_weights(tracking_uri: str | None = None) -> "MlflowClient":
+    """Returns a client of the store, None for the current one of MLflow. Raises TrackingError if there is no store."""
+    import mlflow
+
+    from experiments.tracking.mlflow_store import existing_store
+
+    return existing_store(tracking_uri or mlflow.get_tracking_uri())
 
 
 def _selected(client: "MlflowClient", command: DictConfig) -> str:

@@ -93,11 +93,14 @@ class Predictor:
         if meaning == ONE:
             raise ConfigError(f"{self.model.name} returns one output: expected one for each class. Set another run_id.")
         height, width, channels = self.spec.input_shape
+        # As in the saved model: operations that run one by one round differently, by more than 1e-6 in a deep network.
+        signature = [tf.TensorSpec((None, *self.spec.input_shape), self.spec.input_dtype)]
+        graph = tf.function(lambda images: self.model(images, training=False), input_signature=signature)
         decoder, errors = Decoder((height, width), channels, self.antialias), dict[Path, str]()
         for start in range(0, len(files), BATCH_SIZE):
             images = dict(_decoded(decoder, files[start : start + BATCH_SIZE], errors))
             inputs = converted(tf.stack(list(images.values())), PIXELS, self.spec) if images else None
-            outputs = np.asarray(self.model(inputs, training=False)) if images else np.empty((0, self.spec.num_classes))
+            outputs = np.asarray(graph(inputs)) if images else np.empty((0, self.spec.num_classes))
             rows = probabilities(outputs) if meaning == "logits" else outputs
             found += [self._row(file, row, all_classes) for file, row in zip(images, rows, strict=True)]
         if len(errors) == len(files):

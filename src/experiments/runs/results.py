@@ -63,9 +63,8 @@ def save_results(
     if cfg.logging.log_model:
         folder = output_dir / "model"
         with attempt("model"):
-            inputs, *_ = next(iter(validation.epoch(0).take(1)))
             shutil.rmtree(folder, ignore_errors=True)  # of a resumed run that was finished before
-            saved_model.save_model(model, validation.spec, inputs[:4].numpy(), folder)
+            saved_model.save_model(model, validation.spec, folder)
         if failed:  # an incomplete folder would be uploaded
             shutil.rmtree(folder, ignore_errors=True)
     if cfg.logging.log_figures:

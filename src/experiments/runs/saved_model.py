@@ -1,8 +1,6 @@
 """Saves the model for serving: raw inputs in, probabilities out, as a graph that needs no code of this package."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,14 +25,16 @@ def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
     return keras.Model(inputs, last(model(inputs)))
 
 
-def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, directory: Path) -> None:
-    """Writes an MLflow model folder with the exported graph, a signature and an input example.
+def save_model(model: keras.Model, spec: DataSpec, directory: Path) -> None:
+    """Writes an MLflow model folder with the exported graph and a signature.
 
-    `example` has shape [n, *input_shape] and the dtype of the data. The folder has the form that
-    `mlflow.keras.save_model(save_exported_model=True)` writes, but contains each weight once and no optimizer.
+    The folder has the form that `mlflow.keras.save_model(save_exported_model=True)` writes, but contains each weight
+    once, no optimizer and no input example: as JSON, images would take more space than the weights of a small network.
     """
     serving = servable(model, spec)
-    packaged = Model()
+    inputs = np.zeros((1, *spec.input_shape), spec.input_dtype)
+    # Passed to `save_model` instead, a signature without an input example causes a warning.
+    packaged = Model(signature=infer_signature(inputs, np.asarray(serving(inputs))))
     packaged.add_flavor(
         "keras",
         data="data",
@@ -42,18 +42,15 @@ def save_model(model: keras.Model, spec: DataSpec, example: np.ndarray, director
         keras_backend=keras.backend.backend(),
         save_exported_model=True,
     )
-    with _without_notes():
-        mlflow.pyfunc.save_model(
-            str(directory),
-            loader_module="mlflow.keras",
-            mlflow_model=packaged,
-            signature=infer_signature(example, np.asarray(serving(example))),
-            input_example=example,
-            # Exact versions. MLflow would take many seconds to infer them.
-            pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
-            metadata={"class_names": list(spec.class_names)},
-        )
-        _export(serving, spec, directory / "data" / "model")
+    mlflow.pyfunc.save_model(
+        str(directory),
+        loader_module="mlflow.keras",
+        mlflow_model=packaged,
+        # Exact versions. MLflow would take many seconds to infer them.
+        pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
+        metadata={"class_names": list(spec.class_names)},
+    )
+    _export(serving, spec, directory / "data" / "model")
 
 
 def _export(serving: keras.Model, spec: DataSpec, folder: Path) -> None:
@@ -62,18 +59,10 @@ def _export(serving: keras.Model, spec: DataSpec, folder: Path) -> None:
     exported = tf.Module()
     exported.weights = [variable.value for variable in serving.variables]
     exported.serve = tf.function(lambda inputs: serving(inputs, training=False), input_signature=[shape])
-    tf.saved_model.save(exported, str(folder), signatures=exported.serve)
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Suppresses notes of MLflow on the comparison of example and signature, and of TensorFlow on the folder."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.pyfunc", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # without a note on the folder
     try:
-        yield
+        tf.saved_model.save(exported, str(folder), signatures=exported.serve)
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)
