@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -102,15 +103,51 @@ def test_folder_without_images_is_refused(
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0cut"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"not an image", "not a JPEG, PNG, BMP, GIF or WebP image"),
+        (b"\xff\xd8\xff\xe0cut", "header of a JPEG that cannot be read"),
+    ],
+)
 def test_corrupt_file_is_refused(
-    refusal: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, content: bytes
+    refusal: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, content: bytes, reason: str
 ) -> None:
     file = tmp_path_factory.mktemp("damaged") / "photo.jpg"
     file.write_bytes(content)
     assert refusal(file) == (
-        f"error: {file} cannot be decoded: expected a complete JPEG, PNG, BMP, GIF or WebP image. Replace or remove it."
+        f"error: {file} cannot be read: {reason}. Expected a complete JPEG, PNG, BMP, GIF or WebP image. Replace or "
+        "remove it."
     )
+
+
+def test_files_are_read_as_in_training(
+    predict: Callable[..., str],
+    red_photo: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """TensorFlow reads the indices of a palette BMP as grey levels, and the upper 8 of 16 bits."""
+    folder = tmp_path_factory.mktemp("kinds")
+    picture = Image.open(red_photo).convert("RGB")
+    picture.save(folder / "a.webp", save_all=True, append_images=[Image.new("RGB", picture.size)], lossless=True)
+    picture.quantize(16).save(folder / "b.bmp")
+    picture.save(folder / "c.bmp")
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(folder / "d.png")
+    rows = json.loads(predict(folder, "format=json"))
+    expected = "Expected a complete JPEG, PNG, BMP, GIF or WebP image. Replace or remove it."
+    assert [row["error"] for row in rows] == [
+        f"{folder}/a.webp cannot be read: a WebP with transparency or animation (others can be decoded). {expected}",
+        f"{folder}/b.bmp cannot be read: a BMP of 8 bits a pixel in mode P (grey, 24 and 32 bits can be decoded). "
+        + expected,
+        None,
+        None,
+    ]
+    assert [row["class"] for row in rows[:3]] == [None, None, "red"]
+    assert [record.getMessage() for record in caplog.records if "16 bits" in record.getMessage()] == [
+        f"Only the upper 8 of 16 bits per channel are used in 1 image: {folder}/d.png. Convert 12-bit images to 8 bits"
+    ]
 
 
 def test_missing_path_key_is_refused(door: Door) -> None:

@@ -39,16 +39,16 @@ def test_split_rules_are_recorded_and_used_again(tmp_path: Path) -> None:
     """A spec written before the rules had a version has version 1."""
     write_snapshot(tmp_path, CFG, SPEC)
     stored = json.loads((tmp_path / DATA).read_text())
-    assert stored["split_rules"] == read_snapshot(tmp_path, "run x")[1].split_rules == split_rules() == SPLIT_RULES == 2
+    assert stored["split_rules"] == read_snapshot(tmp_path, "run x")[1].split_rules == split_rules() == SPLIT_RULES == 3
     (tmp_path / DATA).write_text(json.dumps({key: stored[key] for key in stored if key != "split_rules"}))
     with using_split_rules(read_snapshot(tmp_path, "run x")[1].split_rules):
         assert (split_rules(), DataSpec(*[()] * 8).split_rules) == (1, 1)  # type: ignore[arg-type]
     assert split_rules() == SPLIT_RULES
     unknown: Any
-    for unknown in (3, 0, "2", [2], None):
+    for unknown in (4, 0, "2", [2], None):
         with pytest.raises(ConfigError) as raised, using_split_rules(unknown):
             pass
-        assert str(raised.value) == f"split_rules={unknown}: expected 1 to 2. Install a later release."
+        assert str(raised.value) == f"split_rules={unknown}: expected 1 to 3. Install a later release."
 
 
 def test_secrets_are_not_written(tmp_path: Path) -> None:

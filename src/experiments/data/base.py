@@ -11,8 +11,8 @@ from experiments.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SPLIT_RULES = 2
-"""Version of the rules that assign examples to classes and splits and choose types of arrays; 1 until release 0.2."""
+SPLIT_RULES = 3
+"""Version of the rules for classes, splits and types of arrays; 1 until release 0.2, 2 before release 0.3."""
 _rules: ContextVar[int] = ContextVar("_rules", default=SPLIT_RULES)
 split_rules = _rules.get
 
@@ -75,9 +75,10 @@ class DataSpec:
         """Returns the highest value of images; raises DataError, naming `user`, if the inputs are no such images."""
         shape = self.input_shape
         if len(shape) != 3 or (channels and shape[2] not in channels) or self.value_range not in WHITE:
+            remedy = "Convert the inputs, best to uint8" if self.value_range else "Set value_range in the DataSpec"
             raise DataError(
                 f"{user} needs images [height, width, {' or '.join(map(str, channels)) or 'channels'}] with values in "
-                f"0..255 or 0..1: received {self.inputs}. Convert the inputs, best to uint8, or do without {user}."
+                f"0..255 or 0..1: received {self.inputs}. {remedy}, or do without {user}."
             )
         return WHITE[self.value_range]
 

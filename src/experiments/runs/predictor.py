@@ -1,7 +1,8 @@
 """Predicts classes and probabilities of image files."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -15,9 +16,10 @@ from omegaconf import DictConfig
 from experiments.cli.status import Status
 from experiments.config.build import build
 from experiments.data.base import PIXELS, DataSpec
-from experiments.data.images.headers import EXTENSIONS, FORMATS, orientation_of
+from experiments.data.images.headers import EXTENSIONS, FORMATS, quiet_exif
 from experiments.data.images.image_source import Decoder
-from experiments.data.images.manifest import report_left_out
+from experiments.data.images.manifest import Manifest, check_whole, report_left_out
+from experiments.data.images.scan import Damage, ImageFile, Record, examine
 from experiments.data.images.walk import walk
 from experiments.data.preparation import converted
 from experiments.errors import ConfigError, DataError
@@ -89,7 +91,7 @@ class Predictor:
 
     def rows(self, files: Sequence[Path], *, all_classes: bool) -> list[dict[str, Any]]:
         """Returns one row per file: path, class and its probability. `all_classes` adds those of all classes."""
-        meaning, found = meaning_of_outputs(self.model, self.spec.input_shape, self.spec.input_dtype), []
+        meaning = meaning_of_outputs(self.model, self.spec.input_shape, self.spec.input_dtype)
         if meaning == ONE:
             raise ConfigError(f"{self.model.name} returns one output: expected one for each class. Set another run_id.")
         height, width, channels = self.spec.input_shape
@@ -97,25 +99,20 @@ class Predictor:
         signature = [tf.TensorSpec((None, *self.spec.input_shape), self.spec.input_dtype)]
         graph = tf.function(lambda images: self.model(images, training=False), input_signature=signature)
         decoder, errors = Decoder((height, width), channels, self.antialias), dict[Path, str]()
+        found, records = dict[Path, dict[str, Any]](), list[Record]()
         for start in range(0, len(files), BATCH_SIZE):
-            images = dict(_decoded(decoder, files[start : start + BATCH_SIZE], errors))
-            inputs = converted(tf.stack(list(images.values())), PIXELS, self.spec) if images else None
-            outputs = np.asarray(graph(inputs)) if images else np.empty((0, self.spec.num_classes))
-            rows = probabilities(outputs) if meaning == "logits" else outputs
-            found += [self._row(file, row, all_classes) for file, row in zip(images, rows, strict=True)]
-        if len(errors) == len(files):
+            images = dict(_decoded(decoder, files[start : start + BATCH_SIZE], records, errors))
+            if images:
+                inputs = converted(tf.stack(list(images.values())), PIXELS, self.spec)
+                outputs = np.asarray(graph(inputs))
+                rows = probabilities(outputs) if meaning == "logits" else outputs
+                found |= {file: self._row(file, row, all_classes) for file, row in zip(images, rows, strict=True)}
+        check_whole(Manifest(Path(), {"": tuple(records)}, {}), "error")
+        if not found:
             raise DataError(next(iter(errors.values())))
-        return self._with_errors(files, found, errors)
-
-    def _with_errors(
-        self, files: Sequence[Path], rows: Sequence[dict[str, Any]], errors: Mapping[Path, str]
-    ) -> list[dict[str, Any]]:
-        """Adds a row for each file that cannot be read, and to all rows the column `error`, if there are any."""
-        if not errors:
-            return list(rows)
-        by_path = {row["path"]: row for row in rows}
-        empty = dict.fromkeys(rows[0])
-        return [{**by_path.get(str(file), empty | {"path": str(file)}), "error": errors.get(file)} for file in files]
+        empty = dict.fromkeys(next(iter(found.values())))
+        every = {file: found.get(file, empty | {"path": str(file)}) for file in files}
+        return [row | ({"error": errors.get(file)} if errors else {}) for file, row in every.items()]
 
     def _row(self, file: Path, softmax: np.ndarray, all_classes: bool) -> dict[str, Any]:
         best = int(softmax.argmax())
@@ -126,16 +123,20 @@ class Predictor:
         return row
 
 
-def _decoded(decoder: Decoder, files: Sequence[Path], errors: dict[Path, str]) -> Iterator[tuple[Path, tf.Tensor]]:
-    """Yields the files that can be read, with their images, and adds messages for the others to `errors`."""
+def _decoded(
+    decoder: Decoder, files: Sequence[Path], records: list[Record], errors: dict[Path, str]
+) -> Iterator[tuple[Path, tf.Tensor]]:
+    """Yields the files that training reads, with their images. Adds to `records`, or messages to `errors`."""
     for file in files:
-        try:
-            content = file.read_bytes()
-            yield file, decoder(tf.constant(content), tf.constant(orientation_of(content)))
-        except tf.errors.InvalidArgumentError:
-            errors[file] = f"{file} cannot be decoded: expected a complete {FORMATS} image. Replace or remove it."
-        except OSError as error:
-            errors[file] = f"{file} cannot be read: {error.strerror}. Expected an image. Replace or remove it."
+        with quiet_exif():
+            found = examine(str(file.parent), ImageFile(file.name, 0))
+        with suppress(tf.errors.InvalidArgumentError):
+            if isinstance(found, Record):
+                yield file, decoder.read(tf.constant(str(file)), tf.constant(found.header.orientation))
+                records.append(found._replace(path=str(file)))
+                continue
+        reason = found.reason if isinstance(found, Damage) else "corrupt"
+        errors[file] = f"{file} cannot be read: {reason}. Expected a complete {FORMATS} image. Replace or remove it."
 
 
 def imagenet_classes() -> list[str]:

@@ -56,6 +56,13 @@ def named(first: str, second: str, third: str | None = None) -> Layout:
     return Layout(images, dict.fromkeys(names, PETS))
 
 
+def unclear(folders: str) -> str:
+    return (
+        f"The folders {folders} of 'ROOT' may be splits or contain splits: expected {LAYOUT}. Name the splits train, "
+        "valid and test, or move the classes to 'ROOT/train'."
+    )
+
+
 TRAIN_VALID = {"train": PETS, "validation": PETS}
 SPLIT = split(train=PETS, valid=PETS)
 LAYOUTS = {
@@ -79,6 +86,34 @@ LAYOUTS = {
     "seg_train, seg-val, seg test": named("seg_train", "seg-val", "seg test"),
     "train.v1, valid.v1": named("train.v1", "valid.v1"),
     "training_set, test_set only": Layout(split(training_set=PETS, test_set=PETS), {"train": PETS, "test": PETS}),
+    "TrainSet, TestSet": Layout(split(TrainSet=PETS, TestSet=PETS), {"train": PETS, "test": PETS}),
+    "train2017, val2017": named("train2017", "val2017"),
+    "trainset, devset, testset": named("trainset", "devset", "testset"),
+    "train, images-val beside others": Layout(
+        split(train=PETS) | {f"images-val/{kind}": count for kind, count in PETS.items()} | {"notes": 1},
+        TRAIN_VALID,
+        left_out={"notes/0.jpg": UNUSED},
+    ),
+    "train, toy-train": Layout(
+        split(train=PETS) | {"toy-train/cats": 1}, {"train": PETS}, left_out={"toy-train/cats/0.jpg": UNUSED}
+    ),
+    "a class with a part like a split": Layout({"toy-train": 2, "bus": 3}, {"train": {"bus": 3, "toy-train": 2}}),
+    "classes with parts like one split": Layout(
+        {"toy-train": 2, "steam-train": 3}, {"train": {"steam-train": 3, "toy-train": 2}}
+    ),
+    "classes with parts like splits": Layout(
+        {"test-tube": 2, "crash-test/a": 1, "crash-test": 1, "bus": 3},
+        {"train": {"bus": 3, "crash-test": 2, "test-tube": 2}},
+    ),
+    "a folder train of a class": Layout(
+        {"vehicles/train": 2, "vehicles/bus": 1, "animals/cat": 2, "animals/dog": 2},
+        {"train": {"animals": 4, "vehicles": 3}},
+    ),
+    "TrainSet, TestSet beside a folder of the system": Layout(
+        split(TrainSet=PETS, TestSet=PETS) | {"__MACOSX/cats": 1},
+        {"train": PETS, "test": PETS},
+        left_out={"__MACOSX": "hidden"},
+    ),
     "train only": Layout(split(train=PETS), {"train": PETS}),
     "train, with the same folders in each class": Layout(
         {f"train/{k}/{s}": 2 for k in PETS for s in "ab"}, {"train": {"cats": 4, "dogs": 4}}
@@ -218,18 +253,44 @@ LAYOUTS = {
     ),
     "unknown split names": Layout(
         split(entrenamiento=PETS, prueba=PETS),
-        "The folders entrenamiento, prueba of 'ROOT' have no images but the same folders, cats, dogs: expected "
-        f"{LAYOUT}. Name the splits train, valid and test, or move the classes to 'ROOT/train'.",
+        unclear("entrenamiento, prueba"),
     ),
     "folds": Layout(
         {f"fold{n}/{kind}": 2 for n in range(5) for kind in PETS},
-        "The folders fold0, fold1, fold2 and 2 more of 'ROOT' have no images but the same folders, cats, dogs: "
-        f"expected {LAYOUT}. Name the splits train, valid and test, or move the classes to 'ROOT/train'.",
+        unclear("fold0, fold1, fold2 and 2 more"),
     ),
     "splits below classes": Layout(
         {f"{kind}/{part}": 2 for kind in PETS for part in ("train", "test")},
-        "The folders cats, dogs of 'ROOT' have no images but the same folders, test, train: "
-        f"expected {LAYOUT}. Name the splits train, valid and test, or move the classes to 'ROOT/train'.",
+        unclear("cats, dogs"),
+    ),
+    "other splits below each class": Layout(
+        {"cats/train": 2, "cats/test": 2, "dogs/train": 2, "dogs/test": 2, "dogs/val": 2}, unclear("cats, dogs")
+    ),
+    "splits below some classes": Layout(
+        {"cats/train": 2, "cats/test": 2, "dogs/2019": 2, "dogs": 1, "eels": 3}, unclear("cats")
+    ),
+    "splits and masks below classes": Layout(
+        {f"{kind}/{part}": 2 for kind in PETS for part in ("my_train", "my_test", kind)}, unclear("cats, dogs")
+    ),
+    "one split below a class": Layout({"cats/Test": 2, "cats": 2, "dogs": 2}, unclear("cats")),
+    "splits one folder deeper": Layout(
+        {f"Data/{part}/{kind}": 2 for kind in PETS for part in ("train", "test")} | {"Docs": 1}, unclear("Data")
+    ),
+    "splits two folders deeper": Layout(
+        {f"my/data/{part}/{kind}": 2 for kind in PETS for part in ("train", "val")} | {"docs": 1}, unclear("my/data")
+    ),
+    "train_set, test_set beside others": Layout(
+        {f"{part}_set/{kind}": 2 for kind in PETS for part in ("train", "test")} | {"masks": 1},
+        unclear("test_set, train_set"),
+    ),
+    "two folders like train": Layout(
+        {"train-clean/a": 2, "train-clean/b": 2, "train-noisy/a": 2, "train-noisy/c": 2},
+        unclear("train-clean, train-noisy"),
+    ),
+    "TrainSet, TestSet of other classes": Layout(
+        {"TrainSet/a": 2, "TrainSet/b": 2, "TestSet/a": 2, "TestSet/c": 2},
+        "The class folders of 'ROOT' differ between splits: TrainSet/ has a, b; TestSet/ has a, c. Give both the same "
+        "folders.",
     ),
 }
 
@@ -241,9 +302,10 @@ def encoded(seed: int, kind: str = "JPEG", mode: str = "RGB", **options: Any) ->
     return stream.getvalue()
 
 
-def transparent() -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGBA", (3, 2), (10, 20, 30, 128)).save(stream, "WEBP", lossless=True)
+def webp(mode: str, frames: int) -> bytes:
+    stream, colours = io.BytesIO(), [(10, 20, 30, 128), (200, 20, 30, 128)][:frames]
+    first, *others = (Image.new("RGBA", (3, 2), colour).convert(mode) for colour in colours)
+    first.save(stream, "WEBP", lossless=True, save_all=frames > 1, append_images=others)
     return stream.getvalue()
 
 
@@ -293,11 +355,8 @@ def test_layout_gives_expected_classes_and_splits(tmp_path: Path, name: str) -> 
     assert list(found.class_names) == sorted(layout.splits["train"])
     assert found.held_out == ("validation" not in layout.splits)
     if found.held_out:
-        depth = (
-            2
-            if name in {"train only", "train, with the same folders in each class", "training_set, test_set only"}
-            else 1
-        )
+        tops = {file.path.partition("/")[0] for file in found.train}
+        depth = 1 if tops & set(found.class_names) else 2
         held = held_out_names([file.path.split("/", depth)[depth] for file in (*found.train, *found.validation)], 0.1)
         assert {file.path.split("/", depth)[depth] for file in found.validation} == held
         counts["train"] = dict(Counter(counts["train"]) + Counter(counts.pop("validation")))
@@ -341,6 +400,15 @@ def test_rules_of_version_1_split_as_before(tmp_path: Path) -> None:
     named = build(tmp_path / "named", Layout(split(Training=PETS, Testing=PETS, val=PETS), {}))
     with using_split_rules(1):
         assert class_folders(named, 0.2).class_names == ("Testing", "Training", "val")
+    mixed = {"cats/train": 1, "cats/test": 1, "dogs/val": 1}
+    for name, images, classes in (
+        ("below", mixed, ("cats", "dogs")),
+        ("beside", mixed | {"seg_train/bus": 1, "seg_train/car": 1}, ("bus", "car")),
+        ("deeper", {"toy-bus/train": 1, "toy-bus/test": 1, "eels": 1}, ("eels", "toy-bus")),
+        ("joined", {"TrainSet/a": 1, "TestSet/b": 1}, ("TestSet", "TrainSet")),
+    ):
+        with using_split_rules(2):
+            assert class_folders(build(tmp_path / name, Layout(images, {})), 1).class_names == classes
     accents = build(tmp_path / "accents", Layout({DECOMPOSED: 2, COMPOSED: 2}, {}))
     with using_split_rules(1):
         assert class_folders(accents, 0.2).class_names == (DECOMPOSED, COMPOSED)
@@ -468,7 +536,7 @@ def test_images_of_16_bits_are_named(tmp_path: Path, options: dict[str, Any], ca
         caplog.clear()
         image_folder(str(root), **options)
         assert caplog.messages == [
-            f"Only the upper 8 of 16 bits per channel are used in 2 images below '{root}': dogs/a.png, dogs/b.png. "
+            f"Only the upper 8 of 16 bits per channel are used in 2 images: {root}/dogs/a.png, {root}/dogs/b.png. "
             "Convert 12-bit images to 8 bits"
         ]
 
@@ -499,7 +567,8 @@ def test_webp_is_decoded_as_by_pillow(tmp_path: Path, options: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (transparent(), "a WebP with transparency or animation .opaque ones can be decoded."),
+        (webp("RGBA", 1), "a WebP with transparency or animation .others can be decoded."),
+        (webp("RGB", 2), "a WebP with transparency or animation .others can be decoded."),
         (encoded(0, "WEBP")[:-3], "truncated|header"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "not a JPEG, PNG, BMP, GIF or WebP image"),
     ],

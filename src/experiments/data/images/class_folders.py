@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ import numpy as np
 from experiments.data.base import split_rules
 from experiments.data.images.headers import EXTENSIONS
 from experiments.data.images.scan import ImageFile
-from experiments.data.images.walk import OUTSIDE, Walk, walk
+from experiments.data.images.walk import OUTSIDE, SYSTEM, Walk, walk
 from experiments.data.sampling import held_out
 from experiments.errors import DataError, first_few
 
 LAYOUT = "train/ and valid/ (and test/, if you like) with one folder per class in each, or one folder per class"
-_RULES_1 = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
-_SPLITS = {**_RULES_1, "training": "train", "val": "validation", "dev": "validation", "testing": "test"}
+_RULES_1 = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
+SPLITS = {**_RULES_1, "training": "train", "val": "validation", "dev": "validation", "testing": "test"}
 _Files = tuple[ImageFile, ...]
 
 
@@ -45,15 +46,15 @@ class ClassFolders:
 def class_folders(root: Path, fraction: float) -> ClassFolders:
     """Lists the images below `root` without reading them.
 
-    A folder is a split if a part of its name is train, training, val, valid, validation, dev, test or testing. If there
-    is no validation folder, `fraction` of the training images is held out by a hash of their paths below the class
-    folder; 1 takes all. Raises DataError if a folder is missing, empty or ambiguous, or if splits have other classes.
+    A folder is a split if its name is in `SPLITS`, or if a part of its name is and there is a folder train or only such
+    splits. Without a validation folder, `fraction` of the training images is held out by a hash of their paths below
+    the class folder; 1 takes all. Raises DataError if a folder is missing, empty or ambiguous, or if classes differ.
     """
     if not root.is_dir():
         raise DataError(f"data.path='{root}' is not a folder: expected {LAYOUT}. Set data.path=FOLDER.")
     folders = _split_folders(root)
     found = walk(root, filter(None, folders.values()))
-    if folders["train"] == "":
+    if folders["train"] == "" and split_rules() > 1:
         _check_understood(root, found)
     listed = {split: _classes(root, folder, found, 1 if fraction == 1 else 2) for split, folder in folders.items()}
     names, train = listed["train"]
@@ -73,28 +74,50 @@ def class_folders(root: Path, fraction: float) -> ClassFolders:
 def _split_folders(root: Path) -> dict[str, str]:
     """Returns the name of the folder of each split; {"train": ""} if the folders of `root` are classes."""
     folders: dict[str, str] = {}
-    for name in sorted(name for name in next(os.walk(root), ("", [], []))[1] if not name.startswith(".")):
-        parts, known = ([name], _RULES_1) if split_rules() == 1 else (re.split(r"[-_.\s]+", name.casefold()), _SPLITS)
-        splits = {known[part] for part in parts if part in known}
-        if len(splits) == 1 and (other := folders.setdefault(splits.pop(), name)) != name:
+    names = sorted(name for name in next(os.walk(root), ("", [], []))[1] if name[0] != "." and name not in SYSTEM)
+    found = {name: split for name in names if (split := _split_of(name))}
+    exact = {n: split for n, split in found.items() if n.casefold() in SPLITS} if split_rules() > 2 else found
+    if "train" not in exact.values() and not len(set(found.values())) == len(found) == len(names):
+        found = exact
+    for name, split in found.items():
+        if (name in exact or split not in exact.values()) and (other := folders.setdefault(split, name)) != name:
             raise DataError(f"'{root}' has {other}/ and {name}/: expected one of them. Remove or rename one.")
     if folders and "train" not in folders:
-        lone = min(folders.values())
-        raise DataError(f"'{root}' has {lone}/ but no train/: expected {LAYOUT}. Add or rename the folder.")
+        raise DataError(
+            f"'{root}' has {min(folders.values())}/ but no train/: expected {LAYOUT}. Add or rename the folder."
+        )
     return folders or {"train": ""}
 
 
+def _split_of(name: str) -> str | None:
+    """Returns the split that the name of a folder or its parts mean; None if there is none, or several."""
+    if split_rules() == 1:
+        return _RULES_1.get(name)
+    parts = re.split(r"[-_.\s]+" if split_rules() == 2 else r"[-_.\s\d]+|(?<=[a-z])(?=[A-Z]|set)", name)
+    splits = {SPLITS[part] for part in map(str.casefold, parts) if part in SPLITS}
+    return splits.pop() if len(splits) == 1 else None
+
+
 def _check_understood(root: Path, found: Walk) -> None:
-    """Raises DataError for folders without images of their own that all contain the same folders."""
-    inner: dict[str, set[str]] = {folder: set() for folder in sorted(found.folders) if "/" not in folder}
-    for above, _, name in (folder.partition("/") for folder in found.folders if folder.count("/") == 1):
+    """Raises DataError if classes only contain the same folders, or if folders are named like splits."""
+    inner: defaultdict[str, set[str]] = defaultdict(set)
+    for above, _, name in (folder.rpartition("/") for folder in found.folders):
         inner[above].add(_composed(name))
-    same = set.union(*inner.values()) if len(inner) > 1 and split_rules() > 1 else set()
-    own = any(path.count("/") == 1 for path in found.files)
-    if len(same) > 1 and not own and all(names == same for names in inner.values()):
+    own = {path.rpartition("/")[0] for path in found.files}
+    classes = sorted(folder for folder in found.folders if "/" not in folder)
+    bare = [folder for folder in classes if folder in inner and folder not in own]
+    unclear = [folder for folder in bare if len(inner[folder]) > 1 and inner[folder] == inner[classes[0]]]
+    if len(unclear) < max(2, len(classes)):
+        # A class of vehicles may contain a folder named train beside others.
+        folders = sorted(folder for folder in inner if folder and inner[folder]) if split_rules() > 2 else ()
+        inside = {folder: {_split_of(name) for name in inner[folder]} for folder in folders}
+        unclear = [
+            f for f, splits in inside.items() if None not in splits or len(splits) > 2 or (f in bare and _split_of(f))
+        ]
+    if unclear:
         raise DataError(
-            f"The folders {first_few(inner)} of '{root}' have no images but the same folders, {first_few(sorted(same))}"
-            f": expected {LAYOUT}. Name the splits train, valid and test, or move the classes to '{root}/train'."
+            f"The folders {first_few(unclear)} of '{root}' may be splits or contain splits: expected {LAYOUT}. Name "
+            f"the splits train, valid and test, or move the classes to '{root}/train'."
         )
 
 

@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -52,8 +52,9 @@ def read_header(content: bytes) -> Header:
     header = jpeg_header(content) if kind == "JPEG" else _header(content, kind)
     if kind == "BMP":
         _check_bmp_kind(content, header.mode)
-    if kind == "WEBP" and header.mode != "RGB":  # TensorFlow does not drop the alpha channel
-        raise UnreadableImageError("a WebP with transparency or animation (opaque ones can be decoded)")
+    # TensorFlow does not drop the alpha channel. The second bit of the flags in an extended header means animation.
+    if kind == "WEBP" and (header.mode != "RGB" or (content[12:16] == b"VP8X" and content[20] & 2)):
+        raise UnreadableImageError("a WebP with transparency or animation (others can be decoded)")
     if kind == "PNG" and content[24] == 16:
         header = header._replace(mode=f"{header.mode.partition(';')[0]};16")
     if kind != "JPEG" and not _IS_COMPLETE[kind](content):
@@ -75,15 +76,6 @@ def _header(content: bytes, kind: str) -> Header:
     # Pillow reports broken files by any of these, for example a broken PNG by SyntaxError.
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"header of a {kind} that cannot be read") from error
-
-
-def orientation_of(content: bytes) -> int:
-    """Returns the EXIF orientation from 1 to 8; 1 if there is none or if the content is not an image."""
-    try:
-        with quiet_exif(), Image.open(io.BytesIO(content)) as image:
-            return _orientation(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return 1
 
 
 @contextmanager
@@ -128,7 +120,11 @@ def jpeg_header(content: bytes) -> Header:
         raise UnreadableImageError("header of a JPEG that cannot be read")
     if content.rfind(_END_OF_IMAGE, at) < 0:  # searched from the end, where it usually is
         raise UnreadableImageError("truncated")
-    return Header("JPEG", width, height, _MODES[components], orientation_of(content) if has_exif else 1)
+    orientation = 1
+    if has_exif:
+        with quiet_exif(), suppress(UnreadableImageError):
+            orientation = _header(content, "JPEG").orientation
+    return Header("JPEG", width, height, _MODES[components], orientation)
 
 
 def _check_bmp_kind(content: bytes, mode: str) -> None:

@@ -72,10 +72,10 @@ def limited(splits: Mapping[str, Sequence[ImageFile]], limit: int | None) -> dic
 
 def check_whole(manifest: Manifest, on_corrupt: str) -> None:
     """Raises DataError naming corrupt files if `on_corrupt` is "error", else logs them; logs images of 16 bits."""
-    deep = [record.path for record in chain(*manifest.records.values()) if record.header.mode.endswith(";16")]
+    deep = [each.path for each in chain(*manifest.records.values()) if each.header.mode.endswith(";16")]
     if deep:
-        text = "Only the upper 8 of 16 bits per channel are used in %s below '%s': %s. Convert 12-bit images to 8 bits"
-        logger.warning(text, pluralized(len(deep), "image"), manifest.root, first_few(deep))
+        text = "Only the upper 8 of 16 bits per channel are used in %s: %s. Convert 12-bit images to 8 bits"
+        logger.warning(text, pluralized(len(deep), "image"), first_few(str(manifest.root / path) for path in deep))
     damaged = list(chain.from_iterable(manifest.damaged.values()))
     if not damaged:
         return

@@ -82,15 +82,15 @@ def _examined(root: str, chunks: Sequence[Sequence[ImageFile]]) -> Iterator[list
     done = 0
     for chunk in chunks:
         begun = time.perf_counter()
-        yield [_examine(root, file) for file in chunk]
+        yield [examine(root, file) for file in chunk]
         done += 1
         if time.perf_counter() - begun > _SLOW * len(chunk):
             break
     with ThreadPoolExecutor(_READERS) as readers:
-        yield from readers.map(lambda chunk: [_examine(root, file) for file in chunk], chunks[done:])
+        yield from readers.map(lambda chunk: [examine(root, file) for file in chunk], chunks[done:])
 
 
-def _examine(root: str, file: ImageFile) -> Record | Damage:
+def examine(root: str, file: ImageFile) -> Record | Damage:
     try:
         file.path.encode()  # such a name can be opened, but neither cached nor logged nor passed to TensorFlow
         content, state = _read(f"{root}/{file.path}")

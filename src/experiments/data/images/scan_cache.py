@@ -15,7 +15,7 @@ from experiments.data.images.scan import Damage, FileState, ImageFile, Record, s
 from experiments.files import replacing
 
 logger = logging.getLogger(__name__)
-_FORMAT = 3  # 2: without the number of bits in the header's mode
+_FORMAT = 4  # 3: accepted animated WebP files; 2: without the number of bits in the header's mode
 
 # Nanoseconds. A file that changed just before a scan is not stored: it may change again within one tick of the file
 # system's clock, which its times would not show.

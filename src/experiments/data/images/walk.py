@@ -11,7 +11,7 @@ from experiments.data.base import split_rules
 from experiments.data.images.headers import EXTENSIONS
 
 # Folders that operating systems and archive programs create beside those of the user.
-_SYSTEM = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+SYSTEM = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 HIDDEN, OTHER, OUTSIDE = "hidden", "without the extension of an image", "outside of the class folders"
 _FOLDER, _FILE = "folder", "file"
 
@@ -77,4 +77,4 @@ def _kind(entry: "os.DirEntry[str]", in_class: bool) -> str:
         return OTHER
     if kind == _FOLDER and in_class and split_rules() == 1:  # version 1 left out hidden folders only beside classes
         return kind
-    return HIDDEN if entry.name.startswith(".") or entry.name in _SYSTEM else kind
+    return HIDDEN if entry.name.startswith(".") or entry.name in SYSTEM else kind
