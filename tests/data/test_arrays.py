@@ -89,7 +89,8 @@ def test_limit_applies_to_each_split(array_options: dict[str, Any]) -> None:
         ({"train": (X * 1e38, Y)}, "Example 0 of 'train' contains inf: expected finite"),
         ({"class_names": ["one"]}, "Label 1 has no name: received 1 class names. Name every class."),
         ({"validation": (X[:, :2], Y)}, "'train' has [3, 2, 1] of uint8, 'validation' has [2, 2, 1] of uint8."),
-        ({"test": (X / 255, Y)}, "'train' has [3, 2, 1] of uint8, 'test' has [3, 2] of float32,"),
+        ({"test": (X / 2, Y)}, "'train' has [3, 2, 1] of uint8, 'test' has [3, 2, 1] of float32,"),
+        ({"class_names": list("aba")}, "Two classes have one name: received a, b, a. Give each class its own name."),
         ({"validation_fraction": 0.0}, "There is no validation split, and data.validation_fraction=0.0 of 10 training "
          "examples leaves none for it. Set data.validation_fraction=0.1 or give a validation split."),
     ],
@@ -122,7 +123,11 @@ FLAGS = (PIXELS > 99).astype(np.int64)
         (PIXELS - 1, ("float32", (4, 4, 3), "other")),
         (PIXELS + 1, ("float32", (4, 4, 3), "other")),
         (FLAGS, ("float32", (4, 4, 3), "0..1")),
-        (FLAGS.astype(np.uint8), ("uint8", (4, 4, 3), "0..255")),
+        (FLAGS.astype(np.uint8), ("float32", (4, 4, 3), "0..1")),
+        (FLAGS.astype(np.uint8)[..., 0], ("float32", (4, 4, 1), "0..1")),
+        (FLAGS.astype(np.uint8) * 2, ("uint8", (4, 4, 3), "0..255")),
+        (FLAGS.astype(np.uint8) * 0, ("uint8", (4, 4, 3), "0..255")),
+        (FLAGS * 0, ("float32", (4, 4, 3), "0..1")),
         (PIXELS > 99, ("float32", (4, 4, 3), "0..1")),
         (PIXELS / 255, ("float32", (4, 4, 3), "0..1")),
         ((PIXELS / 255).astype(np.float16), ("float32", (4, 4, 3), "0..1")),
@@ -149,19 +154,74 @@ def test_type_and_range_follow_from_values(
     )
 
 
-def test_splits_of_integers_have_one_type(array_options: dict[str, Any]) -> None:
-    """The values of one split do not decide on its own type."""
+BYTES, BITS, REAL = PIXELS.astype(np.uint8), FLAGS.astype(np.uint8), PIXELS.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "kind"),
+    [
+        (PIXELS.astype(np.int32), FLAGS, ("uint8", "0..255")),
+        (PIXELS.astype(np.int32), PIXELS - 9, ("float32", "other")),
+        # A split of dark pixels beside others, also in whole numbers as float32.
+        (BYTES, BITS, ("uint8", "0..255")),
+        (BYTES, BITS * 0, ("uint8", "0..255")),
+        (BYTES * 0, BYTES, ("uint8", "0..255")),
+        (BYTES, BYTES // 16, ("uint8", "0..255")),
+        (BYTES, BITS.astype(np.int64), ("uint8", "0..255")),
+        (REAL, REAL * 0, ("float32", "0..255")),
+        (REAL, np.round(REAL / 255), ("float32", "0..255")),
+        (BITS, BITS > 0, ("float32", "0..1")),
+        (BITS, BITS * 0, ("float32", "0..1")),
+        (BITS * 0, FLAGS * 0, ("uint8", "0..255")),
+        (BITS, FLAGS, ("float32", "0..1")),
+        (REAL / 255, BITS, ("float32", "0..1")),
+        (REAL / 255, REAL / 510, ("float32", "0..1")),
+        (REAL / 16, REAL / 255, ("float32", "other")),
+        # Certainly two ranges
+        (REAL, REAL / 255, "'train' 0 to 255, 'test' 0 to 1"),
+        (REAL / 255, REAL, "'train' 0 to 1, 'test' 0 to 255"),
+        (REAL, REAL / 127.5 - 1, "'train' 0 to 255, 'test' -1 to 1"),
+        (BYTES, REAL / 255, "'train' 0 to 255, 'test' 0 to 1"),
+        (PIXELS, PIXELS / 510, "'train' 0 to 255, 'test' 0 to 0.5"),
+        (BITS, BYTES, "'train' 0 to 1, 'test' 0 to 255"),
+        (FLAGS, PIXELS, "'train' 0 to 1, 'test' 0 to 255"),
+        (REAL, BITS > 0, "'train' 0 to 255, 'test' 0 to 1"),
+        (BITS > 0, BYTES, "'train' 0 to 1, 'test' 0 to 255"),
+    ],
+)  # fmt: skip
+def test_splits_have_one_type_and_one_range(
+    array_options: dict[str, Any], train: NDArray[Any], test: NDArray[Any], kind: tuple[str, str] | str
+) -> None:
+    """The values of one split do not decide on its own type, unless they are certainly of another range."""
     y = Y.repeat(2)[:12]
-    dark, bright = (PIXELS > 99).astype(np.int64), PIXELS.astype(np.int32)
-    for train, test, kind in ((bright, dark, "uint8"), (dark, bright, "uint8"), (bright, bright - 9, "float32")):
-        splits = from_arrays((train, y), test=(test, y), **array_options)
-        assert {split.spec.input_dtype for split in splits.named().values()} == {kind}
+    if isinstance(kind, str):
+        with pytest.raises(DataError) as raised:
+            from_arrays((train, y), test=(test, y), **array_options)
+        assert str(raised.value) == (
+            f"The splits have inputs in different ranges: {kind}. Expected one. Scale all, or none."
+        )
+        return
+    splits = from_arrays((train, y), test=(test, y), **array_options)
+    assert {(split.spec.input_dtype, split.spec.value_range) for split in splits.named().values()} == {kind}
 
 
-def test_earlier_rules_keep_the_types_of_integers(array_options: dict[str, Any]) -> None:
-    with using_split_rules(1):
-        splits = from_arrays((PIXELS, Y.repeat(2)[:12]), **array_options)
-    assert (splits.train.spec.input_dtype, splits.train.spec.value_range) == ("float32", None)
+@pytest.mark.parametrize(
+    ("version", "inputs", "kind"),
+    [
+        (1, PIXELS, ("float32", None)),
+        (1, BITS, ("uint8", "0..255")),
+        (2, BITS, ("uint8", "0..255")),
+        (2, FLAGS, ("float32", "0..1")),
+    ],
+)
+def test_earlier_rules_keep_the_types_of_integers(
+    array_options: dict[str, Any], version: int, inputs: NDArray[Any], kind: tuple[str, str | None]
+) -> None:
+    with using_split_rules(version):
+        splits = from_arrays((inputs, Y.repeat(2)[:12]), **array_options)
+        test = from_arrays((REAL, Y.repeat(2)[:12]), test=(REAL / 255, Y.repeat(2)[:12]), **array_options).test
+    assert (splits.train.spec.input_dtype, splits.train.spec.value_range) == kind
+    assert test is not None
 
 
 @pytest.mark.parametrize(
@@ -184,22 +244,52 @@ def test_class_only_in_validation_is_named(array_options: dict[str, Any], caplog
     assert ["1 class, which no model will learn: 2" in record.getMessage() for record in caplog.records] == [True]
 
 
-@pytest.mark.parametrize("name", ["validation", "valid", "val"])
-def test_npz_accepts_usual_names_of_validation_arrays(tmp_path: Path, array_options: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [
+        (("train", "validation", "test"), 1),
+        (("train", "valid", "test"), 2),
+        (("train", "val", "test"), 3),
+        (("train", "dev", "testing"), 3),
+        (("Training", "VAL", "Test"), 3),
+    ],
+)
+def test_npz_accepts_usual_names_of_arrays(
+    tmp_path: Path,
+    array_options: dict[str, Any],
+    names: tuple[str, ...],
+    version: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     file = tmp_path / "meine Zahlen ö.npz"
-    arrays: dict[str, Any] = {"x_train": X, "y_train": Y, f"x_{name}": X[:4], f"y_{name}": Y[:4]}
-    np.savez(file, **arrays, x_test=X[:2], y_test=Y[:2])
-    splits = npz(str(file), **array_options)
+    arrays: dict[str, Any] = {}
+    for name, count in zip(names, (10, 4, 2), strict=True):
+        arrays |= {f"{'x' if name.islower() else 'X'}_{name}": X[:count], f"y_{name}": Y[:count]}
+    np.savez(file, **arrays)
+    with using_split_rules(version):
+        splits = npz(str(file), **array_options)
     assert splits.test is not None
     assert [part.spec.num_examples for part in (splits.train, splits.validation, splits.test)] == [10, 4, 2]
     assert splits.train.spec.source == str(file)
+    assert caplog.messages == []
+
+
+def test_earlier_rules_know_fewer_names_of_arrays(tmp_path: Path, array_options: dict[str, Any]) -> None:
+    file = tmp_path / "a.npz"
+    np.savez(file, x_train=X, y_train=Y, X_test=X, Y_test=Y, x_dev=X[:4], y_dev=Y[:4])
+    assert npz(str(file), **array_options).validation.spec.num_examples == 4
+    with using_split_rules(2):
+        old = npz(str(file), **array_options)
+    assert old.train.spec.num_examples + old.validation.spec.num_examples == 10
+    assert old.test is None
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"a": X}, "has no x_train: expected a NumPy .npz file with x_train and y_train. Save it with np.savez"),
-        ({"x_train": X}, "has x_train only: expected x_train and y_train. Save both."),
+        ({"x_train": X}, "has x_train: expected x_train, y_train. Save both, once."),
+        ({"x_train": X, "X_train": X, "y_train": Y}, "has x_train, X_train, y_train: expected x_train, y_train."),
         ({"x_train": X, "y_train": np.array([None] * 10)}, "received an array of Python objects; save plain numbers"),
     ],
 )

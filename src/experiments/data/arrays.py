@@ -14,7 +14,7 @@ from experiments.data.base import DataSpec, Splits, split_rules
 from experiments.data.pipeline import Batching, BatchOptions, Indices, indexed
 from experiments.data.preparation import prepared
 from experiments.data.sampling import held_out, stratified_subset
-from experiments.errors import DataError
+from experiments.errors import DataError, first_few
 
 Pair = tuple[ArrayLike, ArrayLike]
 """Inputs [n, ...] and integer labels [n]."""
@@ -164,6 +164,8 @@ def _class_names(parts: dict[str, Examples], given: Sequence[str] | None, fewest
     names = tuple(map(str, range(highest + 1))) if given is None else tuple(given)
     if highest >= len(names):
         raise DataError(f"Label {highest} has no name: received {len(names)} class names. Name every class.")
+    if len(set(names)) < len(names) and split_rules() > 2:
+        raise DataError(f"Two classes have one name: received {first_few(names, 12)}. Give each class its own name.")
     if len(names) < fewest:
         raise DataError("There is one class only: expected labels of 2 or more classes. Check the labels.")
     return names

@@ -20,25 +20,32 @@ _CHUNK = 2**22  # values that are examined at once
 def prepared(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
     """Returns the inputs [n, ...] of every split as uint8 or float32, and the range of their values.
 
-    Integers within 0..255 are pixels and become uint8, except for flags of 0 and 1.
-    Raises DataError naming the example and the split if a value is not finite.
+    Integers within 0..255 are pixels and become uint8, except for flags of 0 and 1. The splits are examined together.
+    Raises DataError naming the example and the split if a value is not finite, or the splits if their ranges differ.
     """
-    pixels, found = False, None
+    pixels, found, images = False, None, any(array.dtype == np.uint8 for array in arrays.values())
     if split_rules() > 1:
-        bounds = [bound for split, array in arrays.items() for bound in _bounds(array, split)]
-        low, high = min(bounds), max(bounds)
+        bounds = {split: _bounds(array, split) for split, array in arrays.items()}
+        low, high = min(low for low, _ in bounds.values()), max(high for _, high in bounds.values())
+        high = 255.0 if images and high == 0 else high  # black
         # Values of up to 127 are grey levels of another range, such as 0..16.
         found = OTHER if low < 0 or high > 255 or 1 < high <= 127 else PIXELS if high > 1 else UNIT
         pixels = low >= 0 and 1 < high <= 255 and all(array.dtype.kind in "ui" for array in arrays.values())
+        # Other splits of whole numbers may be dark pixels. A model learns nothing from dark pixels only.
+        apart = split_rules() > 2 and low >= -1 and 127 < high <= 255
+        unit = [split for split, (_, highest) in bounds.items() if apart and 0 < highest <= 1]
+        if any(s == "train" or arrays[s].dtype.kind == "b" or (arrays[s] % 1).any() for s in unit):
+            ranges = ", ".join(f"'{split}' {low:g} to {high:g}" for split, (low, high) in bounds.items())
+            raise DataError(f"The splits have inputs in different ranges: {ranges}. Expected one. Scale all, or none.")
     kind = np.uint8 if pixels else np.float32
-    typed = {split: array if array.dtype == np.uint8 else array.astype(kind) for split, array in arrays.items()}
+    typed = {s: a if a.dtype == np.uint8 and found != UNIT else a.astype(kind) for s, a in arrays.items()}
     # Pixels [n, height, width] become [n, height, width, 1].
-    return {s: a[..., None] if a.dtype == np.uint8 and a.ndim == 3 else a for s, a in typed.items()}, found
+    return {s: a[..., None] if (images or pixels) and a.ndim == 3 else a for s, a in typed.items()}, found
 
 
 def _bounds(array: Array, split: str) -> tuple[float, float]:
-    """Returns the smallest and the largest value as float32; 0 and 255 for uint8."""
-    if array.dtype == np.uint8:
+    """Returns the smallest and the largest value as float32; 0 and 255 for uint8 with values above 1."""
+    if array.dtype == np.uint8 and (split_rules() < 3 or array.max() > 1):
         return 0.0, 255.0
     rows, bounds = max(1, _CHUNK // array[0].size), []
     for start in range(0, len(array), rows):
