@@ -1,12 +1,13 @@
 """A callback list for an entire run, shared by both loops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from experiments.data.base import Split
+from experiments.data.base import Splits
 from experiments.loops.averages import averaged
 from experiments.loops.base import History, Position
 from experiments.loops.evaluation import Predictions, evaluation_of
@@ -38,19 +39,18 @@ class Observers(keras.callbacks.CallbackList):
         callbacks: Sequence[keras.callbacks.Callback],
         *,
         model: keras.Model,
-        validation: Split,
+        splits: Splits,
         epochs: int,
-        steps: int,
         start: Position,
     ) -> None:
-        super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps)
+        self._steps = splits.train.steps_per_epoch
+        super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, steps=self._steps)
         self.first_step = 0
         self.weights: list[np.ndarray] = []
         over = start.stopped and start.step == 0  # At a later step, the end of the epoch is still to be run.
-        self.epochs = range(start.epoch, start.epoch if over else epochs)
+        self._epochs = range(start.epoch, start.epoch if over else epochs)
         self._start = start
-        self._steps = steps
-        self._validation = validation
+        self._splits = splits
         self._evaluation = evaluation_of(model)
         self._training = False
 
@@ -59,29 +59,32 @@ class Observers(keras.callbacks.CallbackList):
         history: History = self._history.history
         return history
 
+    def training(self) -> Iterator[tuple[int, tf.data.Dataset]]:
+        """Begins the training, yields each epoch that has steps to do, with the batches of these, and ends it."""
+        model = self._evaluation.model
+        model.stop_training = self._start.stopped
+        self.on_train_begin()
+        for epoch in self._epochs:
+            self.first_step = self._start.step if epoch == self._start.epoch else 0
+            if self.first_step < self._steps:
+                yield epoch, self._splits.train.epoch(epoch, first_step=self.first_step)
+            else:  # The run was stopped during validation.
+                model.reset_metrics()
+                self.on_epoch_begin(epoch)
+                self.on_epoch_end(epoch, model.get_metrics_result())
+            if model.stop_training:
+                break
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        super().on_train_end()
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if not self._training:
             self._training = True
             super().on_train_begin(logs)
             self._history.history = {name: list(values) for name, values in self._start.history.items()}
 
-    def validate_alone(self, epoch: int) -> None:
-        """Runs the end of an epoch whose steps were all done before the run was stopped."""
-        self._evaluation.model.reset_metrics()
-        self.on_epoch_begin(epoch)
-        self.on_epoch_end(epoch, self._evaluation.model.get_metrics_result())
-
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Does nothing, because `fit` calls this at the end of each epoch. `finish` ends the training."""
-
-    def finish(self) -> None:
-        self._evaluation.model.optimizer.finalize_variable_values(self._evaluation.model.trainable_variables)
-        super().on_train_end()
-
-    def begin(self, epoch: int) -> int:
-        """Returns the first step to train in `epoch`: the number of steps if the run was stopped during validation."""
-        self.first_step = self._start.step if epoch == self._start.epoch else 0
-        return self.first_step
+        """Does nothing, because `fit` calls this at the end of each epoch."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         super().on_train_batch_begin(self.first_step + batch, logs)
@@ -92,7 +95,7 @@ class Observers(keras.callbacks.CallbackList):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         with averaged(self._evaluation.model) as self.weights:
-            validated, predictions = self._evaluation(self._validation, callbacks=self)
+            validated, predictions = self._evaluation(self._splits.validation, callbacks=self)
             for callback in self.callbacks:
                 if isinstance(callback, PredictionsObserver):
                     callback.on_validation_predictions(epoch, predictions)

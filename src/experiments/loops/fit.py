@@ -26,24 +26,11 @@ class FitLoop:
         start: Position,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> History:
-        steps = splits.train.steps_per_epoch
-        observers = Observers(
-            callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps, start=start
-        )
-        model.stop_training = start.stopped
-        observers.on_train_begin()
-        for epoch in observers.epochs:
-            first_step = observers.begin(epoch)
-            if first_step == steps:
-                observers.validate_alone(epoch)
-            else:
-                batches = splits.train.epoch(epoch, first_step=first_step)
-                model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
-                # Every `fit` ends by overwriting weights with their averages, which `finish` does at the end.
-                # Not strict: without averages, no weights were copied.
-                for variable, value in zip(model.trainable_variables, observers.weights, strict=False):
-                    variable.assign(value)
-            if model.stop_training:
-                break
-        observers.finish()
+        observers = Observers(callbacks, model=model, splits=splits, epochs=epochs, start=start)
+        for epoch, batches in observers.training():
+            model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=observers, verbose=0)
+            # Every `fit` ends by overwriting weights with their averages, which only the end of the training must do.
+            # Not strict: without averages, no weights were copied.
+            for variable, value in zip(model.trainable_variables, observers.weights, strict=False):
+                variable.assign(value)
         return observers.history

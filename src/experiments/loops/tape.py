@@ -57,24 +57,12 @@ class TapeLoop:
         start: Position,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> History:
-        steps = splits.train.steps_per_epoch
-        observers = Observers(
-            callbacks, model=model, validation=splits.validation, epochs=epochs, steps=steps, start=start
-        )
+        observers = Observers(callbacks, model=model, splits=splits, epochs=epochs, start=start)
         step = _resolve(self.train_step)
         execute = _executions.get(model, (self, step), lambda: self._execution(weakref.ref(model), step))
-        model.stop_training = start.stopped
-        observers.on_train_begin()
-        for epoch in observers.epochs:
-            first_step = observers.begin(epoch)
-            if first_step == steps:
-                observers.validate_alone(epoch)
-            else:
-                batches = splits.train.epoch(epoch, first_step=first_step)
-                self._train_epoch(model, epoch, batches, steps - first_step, execute, observers)
-            if model.stop_training:
-                break
-        observers.finish()
+        for epoch, batches in observers.training():
+            steps = splits.train.steps_per_epoch - observers.first_step
+            self._train_epoch(model, epoch, batches, steps, execute, observers)
         return observers.history
 
     def _train_epoch(

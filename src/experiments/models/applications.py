@@ -74,10 +74,8 @@ def _freeze(network: keras.Model, include_top: bool) -> None:
     """Freezes all layers. With `include_top`, only those before the global pooling, or before the last flattening."""
     network.trainable = include_top
     if include_top:
-        pooling = [
-            place for place, each in enumerate(network.layers) if isinstance(each, keras.layers.GlobalAveragePooling2D)
-        ]
-        flattening = [place for place, each in enumerate(network.layers) if isinstance(each, keras.layers.Flatten)]
+        kinds = keras.layers.GlobalAveragePooling2D, keras.layers.Flatten
+        pooling, flattening = ([at for at, each in enumerate(network.layers) if isinstance(each, k)] for k in kinds)
         for layer in network.layers[: (pooling or flattening)[-1]]:
             layer.trainable = False
 

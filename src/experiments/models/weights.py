@@ -27,7 +27,10 @@ def load_weights(source: str, *, network: keras.Model, model: keras.Model, archi
         return
     path = _existing(source)
     if path.suffix != ".keras":
-        _load_arrays(path, network, model, architecture)
+        # A file of arrays does not name the saved model, so the network is tried first, then the full model.
+        reason = _try_loading(network, path)
+        if reason is not None and _try_loading(model, path) is not None:
+            raise misfit(str(path), architecture, reason)
         return
     saved = _saved_model(path)
     if not _copy_weights(saved, network=network, model=model):
@@ -84,13 +87,6 @@ def _not_weights(path: Path, expected: str) -> ModelError:
         f"model.weights='{path}' is not a weights file: expected {expected}. "
         "Set model.weights to a file that Keras saved, or model.weights=null."
     )
-
-
-def _load_arrays(path: Path, network: keras.Model, model: keras.Model, architecture: str) -> None:
-    """Loads a file of arrays. It does not name the saved model, so the network is tried first, then the full model."""
-    reason = _try_loading(network, path)
-    if reason is not None and _try_loading(model, path) is not None:
-        raise misfit(str(path), architecture, reason)
 
 
 def _try_loading(target: keras.Model, path: Path) -> str | None:

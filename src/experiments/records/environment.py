@@ -61,16 +61,11 @@ class Provenance:
             "platform": self.platform,
             "started": self.time,
         }
-        return named | self._git_tags() | {f"version.{name}": number for name, number in self.versions.items()}
-
-    def _git_tags(self) -> dict[str, str]:
-        if self.git is None:
-            return {}
-        return {
-            "mlflow.source.git.commit": self.git.commit,
-            "mlflow.source.git.branch": self.git.branch,
-            "mlflow.source.git.dirty": str(self.git.dirty).lower(),
-        }
+        if self.git is not None:
+            named["mlflow.source.git.commit"] = self.git.commit
+            named["mlflow.source.git.branch"] = self.git.branch
+            named["mlflow.source.git.dirty"] = str(self.git.dirty).lower()
+        return named | {f"version.{name}": number for name, number in self.versions.items()}
 
 
 def provenance() -> Provenance:
