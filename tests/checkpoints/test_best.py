@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from tests.small_training import again, assert_equal, compiled, damage, names, scripted, small_splits, trained
 
-from experiments.checkpoints.best import best_predictions
+from experiments.checkpoints.best import BestWeights, best_predictions
 from experiments.checkpoints.layout import BEST
-from experiments.checkpoints.store import find, read_state
-from experiments.checkpoints.training_state import weights
+from experiments.checkpoints.store import commit, find, read_state
+from experiments.checkpoints.training_state import left_out, restore_weights, weights
 from experiments.data import Splits
 from experiments.errors import ExperimentError
 from experiments.loops import Position
@@ -69,6 +69,34 @@ def test_weights_of_later_epoch_are_not_taken_for_best(tmp_path: Path, splits: S
     later = tf.train.CheckpointManager(weights(model), str(tmp_path / BEST), 1, checkpoint_name=BEST)
     later.save(checkpoint_number=99)
     assert again(tmp_path, model)[0].best is None
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_best_weights_of_each_version_are_restored(tmp_path: Path, splits: Splits, earlier: bool) -> None:
+    """Earlier versions stored the state of the optimizer too."""
+    model, checkpoints = trained(tmp_path, splits)
+    folder, best = tmp_path / BEST, checkpoints.best
+    assert best is not None
+    path = find(tmp_path, BEST)
+    assert not [name for name, _ in tf.train.list_variables(path) if "optimizer" in name]
+    stored = sum(np.prod(shape) for name, shape in tf.train.list_variables(path) if "model/" in name)
+    assert stored == sum(np.prod(variable.shape) for variable in model.trainable_variables)
+    expected = compiled(splits)
+    restore_weights(expected, path)
+    if earlier:
+        state = read_state(Path(path))
+        extras = tf.train.Checkpoint(**left_out("variable", expected, expected.variables))
+        before = tf.train.Checkpoint(model=expected, extras=extras)
+        number = int(path.rpartition("-")[2])
+        tf.train.CheckpointManager(before, str(folder), 1, checkpoint_name=BEST).save(checkpoint_number=number)
+        commit(path, state)
+        assert [name for name, _ in tf.train.list_variables(path) if "optimizer" in name]
+    fresh, plain = compiled(splits), compiled(splits)
+    BestWeights(tmp_path, fresh, "val_loss").restore(fresh, best)
+    assert_equal(fresh.variables, expected.variables)
+    tf.train.Checkpoint(model=plain).restore(tf.train.latest_checkpoint(str(folder))).expect_partial()
+    assert_equal(plain.trainable_variables, expected.trainable_variables)
+    assert int(plain.optimizer.iterations) == 0
 
 
 ENDINGS = (".index", ".data-00000-of-00001", ".npz", ".json")

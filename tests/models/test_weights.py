@@ -59,16 +59,24 @@ def test_saved_model_with_other_classes_is_loaded_into_network_only(
 
 
 @pytest.fixture(scope="module")
-def run_id(mobilenet: keras.Model, tmp_path_factory: pytest.TempPathFactory, store: mlflow.MlflowClient) -> str:
-    """A run whose best checkpoint contains the weights of `mobilenet`, and its registered model m@best."""
+def runs(mobilenet: keras.Model, tmp_path_factory: pytest.TempPathFactory, store: mlflow.MlflowClient) -> list[str]:
+    """Runs whose best checkpoint contains the weights of `mobilenet`, of an earlier version and of this one."""
     folder = tmp_path_factory.mktemp("run")
     mobilenet.compile("adam", "mse")
-    mobilenet.optimizer.build(mobilenet.trainable_variables)  # the checkpoint names them as parts of the optimizer
-    best = folder / "run" / "checkpoints" / "best"
-    tf.train.CheckpointManager(weights(mobilenet), str(best), 1, checkpoint_name="best").save(checkpoint_number=3)
-    experiment = store.create_experiment("weights", artifact_location=str(folder / "artifacts"))
-    found: str = store.create_run(experiment).info.run_id
-    store.log_artifacts(found, str(folder / "run"))
+    mobilenet.optimizer.build(mobilenet.trainable_variables)  # earlier checkpoints name them as parts of the optimizer
+    experiment, found = store.create_experiment("weights", artifact_location=str(folder / "artifacts")), []
+    for number, best in enumerate((tf.train.Checkpoint(model=mobilenet), weights(mobilenet))):
+        target = str(folder / f"{number}" / "checkpoints" / "best")
+        tf.train.CheckpointManager(best, target, 1, checkpoint_name="best").save(checkpoint_number=3)
+        found.append(store.create_run(experiment).info.run_id)
+        store.log_artifacts(found[-1], str(folder / f"{number}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def run_id(runs: list[str], tmp_path_factory: pytest.TempPathFactory, store: mlflow.MlflowClient) -> str:
+    """A run and its registered model m@best."""
+    folder, found = tmp_path_factory.mktemp("model"), runs[0]
     store.create_registered_model("m")
     store.create_model_version("m", str(folder), run_id=found)
     store.set_registered_model_alias("m", "best", "1")
@@ -79,6 +87,10 @@ def run_id(mobilenet: keras.Model, tmp_path_factory: pytest.TempPathFactory, sto
 def test_best_weights_of_run_are_loaded(build: Build, mobilenet: keras.Model, run_id: str, source: str) -> None:
     assert run_of(source.format(run_id)) == run_id
     assert_equal_weights(build(weights=source.format(run_id)), mobilenet)
+
+
+def test_best_weights_without_optimizer_are_loaded(build: Build, mobilenet: keras.Model, runs: list[str]) -> None:
+    assert_equal_weights(build(weights=f"runs:/{runs[1]}"), mobilenet)
 
 
 def test_layers_that_match_are_loaded(

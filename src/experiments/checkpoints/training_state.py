@@ -92,7 +92,7 @@ def assign(variables: Sequence[Any], kept: Sequence[np.ndarray]) -> None:
 def weights(model: keras.Model) -> tf.train.Checkpoint:
     """Returns the model's part of TrainingState's checkpoint. Only `model=` would silently omit layers in a list."""
     extras = left_out("variable", model, model.variables)
-    return tf.train.Checkpoint(model=model, extras=tf.train.Checkpoint(**extras))
+    return tf.train.Checkpoint(model=tf.train.Checkpoint(**_parts(model)), extras=tf.train.Checkpoint(**extras))
 
 
 def restore_weights(model: keras.Model, path: str) -> None:
@@ -107,11 +107,14 @@ def restore_weights(model: keras.Model, path: str) -> None:
 
 
 def left_out(role: str, owner: Any, variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
-    """Returns the `variables` that TensorFlow does not reach from `owner`; the others would be stored twice.
-
-    A model's optimizer is not followed, because a model that is only evaluated has none.
-    """
-    view = tf.train.TrackableView
-    parts = [child for name, child in view.children(owner).items() if name != "optimizer"]
-    reached = {id(node) for part in parts for node in view(part).descendants()}
+    """Returns the `variables` that TensorFlow does not reach from `owner`; the others would be stored twice."""
+    reached = {id(node) for part in _parts(owner).values() for node in tf.train.TrackableView(part).descendants()}
     return {f"{role}_{place}": each.value for place, each in enumerate(variables) if id(each) not in reached}
+
+
+def _parts(owner: Any) -> dict[str, Any]:
+    """Returns the tracked attributes of a model but its optimizer, which a model that is only evaluated does not have.
+
+    The state of Adam is twice as large as the weights.
+    """
+    return {name: child for name, child in tf.train.TrackableView.children(owner).items() if name != "optimizer"}

@@ -4,7 +4,6 @@ from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.checkpoints.store import find
@@ -46,10 +45,6 @@ def restored_run(command: DictConfig) -> RestoredRun:
         cfg, spec = found.cfg, found.spec
         model = _build_model(cfg, spec)
         restore_weights(model, find(found.checkpoints, str(command.checkpoint), owner=f"run {found.run_id}"))
-        # Receives the optimizer state of the checkpoint. Otherwise it is restored into the optimizer of `compile`.
-        model.optimizer = tf.train.Checkpoint()
-        # Compiled after restoring, because the best weights contain no optimizer, and before the files are removed,
-        # because TensorFlow still reads from them.
         metrics = [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
         model.compile(loss=build(cfg.loss), metrics=metrics, jit_compile=False)
     return RestoredRun(found.run_id, model, cfg, spec)
