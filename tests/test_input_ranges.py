@@ -343,3 +343,62 @@ def test_same_source_with_other_options_keeps_its_splits(
     (own,) = read("evaluate", run)
     (row,) = read("evaluate", run, "data=npz", f"data.path={run.file}", "data.limit=6")
     assert row["examples"] <= min(6, own["examples"])
+
+
+def test_own_folder_keeps_the_splits_of_the_run(
+    composed: Callable[..., DictConfig], store: str, read: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The folder has no validation folder, and the run has another fraction than the default."""
+    folder = tmp_path_factory.mktemp("own")
+    for number in range(48):
+        file = folder / "photos" / "abc"[LABELS[number]] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(SHADES[number, ..., 0].astype(np.uint8)).save(file)
+    options = ("data.image_size=[4,4]", "data.channels=1", "data.validation_fraction=0.4", "data.limit=30")
+    data = ("data=image_folder", f"data.path={folder}/photos", *options, "data.cache=none")
+    run = Trained(composed(*data, *FIXED, f"logging.tracking_uri={store}"), folder / "output")
+    (own,) = read("evaluate", run)
+    assert own["examples"] > 10  # today's fraction would give about 5
+    moved = shutil.copytree(folder / "photos", folder / "moved")
+    (folder / "linked").symlink_to(folder / "photos")
+
+    def images(path: str, *options: str) -> Any:
+        return read("evaluate", run, "data=image_folder", f"data.path={folder}/{path}", "data.cache=none", *options)
+
+    assert images("photos") == images("moved") == images("linked", "data.validation_fraction=0.9") == [own]
+    assert [images(path, "data.limit=5")[0]["examples"] for path in ("photos", "moved")] == [5, 5]
+    (folder / "photos" / "a" / "0.png").unlink()
+    (row,) = images("linked")
+    assert own["examples"] - 1 <= row["examples"] <= own["examples"]
+    # Other data is one split, with the options of this command.
+    (moved / "a" / "0.png").unlink()
+    (row,) = images("moved")
+    assert row["examples"] == 47
+    rest = np.arange(1, 48)
+    assert row["loss"] == loss(SHADES[rest] / 255, LABELS[rest], run.weights)
+    (row,) = images("moved", "data.limit=9")
+    assert row["examples"] == 9
+
+
+def test_new_run_uses_the_newest_rules_although_an_earlier_one_was_found(
+    composed: Callable[..., DictConfig], store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow import MlflowClient
+
+    from experiments.data.base import using_split_rules
+    from experiments.runs.run import run
+
+    file, client = write(tmp_path / "a.npz", SHADES), MlflowClient(store)
+    cfg = composed("data=npz", f"data.path={file}", *FIXED, "seed=7", f"logging.tracking_uri={store}")
+    with using_split_rules(1):
+        earlier = run(cfg.copy(), tmp_path / "earlier").run_id
+    assert earlier is not None
+    client.set_terminated(earlier, "FAILED")
+    make_earlier(tmp_path / "earlier" / "config" / "data.json")
+    write(file, SHADES[::-1], LABELS[::-1])
+    cfg.resume = "last"
+    later = run(cfg, tmp_path / "later")
+    assert f"Run {earlier} started with other data; starting a new run." in caplog.messages
+    assert later.run_id != earlier
+    record = json.loads((tmp_path / "later" / "config" / "data.json").read_text())
+    assert (record["split_rules"], record["input_dtype"]) == (2, "uint8")

@@ -1,6 +1,7 @@
 """Restores the model of a finished run from a checkpoint and evaluates it."""
 
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -23,6 +24,7 @@ from experiments.runs import runtime
 from experiments.runs.assembly import build_model
 from experiments.tracking.mlflow_store import existing_run, existing_store
 
+SPLITTING = ("validation_fraction", "test_fraction", "limit")
 DIGITS = 6
 """Significant digits of a printed metric; float32 has hardly more."""
 
@@ -87,17 +89,19 @@ def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
         changes["antialias"] = bool(run.cfg.data.get("antialias"))
     changes |= OmegaConf.load(f"{CONF}/shared/cache.yaml") if own else {}
     data.update({key: value for key, value in changes.items() if key in data})
+    # Other values would make other splits, which contain examples of the training.
+    kept = {key: run.cfg.data[key] for key in SPLITTING if key in run.cfg.data and key in data and not own}
     with using_split_rules(spec.split_rules):
-        same, client = False, existing_store(command.logging.tracking_uri)
+        same, client, limit = False, existing_store(command.logging.tracking_uri), data.get("limit")
         # The selected data may be the run's at another place. If it cannot be split, it may still be evaluated.
         with nullcontext() if own else suppress(DataError):
-            splits: Splits = build(data, **options)
+            splits: Splits = build(data, **options, **kept)
             found = joint_digest(*(split.spec.digest.encode() for split in splits.named().values()))
             same = found == recorded(existing_run(client, run.run_id).data.tags).get("data")
-            # Taken as one split, the same source with other options would contain the examples of the training.
-            same |= not own and splits.train.spec.source == spec.source
-        if not own and not same:
-            splits = build(data, **options, **({"validation_fraction": 1.0} if "validation_fraction" in data else {}))
+            same |= not own and Path(splits.train.spec.source).resolve() == Path(spec.source).resolve()
+        if not own and (limit or not same):
+            whole = {key: 1.0 for key in data if key == "validation_fraction"}
+            splits = build(data, **options, **(kept | {"limit": limit} if same else whole))
     if own and not same and not command.allow_other_data:
         raise DataError(
             f"The data of run {run.run_id} has changed: expected '{splits.train.spec.source}' and its splits as in the "

@@ -64,11 +64,15 @@ def run(
     typed = typed_overrides()
     # The path of the data may come from the record of the run. A sweep sets `resume` of its jobs itself.
     by_id = cfg.resume != LAST and f"resume={cfg.resume}" in typed
-    with only_existing_files(by_id and "data.path=" not in " ".join(typed)), using_split_rules(rules):
-        built = assemble(point.cfg, point.threads, status)
-    digests = [split.spec.digest for split in built.splits.named().values()]
-    current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
-    point = check_resume(point, current, output_dir)
+    for version in (rules, split_rules()):
+        with only_existing_files(by_id and "data.path=" not in " ".join(typed)), using_split_rules(version):
+            built = assemble(point.cfg, point.threads, status)
+        digests = [split.spec.digest for split in built.splits.named().values()]
+        current = fingerprint(point.cfg, digests, point.threads, built.model.distribute_strategy.num_replicas_in_sync)
+        point = check_resume(point, current, output_dir)
+        # The data of a stopped run may have changed. The new run that starts then uses the newest rules.
+        if point.recorded is not None or version == split_rules():
+            break
     with run_lock(point.output_dir):
         # Only the owner of the lock may remove stale files: they look like those of a running process.
         remove_stale(point.output_dir)
@@ -150,7 +154,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
 
     A resumed run keeps its first record. Only tags for the values that differ now are added.
     """
-    tracker.set_tags(point.changed)
+    before = {} if point.run is None else point.run.data.tags
+    tracker.set_tags({**point.changed, **dict.fromkeys({"left_out", "error", "stopped"} & before.keys(), "none")})
     if point.recorded is not None:
         return
     if str(point.cfg.model.get("weights")).startswith("runs:/"):
