@@ -33,9 +33,9 @@ THIRDS = keras.initializers.Constant(1 / 3)
 class Subclassed(keras.Model):
     """A model whose layers do not show that it ends in a softmax."""
 
-    def __init__(self) -> None:
+    def __init__(self, activation: str | None = None) -> None:
         super().__init__()
-        self.flatten, self.dense = layers.Flatten(), layers.Dense(3)
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(3, activation)
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.softmax(self.dense(self.flatten(inputs)))
@@ -43,6 +43,22 @@ class Subclassed(keras.Model):
 
 def sequential(*last: keras.Layer) -> keras.Model:
     return keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Flatten(), *last], name="mine")
+
+
+class Gated(Subclassed):
+    def call(self, inputs: Any) -> Any:
+        return self.dense(self.flatten(inputs))
+
+
+def functional_sigmoid() -> keras.Model:
+    inputs = keras.Input(SHAPE)
+    return keras.Model(inputs, keras.ops.sigmoid(layers.Dense(3)(layers.Flatten()(inputs))))
+
+
+def embedding(activation: str | None) -> keras.Model:
+    """A model of numbers below 20."""
+    flat = [layers.Flatten(), layers.Embedding(20, 2), layers.Flatten()]
+    return keras.Sequential([keras.Input(SHAPE), *flat, layers.Dense(3, activation)])
 
 
 def softmax_model(input_shape: tuple[int, ...], num_classes: int, **_: Any) -> keras.Model:
@@ -66,6 +82,20 @@ MODELS: dict[str, tuple[Callable[[], keras.Model], str]] = {
     "subclassed": (Subclassed, "probabilities"),
     "one logit": (lambda: sequential(layers.Dense(1)), "one output"),
     "sigmoid": (lambda: sequential(layers.Dense(1, "sigmoid")), "one output"),
+    "sigmoid of each class": (lambda: sequential(layers.Dense(3, "sigmoid")), "independent probabilities"),
+    "hard sigmoid": (lambda: sequential(layers.Dense(3, "hard_sigmoid")), "independent probabilities"),
+    "sigmoid layer": (lambda: sequential(layers.Dense(3), layers.Activation("sigmoid")), "independent probabilities"),
+    "sigmoid operation": (functional_sigmoid, "independent probabilities"),
+    "nested sigmoid": (lambda: keras.Sequential([keras.Input(SHAPE), Gated("sigmoid")]), "independent probabilities"),
+    "log_sigmoid": (lambda: sequential(layers.Dense(3, "log_sigmoid")), "logits"),
+    "sigmoid, then softmax": (lambda: Subclassed("sigmoid"), "probabilities"),
+    "logits within 0..1": (
+        lambda: sequential(layers.Dense(4, kernel_initializer="zeros", bias_initializer=THIRDS)),
+        "logits",
+    ),
+    "embedding": (lambda: embedding(None), "logits"),
+    "embedding and softmax": (lambda: embedding("softmax"), "probabilities"),
+    "embedding and sigmoid": (lambda: embedding("sigmoid"), "independent probabilities"),
 }
 
 
@@ -79,6 +109,7 @@ def test_meaning_of_outputs_is_that_of_the_model(policy: str) -> None:
     assert found == {name: expected for name, (_, expected) in MODELS.items()}
 
 
+BY_CLASS = {"logits", "probabilities", "independent probabilities"}
 TAKES: dict[str, tuple[Callable[[], Any], set[str]]] = {
     "sparse logits": (lambda: losses.SparseCategoricalCrossentropy(from_logits=True), {"logits"}),
     "sparse probabilities": (lambda: losses.SparseCategoricalCrossentropy(from_logits=False), {"probabilities"}),
@@ -86,9 +117,9 @@ TAKES: dict[str, tuple[Callable[[], Any], set[str]]] = {
     "smoothed probabilities": (lambda: own_losses.CategoricalCrossentropy(0.1, from_logits=False), {"probabilities"}),
     "Brier": (lambda: own_losses.MeanSquaredError(), {"logits"}),
     "binary": (lambda: losses.BinaryCrossentropy(from_logits=True), {"logits", "one output"}),
-    "unknown": (lambda: losses.Poisson(), {"logits", "probabilities", "one output"}),
-    "accuracy": (lambda: own_metrics.SparseCategoricalAccuracy(), {"logits", "probabilities"}),
-    "F1": (lambda: own_metrics.F1Score(average="macro"), {"logits", "probabilities"}),
+    "unknown": (lambda: losses.Poisson(), {*BY_CLASS, "one output"}),
+    "accuracy": (lambda: own_metrics.SparseCategoricalAccuracy(), BY_CLASS),
+    "F1": (lambda: own_metrics.F1Score(average="macro"), BY_CLASS),
     "metric of logits": (lambda: metrics.SparseCategoricalCrossentropy(from_logits=True), {"logits"}),
     "metric of probabilities": (lambda: metrics.SparseCategoricalCrossentropy(from_logits=False), {"probabilities"}),
 }
@@ -101,6 +132,7 @@ def test_contradictions_of_model_and_loss_or_metric_are_refused(part: str) -> No
     for received, last in {
         "logits": layers.Dense(3),
         "probabilities": layers.Dense(3, "softmax"),
+        "independent probabilities": layers.Dense(3, "sigmoid"),
         "one output": layers.Dense(1),
     }.items():
         if received in accepted:
@@ -108,6 +140,27 @@ def test_contradictions_of_model_and_loss_or_metric_are_refused(part: str) -> No
         else:
             with pytest.raises(ConfigError, match=f"expects .*, received {received} from the model mine"):
                 check_outputs([make()], sequential(last), SHAPE, "uint8")
+
+
+@pytest.mark.parametrize("make", [metrics.SparseTopKCategoricalAccuracy, metrics.TopKCategoricalAccuracy])
+def test_top_k_that_no_example_can_miss_is_refused(make: Callable[..., keras.metrics.Metric]) -> None:
+    """The label of the example is the class with the smallest output."""
+    outputs = np.array([[0.4, 0.3, 0.2, 0.1]], np.float32)
+    for classes, k in np.ndindex(5, 6):
+        if classes < 2 or k < 1:
+            continue
+        label = np.array([classes - 1])
+        metric, sparse = make(k, name="top_k"), make is metrics.SparseTopKCategoricalAccuracy
+        found = metric(label if sparse else np.eye(classes)[label], outputs[:, :classes])
+        if float(found) == 0:
+            check_outputs([metric], sequential(layers.Dense(classes)), SHAPE, "uint8")
+        else:
+            with pytest.raises(ConfigError) as error:
+                check_outputs([metric], sequential(layers.Dense(classes)), SHAPE, "uint8")
+            assert str(error.value) == (
+                f"metrics.top_k.k={k} is always reached with {classes} classes, so the metric is always 1: expected "
+                f"less than {classes}. Lower metrics.top_k.k, or leave top_k out of metrics."
+            )
 
 
 @dataclass(frozen=True)

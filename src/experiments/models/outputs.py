@@ -4,29 +4,55 @@ from collections.abc import Iterable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from experiments.errors import ConfigError
 
 ONE = "one output"  # for each example, which may be a logit or a probability
+_TOP_K = (keras.metrics.SparseTopKCategoricalAccuracy, keras.metrics.TopKCategoricalAccuracy)
+EACH = "independent probabilities"  # of a sigmoid, which do not sum to 1
 
 
 def meaning_of_outputs(model: keras.Model, input_shape: tuple[int, ...], input_dtype: str) -> str:
-    """Returns "probabilities" if the outputs of three inputs are not negative and sum to 1, else "logits", or ONE."""
+    """Returns ONE, "probabilities" if the outputs of three inputs are not negative and sum to 1, EACH, or "logits"."""
+    return _meaning(model, _outputs(model, input_shape, input_dtype))
+
+
+def _outputs(model: keras.Model, input_shape: tuple[int, ...], input_dtype: str, highest: int = 255) -> np.ndarray:
+    """Returns the outputs for three inputs of values from 0 to `highest`: zeros, noise, and the highest value."""
+    noise = np.random.default_rng(0).integers(0, highest, (1, *input_shape), endpoint=True)
+    inputs = np.concatenate([np.zeros_like(noise), noise, np.full_like(noise, highest)]).astype(input_dtype)
+    try:
+        return np.asarray(keras.ops.cast(model(inputs, training=False), "float32"))
+    except tf.errors.InvalidArgumentError:  # an embedding accepts only numbers below the size of its vocabulary
+        if highest > 1:
+            return _outputs(model, input_shape, input_dtype, 1)
+        raise
+
+
+def _meaning(model: keras.Model, outputs: np.ndarray) -> str:
     # Values are compared, because a subclassed model does not name its last layer.
-    noise = np.random.default_rng(0).integers(0, 256, (1, *input_shape))
-    inputs = np.concatenate([np.zeros_like(noise), noise, np.full_like(noise, 255)]).astype(input_dtype)
-    outputs = np.asarray(keras.ops.cast(model(inputs, training=False), "float32"))
     # A sum of bfloat16, which has three digits, differs more from 1 than one of float32.
     tolerance = 1e-4 if keras.config.dtype_policy().compute_dtype == "float32" else 1e-2
     # A model that standardizes each example has no finite outputs for constant ones.
     finite = outputs[np.isfinite(outputs).all(axis=-1)]
-    is_softmax = finite.size and np.all(finite >= 0) and np.all(abs(finite.sum(axis=-1) - 1) < tolerance)
-    return ONE if outputs.shape[-1] == 1 else "probabilities" if is_softmax else "logits"
+    positive = finite.size and np.all(finite >= 0)
+    is_softmax = positive and np.all(abs(finite.sum(axis=-1) - 1) < tolerance)
+    # Outputs of other layers may lie in 0..1 by chance.
+    other = EACH if positive and _ends_in_sigmoid(model) and np.all(finite <= 1) else "logits"
+    return ONE if outputs.shape[-1] == 1 else "probabilities" if is_softmax else other
+
+
+def _ends_in_sigmoid(layer: keras.Layer) -> bool:
+    inner = getattr(layer, "operations", None) or getattr(layer, "layers", None)
+    name = str(getattr(getattr(layer, "activation", layer), "__name__", type(layer).__name__))
+    return _ends_in_sigmoid(inner[-1]) if inner else "sigmoid" in name.lower()
 
 
 def check_outputs(parts: Iterable[object], model: keras.Model, input_shape: tuple[int, ...], input_dtype: str) -> None:
     """Raises ConfigError if one of `parts`, loss and metrics, expects other outputs than those of the model."""
-    received = meaning_of_outputs(model, input_shape, input_dtype)
+    outputs = _outputs(model, input_shape, input_dtype)
+    received, count = _meaning(model, outputs), outputs.shape[-1]
     for part in parts:
         name, from_logits = type(part).__name__, getattr(part, "from_logits", None)
         expected = received if from_logits is None else "logits" if from_logits else "probabilities"
@@ -37,4 +63,9 @@ def check_outputs(parts: Iterable[object], model: keras.Model, input_shape: tupl
             raise ConfigError(
                 f"{name} expects {expected}, received {received} from the model {model.name}. Change the last layer of "
                 "the model or its activation, or set another loss, other metrics, or from_logits of these."
+            )
+        if isinstance(part, _TOP_K) and part.k >= count:
+            raise ConfigError(
+                f"metrics.{part.name}.k={part.k} is always reached with {count} classes, so the metric is always 1: "
+                f"expected less than {count}. Lower metrics.{part.name}.k, or leave {part.name} out of metrics."
             )
