@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.data import Splits, from_arrays
 from experiments.loops.evaluation import Predictions
-from experiments.runs import results, saved_model
+from experiments.runs import figures, results, saved_model
 from experiments.tracking.base import Tracker
 
 HISTORY = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.8]}
@@ -118,3 +120,39 @@ def test_full_disk_is_an_error(save: Save, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(saved_model, "save_model", fail)
     with pytest.raises(OSError, match="No space left"):
         save(["a", "b"], log_model=True)
+
+
+def test_resumed_run_shows_nothing_of_the_results_before(
+    composed: Callable[..., DictConfig], empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from experiments.runs.run import run
+
+    def save_model(*arguments: Any) -> None:
+        folder: Path = arguments[-1]
+        folder.mkdir()
+        (folder / f"{len(list(tmp_path.glob('run*')))}.bin").touch()
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no font")
+
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    client = MlflowClient(store)
+    fixed = ("data=digits", "data.limit=20", "model=mlp", "progress=none", "tensorboard.graph=false")
+    cfg = composed(*fixed, "epochs=1", f"logging.tracking_uri={store}")
+    monkeypatch.setattr(saved_model, "save_model", save_model)
+    (tmp_path / "run 1").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "draw", fail)
+        run_id = run(cfg, tmp_path / "run 1").run_id
+    assert run_id is not None
+    assert client.get_run(run_id).data.tags["left_out"] == "figures (no font)"
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/1.bin"]
+    client.set_tag(run_id, "error", "ValueError: stopped at first")
+    cfg.merge_with({"resume": run_id, "epochs": 2})
+    (tmp_path / "run 2").mkdir()
+    run(cfg, tmp_path / "run 2")
+    tags = client.get_run(run_id).data.tags
+    assert (tags["left_out"], tags["error"], "stopped" in tags) == ("none", "none", False)
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/2.bin"]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from experiments.checkpoints.layout import CHECKPOINTS, last_checkpoint
 from experiments.checkpoints.store import newest_finite
 from experiments.data import Splits
-from experiments.data.base import Split
+from experiments.data.base import WHITE, Split
 from experiments.errors import TrainingError
 from experiments.files import write_atomically
 from experiments.loops.callback_list import passes
@@ -125,8 +125,13 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # TensorBoard shows images of 1, 3 or 4 channels.
         if self._begun == 0 and self._images and self._train.spec.input_shape[2:] in ((1,), (3,), (4,)):
             inputs, *_ = next(iter(self._train.epoch(0)))
+            images = inputs[: self._images].numpy()
+            if images.dtype != np.uint8:  # TensorBoard expects floats in 0..1
+                white = WHITE.get(str(self._train.spec.value_range))
+                low, high = (images.min(), images.max()) if white is None else (0.0, white)
+                images = (images - low) / max(high - low, 1e-9)
             with self._train_writer.as_default(), tf.summary.record_if(True):
-                tf.summary.image("training images", grid(inputs[: self._images].numpy())[None], step=0)
+                tf.summary.image("training images", grid(images)[None], step=0)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         super().on_train_batch_begin(batch, logs)

@@ -96,5 +96,5 @@ def upload_folders(tracker: Tracker, output_dir: Path) -> None:
     """Uploads every visible folder of the output folder, so a callback logs artifacts by writing a folder there."""
     for folder in sorted(output_dir.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            # `replace` removes checkpoints from the store that training has rotated out or replaced by better ones.
-            tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name == CHECKPOINTS))
+            # `replace` removes checkpoints that training has rotated out or improved, and the model before a resume.
+            tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name in (CHECKPOINTS, "model")))
