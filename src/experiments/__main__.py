@@ -2,22 +2,19 @@
 
 import runpy
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from experiments import DISTRIBUTION
+from experiments.cli.startup import closed_pipe_exits
+from experiments.config.registry import COMMANDS, about
+from experiments.errors import near
 
-COMMANDS = {
-    "train": "Train one experiment, or a sweep of them with -m.",
-    "evaluate": "Evaluate a finished run on one of its splits or on other data.",
-    "predict": "Predict the class of images with a finished run.",
-    "inspect": "Report counts, sizes, corrupt files and duplicates of a data set, with pictures.",
-    "doctor": "Show and repair dead runs, undelivered events, leftovers and the cache.",
-}
 HELPERS = {
-    "help": "Describe a key or a group of keys, as in: experiments help optimizer.learning_rate",
-    "completion": 'Print the shell completion for bash and zsh: eval "$(experiments completion)"',
+    "help": "Describes a command, a key or a group of keys, such as optimizer.",
+    "completion": 'Completes in bash and zsh: eval "$(experiments completion)"',
 }
 COMPLETION = r"""
 _experiments_completion() {
@@ -64,25 +61,26 @@ complete -o nospace -o default -F _experiments_completion experiments
 def main() -> None:
     """Runs `experiments COMMAND ...` exactly as `python -m experiments.COMMAND ...`."""
     _add_working_folder()
-    command, *arguments = sys.argv[1:] or ["--help"]
+    with closed_pipe_exits():
+        _run(*sys.argv[1:] or ["--help"])
+
+
+def _run(command: str, *arguments: str) -> None:
     if command in COMMANDS:
         sys.argv[1:] = arguments
         runpy.run_module(f"experiments.{command}", run_name="__main__", alter_sys=True)
     elif command == "help" and arguments and arguments[0] in COMMANDS:
-        sys.argv[1:] = [arguments[0], "--help"]
-        main()
+        _run(arguments[0], "--help")
     elif command == "help" and arguments:
         _print_help(arguments)
     elif command in ("help", "--help", "-h"):
         print(usage())
     elif command == "completion":
-        print(COMPLETION.replace("@COMMANDS@", " ".join(COMMANDS | HELPERS)))
+        print(COMPLETION.replace("@COMMANDS@", " ".join([*COMMANDS, *HELPERS])))
     elif command == "--version":
         print(f"experiments {version(DISTRIBUTION)}")
     else:
-        from experiments.errors import near
-
-        sys.exit(f"error: '{command}' is not a command. {near(command, COMMANDS | HELPERS)}")
+        sys.exit(f"error: '{command}' is not a command. {near(command, [*COMMANDS, *HELPERS])}")
 
 
 def _add_working_folder() -> None:
@@ -95,11 +93,12 @@ def _add_working_folder() -> None:
 
 def usage() -> str:
     """Lists the commands."""
-    listed = "\n".join(f"  {name:<12}{purpose}" for name, purpose in (COMMANDS | HELPERS).items())
+    purposes = {command: about(command) for command in COMMANDS} | HELPERS
+    listed = "\n".join(f"  {name:<12}{purpose}" for name, purpose in purposes.items())
     return f"Usage: experiments COMMAND [KEY=VALUE ...]\n\n{listed}\n\nOptions: COMMAND --help, --version"
 
 
-def _print_help(arguments: list[str]) -> None:
+def _print_help(arguments: Sequence[str]) -> None:
     from experiments.cli.entry import run_command
     from experiments.cli.help import help_text
     from experiments.config import register

@@ -2,20 +2,15 @@
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import one_line_errors, run_command
-from experiments.config import check_values, register
-from experiments.config.registry import CONF
+from experiments.cli.entry import composed, run_command
+from experiments.config import check_values
 from experiments.repair.cached_data import show_cache
 from experiments.repair.checks import check_runs
 
-register()
 
-
-@hydra.main(version_base="1.3", config_path=CONF, config_name="doctor")
-@one_line_errors
+@composed("doctor")
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     if not cfg.prune:

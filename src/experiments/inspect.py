@@ -2,23 +2,19 @@
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.entry import composed, run_command
 from experiments.cli.startup import suppress_startup_logs
 from experiments.cli.status import status_line
-from experiments.config import check_values, register
+from experiments.config import check_values
 from experiments.config.build import build
-from experiments.config.registry import CONF
 
-register()
 # Report problems that training refuses, read every file, and cache no pixels.
 _READ_ONLY = {"on_corrupt": "skip", "allow_leakage": True, "cache": "none", "rescan": True}
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="inspect")
-@one_line_errors
+@composed("inspect")
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     with suppress_startup_logs():

@@ -1,19 +1,14 @@
 """Predicts the class of images: `experiments predict run_id=ID path=FOLDER`."""
 
-import hydra
 from omegaconf import DictConfig
 
-from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.entry import composed, run_command
 from experiments.cli.startup import suppress_startup_logs, without_gc
 from experiments.cli.status import status_line
-from experiments.config import check_values, register
-from experiments.config.registry import CONF
-
-register()
+from experiments.config import check_values
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="predict")
-@one_line_errors
+@composed("predict")
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     with status_line("terminal") as status:

@@ -2,21 +2,16 @@
 
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.cli.entry import one_line_errors, run_command
+from experiments.cli.entry import composed, run_command
 from experiments.cli.startup import suppress_startup_logs, without_gc
 from experiments.cli.status import status_line
-from experiments.config import check, register
-from experiments.config.registry import CONF
-
-register()
+from experiments.config import check
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
-@one_line_errors
+@composed("config")
 def main(cfg: DictConfig) -> float:
     check(cfg)
     with status_line(cfg.progress) as status:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import COMMANDS, HELPERS
+from experiments.__main__ import HELPERS
+from experiments.config.registry import COMMANDS
 
 PROGRAM = Path(sys.executable).with_name("experiments")
 SECONDS = 60

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import usage
 from experiments.cli.help import help_text
 from experiments.config.fields import DESCRIPTION
 from experiments.config.reference import Key, sections
@@ -74,13 +75,14 @@ def test_help_of_other_commands_lists_keys_with_an_effect(command: str, override
     assert re.findall(r"^  ([a-z_.]+)=", text, flags=re.MULTILINE) == listed.split()
     assert f"experiments {command}" in text
     assert "experiments help KEY" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_help_lists_the_options_of_every_group() -> None:
     template = (Path(CONF) / "config.yaml").read_text(encoding="utf-8")
     listed = {
-        group: set(options.split(", "))
-        for group, options in re.findall(r"^ {8}([a-z]+) {2,}([a-z].*)$", template, flags=re.MULTILINE)
+        group: set(re.split(r",\s+", options))
+        for group, options in re.findall(r"^ {8}([a-z]+) {2,}([a-z].*(?:\n {20}.*)*)$", template, flags=re.MULTILINE)
     }
     groups = [folder for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name not in ("shared", "hydra")]
     assert listed == {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in groups}
@@ -161,7 +163,8 @@ def test_help_describes_a_key() -> None:
         "  type      float",
         "  expected  a number above 0",
         "  default   0.001 (adam, adamw, rmsprop), 0.0001 (lion), 0.01 (sgd)",
-        "  options   optimizer=adam, optimizer=adamw, optimizer=rmsprop, optimizer=lion, optimizer=sgd",
+        "  options   optimizer=adam, optimizer=adamw, optimizer=rmsprop, optimizer=lion,",
+        "            optimizer=sgd",
         "  commands  train",
     ]
     assert help_text(["seed="]).startswith("seed\n  Seed of weights")
@@ -221,3 +224,9 @@ def test_unknown_key_names_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         help_text([name])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", *GROUPS, "sweep", "monitor", "experiment", "optimizer.learning_rate"])
+def test_help_fits_80_columns(name: str) -> None:
+    text = help_text([name]) if name else usage()
+    assert max(map(len, text.splitlines())) <= 80

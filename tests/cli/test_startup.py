@@ -3,6 +3,10 @@
 import io
 import logging.config
 import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import absl.logging
 import pytest
@@ -50,3 +54,30 @@ def test_streams_of_others_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     absl.logging.get_absl_handler().python_handler.setStream(before)
     run_command(lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False}), "config")
     assert not before.closed
+
+
+@pytest.mark.parametrize("arguments", ["", "--version", "help model", "train --help", "doctor format=json"])
+def test_closed_pipe_ends_a_command_without_a_message(arguments: str, tmp_path: Path) -> None:
+    """As `experiments help model | head` does if `head` ends first."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "experiments", *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_process_without_standard_output_is_no_error() -> None:
+    command = f"{shlex.quote(sys.executable)} -m experiments --version >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_other_broken_pipes_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send() -> None:
+        raise BrokenPipeError("the server hung up")
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(send, "config")
+    assert "BrokenPipeError: the server hung up" in str(ended.value.code)

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
 from experiments import DISTRIBUTION
 from experiments.config.aliases import ALIASES
-from experiments.config.reference import PRESETS
+from experiments.config.reference import PRESETS, quoted
 from experiments.config.registry import COMMANDS, GROUPS
 from experiments.errors import ConfigError, close_to
 
@@ -96,7 +96,7 @@ def _with_key(overrides: Sequence[str], command: str) -> list[str]:
     bare = [each for each in overrides if "=" not in each and not each.startswith("~")]
     if command not in POSITIONAL or not bare:
         return list(overrides)
-    value = _quoted(bare[0]) if len(bare) == 1 else f"[{','.join(map(_quoted, bare))}]"
+    value = quoted(bare[0]) if len(bare) == 1 else f"[{','.join(map(quoted, bare))}]"
     return [*(each for each in overrides if each not in bare), f"{POSITIONAL[command]}={value}"]
 
 
@@ -134,11 +134,11 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
     found = _read(f"{key}={','.join(parts)}" if equals else override)
     if found is not None:
         return found
-    quoted = f"{key}={','.join(part if _read(f'{key}={part}') else _quoted(part) for part in parts)}"
-    readable = _read(quoted)
+    text = f"{key}={','.join(part if _read(f'{key}={part}') else quoted(part) for part in parts)}"
+    readable = _read(text)
     if readable is not None and all(parts) and not _SYNTAX.search("".join(parts)):
         return readable
-    remedy = f"If it is text, write {shlex.quote(quoted)}." if readable else "experiments help KEY describes a key."
+    remedy = f"If it is text, write {shlex.quote(text)}." if readable else "experiments help KEY describes a key."
     raise ConfigError(
         f"'{override}' cannot be read: expected KEY=VALUE, with closed lists, mappings and quotes. {remedy}"
     )
@@ -152,10 +152,6 @@ def _read(override: str) -> Override | None:
         return OverridesParser.create().parse_overrides([override])[0]
     except OverrideParseException:
         return None
-
-
-def _quoted(text: str) -> str:
-    return str(QuotedString(text, Quote.double).with_quotes())
 
 
 def _below_swept_groups(overrides: Sequence[Override]) -> list[str]:
@@ -186,7 +182,7 @@ def _refuse_lists(overrides: Sequence[Override]) -> None:
             raise ConfigError(
                 f"{override.input_line} has several values, but this command starts a single run: expected one value. "
                 f"Add -m to run each of them, or write {shlex.quote(f'{key}=[{value}]')} for a list, or "
-                f"{shlex.quote(f'{key}={_quoted(value)}')} for text."
+                f"{shlex.quote(f'{key}={quoted(value)}')} for text."
             )
 
 

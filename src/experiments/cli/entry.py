@@ -10,6 +10,7 @@ from pathlib import Path
 from traceback import format_exception
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,8 +20,9 @@ from experiments.cli.arguments import rewritten
 from experiments.cli.help import register_help
 from experiments.cli.safe_text import safe_text
 from experiments.cli.signals import STOPPING
+from experiments.cli.startup import closed_pipe_exits, exit_if_unread
 from experiments.config.explain import explained
-from experiments.config.registry import CONF
+from experiments.config.registry import CONF, register
 from experiments.tracking.redaction import remember_secrets
 
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -44,17 +46,18 @@ def run_command(main: Callable[[], object], config_name: str, *, overrides: bool
     # A run that a scheduler stops ends as KILLED, because SystemExit leaves the tracker with an error.
     for number in STOPPING:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
-        if overrides:
-            sys.argv[1:] = rewritten(sys.argv[1:], config_name)
-        main()
-    except Exception as error:
-        _raise_stop(error)
-        _fail(error, config_name)
-    except KeyboardInterrupt:
-        if TRACEBACKS:
-            raise
-        sys.exit(128 + signal.SIGINT)
+    with closed_pipe_exits():
+        try:
+            if overrides:
+                sys.argv[1:] = rewritten(sys.argv[1:], config_name)
+            main()
+        except Exception as error:
+            _raise_stop(error)
+            _fail(error, config_name)
+        except KeyboardInterrupt:
+            if TRACEBACKS:
+                raise
+            sys.exit(128 + signal.SIGINT)
 
 
 def _keep_streams_open() -> None:
@@ -65,6 +68,13 @@ def _keep_streams_open() -> None:
     """
     if "absl.logging" in sys.modules:
         sys.modules["absl.logging"].get_absl_handler().python_handler.setStream(sys.__stderr__)
+
+
+def composed(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Decorates the main function of a command, which receives the config `config_name`, composed by Hydra."""
+    register()
+    run_by_hydra = hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
+    return lambda main: run_by_hydra(one_line_errors(main))
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -88,11 +98,13 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
 
 
 def _raise_stop(error: BaseException) -> None:
-    """Exits with the status of a signal if `error` replaced the exception that the signal raised.
+    """Exits if `error` is due to a signal, with its status, or to the end of the reader of standard output.
 
     A signal handler can raise anywhere, and clean-up code that it interrupts may fail in turn: OmegaConf raises an
     AttributeError in a `finally` clause, for example.
     """
+    if isinstance(error, BrokenPipeError):
+        exit_if_unread()
     replaced = error.__cause__ or error.__context__
     while replaced is not None:
         if isinstance(replaced, SystemExit):
@@ -115,7 +127,7 @@ def _remove_unused(folder: Path) -> None:
 
 def _fail(error: Exception, config_name: str = "config") -> NoReturn:
     """Exits with a line for an error that can be explained, and with a traceback for others. Secrets are masked."""
-    message = None if TRACEBACKS else explained(error, CONF, config_name)
+    message = None if TRACEBACKS else explained(error, config_name)
     if message is None:
         sys.exit(safe_text("".join(format_exception(error)).rstrip(), keep="\n\t"))
     sys.exit(safe_text(f"error: {message}"))

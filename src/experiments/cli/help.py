@@ -1,9 +1,7 @@
 """Text of `experiments help`, and of the keys in `--help`."""
 
 import textwrap
-from argparse import ArgumentParser
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,15 +15,17 @@ from experiments.config.reference import (
     group_section,
     preset_section,
     sections,
+    split_config_dir,
 )
-from experiments.config.registry import COMMANDS, GROUPS
+from experiments.config.registry import COMMANDS, GROUPS, about
 from experiments.errors import ConfigError, close_to, listed
 
-WIDTH = 96
+WIDTH = 80
 
 
 def register_help() -> None:
-    """Makes `${experiments.keys:COMMAND}` available to the help templates in `conf/`."""
+    """Makes `${experiments.about:COMMAND}` and `${experiments.keys:COMMAND}` available to the help in `conf/`."""
+    OmegaConf.register_new_resolver("experiments.about", about, replace=True)
     OmegaConf.register_new_resolver("experiments.keys", _keys_of_command, replace=True)
 
 
@@ -39,17 +39,15 @@ def help_text(arguments: Sequence[str]) -> str:
 
     Raises ConfigError if there is no such name.
     """
-    parser = ArgumentParser("experiments help", add_help=False)
-    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", type=Path)
-    options, names = parser.parse_known_args(arguments)
+    folder, names = split_config_dir(arguments)
     if len(names) != 1:
         raise ConfigError(f"help describes one key: received {' '.join(names) or 'none'}. Type experiments help KEY.")
     name = names[0].partition("=")[0].rstrip(".")
     group = name.partition(".")[0]
     if group in PRESETS:
-        searched = [preset_section(group, options.config_dir)]
+        searched = [preset_section(group, folder)]
     elif group in GROUPS:
-        searched = [group_section(group, options.config_dir)]
+        searched = [group_section(group, folder)]
     else:
         searched = list(sections(groups=False))
     described = [_section_text(section) for section in searched if section.title == name]
@@ -90,12 +88,14 @@ def _section_text(section: Section) -> str:
         for name, text in section.options.items()
     ]
     keys = [_summary(key) for key in section.keys if not key.name.endswith("_target_")]
-    title = [f"{section.title}: {section.description}"] if section.description else []
+    title = textwrap.wrap(f"{section.title}: {section.description}", WIDTH) if section.description else []
     return "\n".join([*title, *options, *([""] if options and keys else []), *keys])
 
 
 def _summary(key: Key) -> str:
-    return f"  {key.name}={'VALUE' if key.default == REQUIRED else key.default}\n{_filled(key.description, 6)}"
+    default = "VALUE" if key.default == REQUIRED else key.default
+    named = textwrap.fill(f"  {key.name}={default}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)
+    return f"{named}\n{_filled(key.description, 6)}"
 
 
 def _filled(text: str, indent: int) -> str:

@@ -1,10 +1,11 @@
-"""Faster and quieter imports of TensorFlow and MLflow."""
+"""Start and end of a process: faster and quieter imports of TensorFlow and MLflow, and a closed standard output."""
 
 import atexit
 import gc
 import logging
 import os
 import re
+import select
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,31 @@ def suppress_startup_logs() -> Iterator[None]:
             os.close(shown)
             held.seek(0)
             os.write(2, b"".join(line for line in held if failed or not _NOTE.match(line)))
+
+
+@contextmanager
+def closed_pipe_exits() -> Iterator[None]:
+    """Exits with status 1 and without a message if the reader of standard output, such as `head`, ends early."""
+    try:
+        yield
+    except BrokenPipeError:
+        exit_if_unread()
+        raise
+    finally:
+        try:
+            print(end="", flush=True)  # unlike sys.stdout.flush(), accepts that the process has no standard output
+        except OSError:
+            exit_if_unread()  # Python reports other errors at exit
+
+
+def exit_if_unread() -> None:
+    """Exits with status 1 if standard output is a pipe without a reader. Other pipes, such as sockets, break too."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        # Python flushes the stream at exit, and would report the error again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 class WithoutRetracingNotes(logging.Filter):

@@ -2,23 +2,19 @@
 
 import errno
 import re
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from experiments.config.aliases import ALIASES
 from experiments.config.file_errors import explain_file
-from experiments.config.reference import PRESETS
-from experiments.config.registry import GROUPS
+from experiments.config.reference import PRESETS, composed, options_of, search_path, split_config_dir
+from experiments.config.registry import CONF, GROUPS
 from experiments.errors import close_to, listed, near
 
 UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
@@ -38,18 +34,18 @@ _EXPECTED_BY_REASON = {
 """Pieces of OmegaConf's messages, and the values that were expected."""
 
 
-def explained(error: Exception, conf: str, config_name: str) -> str | None:
+def explained(error: Exception, config_name: str) -> str | None:
     """Returns the message for `error`, or None if it is not an error that a user can correct."""
-    folder, typed = _config_dir()
-    in_file = explain_file(error, [Path(each) for each in (folder, conf) if each], typed)
+    folder, typed = split_config_dir()
+    in_file = explain_file(error, [*([] if folder is None else [folder]), Path(CONF)], typed)
     if in_file is not None:
         return in_file
     known = error if isinstance(error, EXPLAINED) else unwritable_output(error)
-    return None if known is None else explain(known, conf, config_name)
+    return None if known is None else explain(known, config_name)
 
 
-def explain(error: Exception, conf: str, config_name: str, overrides: Sequence[str] | None = None) -> str:
-    """Returns the message for `error`, with suggestions from the config `config_name` in the folder `conf`.
+def explain(error: Exception, config_name: str, overrides: Sequence[str] | None = None) -> str:
+    """Returns the message for `error`, with suggestions from the config `config_name`.
 
     `overrides` are those of the config in question, by default those of the command line.
     """
@@ -59,14 +55,14 @@ def explain(error: Exception, conf: str, config_name: str, overrides: Sequence[s
             "Set hydra.run.dir=FOLDER for the output, or HYDRA_FULL_ERROR=1 to see where this came from."
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _unknown_option(error.missing_cfg_file, conf, error.options)
+        return _unknown_option(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):  # of a YAML file; the command line has been parsed before
         return (
             f"'{error.override}' cannot be read: {one_line(error)}. Expected KEY=VALUE, quoted if it contains blanks."
         )
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
-        return _unknown_key(unknown[1].lstrip("~"), conf, config_name, overrides)
+        return _unknown_key(unknown[1].lstrip("~"), config_name, overrides)
     twice = re.match(r"Multiple values for ([\w/]+)\. To override a value use 'override", str(error))
     if twice:
         return (
@@ -79,11 +75,11 @@ def explain(error: Exception, conf: str, config_name: str, overrides: Sequence[s
     return one_line(error)
 
 
-def explain_value(error: Exception, override: str, conf: str, config_name: str) -> str:
+def explain_value(error: Exception, override: str, config_name: str) -> str:
     """Returns the message for an error of the override KEY=VALUE of a composed config."""
     key, _, value = override.partition("=")
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(key, conf, config_name)
+        return _unknown_key(key, config_name)
     return _wrong_type(key, value, one_line(error))
 
 
@@ -120,26 +116,18 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
     return f"{key}={value}: {problem}. Change {key}."
 
 
-def _unknown_option(config: str, conf: str, options: Sequence[str] | None) -> str:
+def _unknown_option(config: str, options: Sequence[str] | None) -> str:
     group, slash, option = config.rpartition("/")
     if not slash:
         return f"--config-name={option}: there is no {option}.yaml. Add its folder by --config-dir, or leave it out."
     if group == "hydra/launcher" and option in _PLUGINS:
         return f"{group}={option} is not installed: expected its plugin. pip install hydra-{_PLUGINS[option]}-launcher"
-    return f"{group}={option} is not an option. {near(option, options or _options(group, conf))}"
+    return f"{group}={option} is not an option. {near(option, options or options_of(group, split_config_dir()[0]))}"
 
 
-def _options(group: str, conf: str) -> list[str]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(conf, version_base="1.3"):
-        options = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
-    folder, _ = _config_dir()
-    return [*options, *(path.stem for path in Path(folder, group).glob("*.yaml") if folder)]
-
-
-def _unknown_key(typed: str, conf: str, config_name: str, overrides: Sequence[str] | None = None) -> str:
+def _unknown_key(typed: str, config_name: str, overrides: Sequence[str] | None = None) -> str:
     """Names the most similar key; if no key is similar, the keys of the same node."""
-    cfg = _composed(conf, config_name, overrides)
+    cfg = _composed(config_name, overrides)
     keys = _keys(cfg)
     key = ALIASES.get(typed, ALIASES.get(typed.rpartition(".")[2], typed)) if typed not in keys else typed
     if key != typed and key in keys:
@@ -149,7 +137,7 @@ def _unknown_key(typed: str, conf: str, config_name: str, overrides: Sequence[st
         return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
     if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
         return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
-    others = _options_with(key, conf, config_name, overrides)
+    others = _options_with(key, config_name, overrides)
     if others:
         return f"'{key}' is a key of {', '.join(others)}, which is not chosen here. Choose it, or leave the key out."
     key, parent = typed, typed.rpartition(".")[0]
@@ -158,19 +146,19 @@ def _unknown_key(typed: str, conf: str, config_name: str, overrides: Sequence[st
     return f"'{key}' is not a key of this config. {close_to(key, near_names) or listed(beside)}"
 
 
-def _options_with(key: str, conf: str, config_name: str, overrides: Sequence[str] | None) -> list[str]:
+def _options_with(key: str, config_name: str, overrides: Sequence[str] | None) -> list[str]:
     """Returns the options of the key's group, other than the chosen one, that have the key."""
     group, _, rest = key.partition(".")
-    options = [f"{group}={option}" for option in _options(group, conf)] if rest else []
-    return [option for option in options if key in _keys(_composed(conf, config_name, overrides, option))]
+    options = [f"{group}={option}" for option in options_of(group, split_config_dir()[0])] if rest else []
+    return [option for option in options if key in _keys(_composed(config_name, overrides, option))]
 
 
-def _composed(conf: str, config_name: str, overrides: Sequence[str] | None, *instead: str) -> dict[str, Any]:
+def _composed(config_name: str, overrides: Sequence[str] | None, *instead: str) -> dict[str, Any]:
     """Composes the config with the options that `overrides` or the command line select, but without values.
 
     `instead` lists options that replace the selected ones.
     """
-    folder, typed = _config_dir()
+    folder, typed = split_config_dir()
     overrides = typed if overrides is None else overrides
     groups = {option.partition("=")[0] for option in instead}
     groups_here = "|".join((*GROUPS, *PRESETS))
@@ -178,27 +166,11 @@ def _composed(conf: str, config_name: str, overrides: Sequence[str] | None, *ins
     # A sweep may list several options of a group: the first one is composed.
     chosen = [re.sub(r"^(\w+=\w+)(,\w+)+$", r"\1", text) for text in chosen]
     chosen = [*(text for text in chosen if text.partition("=")[0] not in groups), *instead]
-    if folder:
-        chosen.append(f"hydra.searchpath=[file://{folder}]")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(conf, version_base="1.3"):
-        cfg = _compose_without_errors(config_name, chosen)
-    return cast(dict[str, Any], OmegaConf.to_container(cfg))
-
-
-def _config_dir() -> tuple[str, list[str]]:
-    """Returns the folder of user-defined options, or "", and the other arguments of the command line."""
-    parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config-dir", "-cd", nargs="?", default="", const="")
-    found, overrides = parser.parse_known_args()
-    return found.config_dir, overrides
-
-
-def _compose_without_errors(config_name: str, chosen: list[str]) -> DictConfig:
     try:
-        return compose(config_name, chosen)
+        cfg = composed(config_name, [*chosen, *search_path(folder)])
     except HydraException:
-        return compose(config_name)
+        cfg = composed(config_name)
+    return cast(dict[str, Any], OmegaConf.to_container(cfg))
 
 
 def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.fields import DESCRIPTION, RULE
@@ -83,7 +85,7 @@ def sections(*, groups: bool = True) -> Iterator[Section]:
 
 def train_sections() -> Iterator[Section]:
     """Yields the keys of `train` that belong to no group: first those at the top, then a section for each node."""
-    cfg = _composed("config")
+    cfg = composed("config")
     schema = OmegaConf.get_type(cfg)
     nodes = [name for name in map(str, cfg) if name not in (*GROUPS, "hydra") and isinstance(cfg[name], DictConfig)]
     plain = [key for key in keys(cfg) if key.name.partition(".")[0] not in (*GROUPS, *nodes)]
@@ -99,7 +101,7 @@ def group_section(group: str, config_dir: Path | None = None) -> Section:
     """
     found: dict[str, Key] = {}
     options = {}
-    for option in _options(group, config_dir):
+    for option in options_of(group, config_dir):
         node = _composed_option(group, option, config_dir)
         options[option] = _option_description(node)
         for key in keys(node, f"{group}.", option):
@@ -125,7 +127,7 @@ def command_section(command: str, cfg: DictConfig | None = None) -> Section:
 
     `cfg` must contain the node `hydra`, from which the chosen options are read. Keys without an effect are left out.
     """
-    cfg = _composed(command) if cfg is None else cfg
+    cfg = composed(command) if cfg is None else cfg
     descriptions = {item.name: item.metadata[DESCRIPTION] for item in fields(COMMANDS[command])}
     hidden = re.compile(rf"{_NO_EFFECT[command]}|.*_target_$")
     listed: list[Key] = []
@@ -164,8 +166,16 @@ def keys(node: DictConfig, prefix: str = "", option: str | None = None) -> Itera
         )
 
 
-def _composed(config_name: str, overrides: list[str] | None = None) -> DictConfig:
-    """Composes a command's config, or an option of a group by itself."""
+def split_config_dir(arguments: Sequence[str] | None = None) -> tuple[Path | None, list[str]]:
+    """Returns the folder of user-defined options and the other arguments, by default those of the command line."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", nargs="?", type=Path)
+    found, others = parser.parse_known_args(arguments)
+    return found.config_dir, others
+
+
+def composed(config_name: str, overrides: list[str] | None = None) -> DictConfig:
+    """Composes a command's config, or an option of a group by itself, with the node `hydra`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(config_name, overrides, return_hydra_config=True)
@@ -173,31 +183,31 @@ def _composed(config_name: str, overrides: list[str] | None = None) -> DictConfi
 
 def _composed_option(group: str, option: str, config_dir: Path | None) -> DictConfig:
     if Path(CONF, group, f"{option}.yaml").exists():
-        cfg = _composed(f"{group}/{option}")
+        cfg = composed(f"{group}/{option}")
     else:  # Hydra finds a config by its name only in the main folder
-        cfg = _composed("config", [f"{group}={_quoted(option)}", *_search_path(config_dir)])
+        cfg = composed("config", [f"{group}={quoted(option)}", *search_path(config_dir)])
     # An option without keys, such as `augment=none`, leaves no node.
     return cfg.get(group) or OmegaConf.create()
 
 
-def _search_path(config_dir: Path | None) -> list[str]:
+def search_path(config_dir: Path | None) -> list[str]:
     if config_dir is None:
         return []
     if not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder: expected one with YAML files. Change it.")
-    return [f"hydra.searchpath=[{_quoted(f'file://{config_dir.resolve()}')}]"]
+    return [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"]
 
 
-def _quoted(text: str) -> str:
-    """Quotes a value for Hydra's grammar of overrides, in which only the quote itself is escaped."""
-    return "'" + text.replace("'", "\\'") + "'"
+def quoted(text: str) -> str:
+    """Quotes a value for Hydra's grammar of overrides."""
+    return str(QuotedString(text, Quote.double).with_quotes())
 
 
-def _options(group: str, config_dir: Path | None) -> list[str]:
+def options_of(group: str, config_dir: Path | None) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        return loader.get_group_options(group, ObjectType.CONFIG, "config", _search_path(config_dir))
+        return loader.get_group_options(group, ObjectType.CONFIG, "config", search_path(config_dir))
 
 
 def _option_description(node: DictConfig) -> str:

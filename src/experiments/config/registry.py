@@ -21,6 +21,11 @@ COMMANDS: dict[str, type] = {
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
 
 
+def about(command: str) -> str:
+    """Describes a command in a line, as its schema does."""
+    return str(COMMANDS[command].__doc__)
+
+
 def schemas(group: str) -> Mapping[str, type]:
     """Returns the dataclass of each option of a group, from `experiments.config.schemas.<group>.SCHEMAS`."""
     found: Mapping[str, type] = import_module(f"experiments.config.schemas.{group}").SCHEMAS

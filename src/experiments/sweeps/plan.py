@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import check, check_values
 from experiments.config.explain import EXPLAINED, explain, explain_value
-from experiments.config.registry import CONF
 from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
@@ -223,7 +222,7 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) ->
         return loader.load_sweep_config(master, overrides)
     except EXPLAINED as error:
         raise ConfigError(
-            f"the job {' '.join(overrides)} cannot be composed: {explain(error, CONF, 'config', overrides)}"
+            f"the job {' '.join(overrides)} cannot be composed: {explain(error, 'config', overrides)}"
         ) from error
 
 
@@ -238,7 +237,7 @@ def _put(cfg: DictConfig, override: str) -> None:
     try:
         OmegaConf.update(cfg, key_of(override), search_space.parsed(override)[1], merge=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(explain_value(error, override, CONF, "config")) from error
+        raise ConfigError(explain_value(error, override, "config")) from error
 
 
 def check_jobs(plan: Plan) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
+from experiments.config.reference import quoted
 from experiments.errors import ConfigError, ExperimentError
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN, write_plan
@@ -157,7 +157,7 @@ def _launch(worker: Worker, config: DictConfig, count: int) -> None:
         hydra_context=worker.context, task_function=worker, config=config
     )
     # Launchers compose the config of each worker again, from these overrides.
-    folder = f"hydra.sweep.dir={QuotedString(str(worker.folder), Quote.single).with_quotes()}"
+    folder = f"hydra.sweep.dir={quoted(str(worker.folder))}"
     jobs = [[folder, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
     for returned in launcher.launch(jobs, initial_job_idx=0):
         _ = returned.return_value  # raises the error that ended the worker, if any

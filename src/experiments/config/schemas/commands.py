@@ -35,8 +35,7 @@ class Monitor:
     max_loss: float | None = above(
         0,
         "Largest mean loss of an epoch so far; a larger one fails the run, as does a loss that is not a number. null "
-        "for "
-        "no limit.",
+        "for no limit.",
     )
 
 
@@ -123,7 +122,7 @@ class Runtime:
 
 @dataclass
 class Evaluate:
-    """Loss and metrics of a finished run."""
+    """Evaluates a finished run on one of its splits or on other data."""
 
     run_id: str | None = described(_RUN_ID)
     sweep: str | None = described(_SWEEP)
@@ -138,7 +137,7 @@ class Evaluate:
 
 @dataclass
 class Predict:
-    """Class and probability of images."""
+    """Predicts the class of images with a finished run."""
 
     run_id: str | None = described(_RUN_ID)
     sweep: str | None = described(_SWEEP)
@@ -157,7 +156,7 @@ class Predict:
 
 @dataclass
 class Inspect:
-    """Counts, sizes, corrupt files, duplicates and examples of a data set."""
+    """Reports counts, sizes, corrupt files and duplicates of a data set."""
 
     output: str | None = described("File of the HTML page with images; null for no page.")
     decode: bool = described(
@@ -169,7 +168,7 @@ class Inspect:
 
 @dataclass
 class Doctor:
-    """Dead runs, undelivered events, leftovers and the cache of decoded data."""
+    """Shows and repairs dead runs, undelivered events and leftovers."""
 
     folders: list[str] = described("Folders that contain the run folders.")
     sync: bool = described("Deliver events that the tracking store has not received, and do nothing else.")
@@ -185,7 +184,7 @@ class Doctor:
 
 @dataclass
 class Config:
-    """Trains one experiment."""
+    """Trains one experiment, or a sweep of them with -m."""
 
     seed: int = at_most(2**32 - 1, "Seed of weights, dropout, data order and augmentation.")
     epochs: int = at_least(1, "Number of epochs.")
