@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
             from experiments.runs.restored_run import evaluate
 
         row = evaluate(cfg, status)
-    write([row], cfg.format)
+    write([row], cfg.format, ("checkpoint", "split", "examples", "run_id"))
 
 
 if __name__ == "__main__":

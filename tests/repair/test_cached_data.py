@@ -107,7 +107,9 @@ def test_listing_shows_all_entries_and_changes_nothing(cache: Path, doctor: Doct
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("/photos/old", "/photos/new", "3 x 4 uint8", "1 file", "in progress", "left over", "corrupt"):
         assert text in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"{cache} contains 5 packs and 5 manifests (")
+    contained, hint = done.stdout.splitlines()[-2:]
+    assert contained.startswith(f"{cache} contains 5 packs and 5 manifests (")
+    assert hint == "prune=true shows what can be removed."
     assert manifest_states(cache) == ["complete", "complete", "corrupt", "in progress", "left over"]
     assert states(cache) == ["complete", "complete", "corrupt", "in progress", "left over"]
 
@@ -125,9 +127,10 @@ def test_prune_lists_entries_and_removes_them_with_fix(cache: Path, doctor: Doct
 
 
 def test_prune_summary_names_fix_option(cache: Path, doctor: Doctor) -> None:
-    last = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-1]
-    assert "; 4 packs and 4 manifests (" in last
-    assert last.endswith("would be removed. Nothing was changed: add fix=true to remove them.")
+    marked, hint = doctor(cache, "prune=true", "older_than_days=0").stdout.splitlines()[-2:]
+    assert marked.startswith("4 packs and 4 manifests (")
+    assert marked.endswith("would be removed.")
+    assert hint == "Nothing was changed: add fix=true to remove them."
 
 
 @pytest.mark.parametrize(

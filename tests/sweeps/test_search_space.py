@@ -9,8 +9,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from experiments.errors import ConfigError
+from experiments.sweeps.samplers import distribution
 from experiments.sweeps.search_space import (
     Dimension,
     cell_overrides,
@@ -107,16 +109,17 @@ def test_interval_is_refused_in_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "integer", "log"),
+    ("override", "expected"),
     [
-        ("a=interval(0,1)", False, False),
-        ("a=tag(log,interval(1e-5,1e-1))", False, True),
-        ("a=int(interval(1,9))", True, False),
+        ("a=interval(0,1)", FloatDistribution(0, 1)),
+        ("a=tag(log,interval(1e-5,1e-1))", FloatDistribution(1e-5, 1e-1, log=True)),
+        ("a=int(interval(1,9))", IntDistribution(1, 9)),
+        ("a=tag(log,int(interval(1,9)))", IntDistribution(1, 9, log=True)),
     ],
 )
-def test_interval_is_integer_or_logarithmic(override: str, integer: bool, log: bool) -> None:
+def test_interval_is_integer_or_logarithmic(override: str, expected: BaseDistribution) -> None:
     (found,) = space(override)
-    assert (found.integer, found.log) == (integer, log)
+    assert distribution(found) == expected
     assert found.overrides(3) == ("a=3",)
 
 

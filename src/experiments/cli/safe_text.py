@@ -16,6 +16,13 @@ def visible(text: str, *, keep: str = "") -> str:
     return _CONTROL.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
+def shortened(text: str, width: int) -> str:
+    """Cuts a text to at most `width` characters: a path at its start, other texts at their end."""
+    if len(text) <= width:
+        return text
+    return f"…{text[1 - width :]}" if "/" in text else f"{text[: width - 1]}…"
+
+
 def safe_text(text: str, *, keep: str = "") -> str:
     """Masks secrets and escapes control characters, for text from errors, servers, data or other users."""
     return visible(mask(text), keep=keep)

@@ -4,29 +4,59 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from experiments.cli.safe_text import visible
+from experiments.cli.safe_text import shortened, visible
 
 Row = Mapping[str, Any]
+NARROWEST = 12
+"""Width to which texts are shortened before columns are left out."""
 
 
-def write(rows: Sequence[Row], layout: str) -> None:
-    """Writes rows, which all have the same keys, to standard output. `layout` is table, csv or json."""
-    {"table": _table, "csv": _csv, "json": _json}[layout](rows)
+def write(rows: Sequence[Row], layout: str, optional: Sequence[str] = (), wrapped: Sequence[str] = ()) -> None:
+    """Writes rows, which all have the same keys, to standard output. `layout` is table, csv or json.
+
+    A table that is too wide for the terminal has texts on several lines in the columns `wrapped`, and shortened ones in
+    the others. If they would be shorter than NARROWEST, columns are left out, in the order of `optional`.
+    """
+    if layout == "table":
+        _table(rows, optional, wrapped)
+    elif layout == "csv":
+        write_csv(rows, sys.stdout)
+    else:
+        _json(rows)
 
 
-def _table(rows: Sequence[Row]) -> None:
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(cell, row.values()))
+def console() -> Console:
     # A pipe has no width: the default of 80 columns would cut names that users search for.
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    console.print(table, soft_wrap=False)
+    return Console() if sys.stdout.isatty() else Console(width=10_000)
+
+
+def _table(rows: Sequence[Row], optional: Sequence[str], wrapped: Sequence[str]) -> None:
+    texts = [{name: str(cell(value)) for name, value in row.items()} for row in rows]
+    widths = {name: max(map(cell_len, (name, *(row[name] for row in texts)))) for name in rows[0]}
+    available = console().width
+
+    def fits(limit: int) -> bool:
+        return sum(min(width, limit) + len(" │ ") for width in widths.values()) < available
+
+    hidden = []
+    for name in optional:
+        if not fits(NARROWEST):
+            del widths[name]
+            hidden.append(name)
+    limit = next((limit for limit in range(max(widths.values()), 2, -1) if fits(limit)), 2)
+    table = Table(*(Column(shortened(name, limit), max_width=limit) for name in widths))
+    for row in texts:
+        table.add_row(*(cell(row[name] if name in wrapped else shortened(row[name], limit)) for name in widths))
+    console().print(table)
+    if hidden:
+        console().print(f"Not shown: {', '.join(hidden)}.")
 
 
 def cell(value: Any, style: str = "") -> Text:
@@ -34,14 +64,11 @@ def cell(value: Any, style: str = "") -> Text:
     return Text(visible(f"{value:.4f}" if isinstance(value, float) else str(value)), style, overflow="fold")
 
 
-def escaped(row: Row) -> dict[str, Any]:
-    return {name: visible(value) if isinstance(value, str) else value for name, value in row.items()}
-
-
-def _csv(rows: Sequence[Row]) -> None:
-    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
+def write_csv(rows: Sequence[Row], file: TextIO) -> None:
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(escaped, rows))
+    for row in rows:
+        writer.writerow({name: visible(value) if isinstance(value, str) else value for name, value in row.items()})
 
 
 def _json(rows: Sequence[Row]) -> None:

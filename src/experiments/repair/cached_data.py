@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.data.cache import listing
 from experiments.data.cache.listing import Entry, entries, manifests
-from experiments.errors import DataError
+from experiments.errors import DataError, pluralized
 from experiments.repair.base import Finding
 
 UNWANTED = ("left over", "corrupt")
@@ -28,17 +28,18 @@ def show_cache(cache_dir: str, layout: str, *, prune: bool, fix: bool, older_tha
     if found or layout == "json":
         from experiments.cli.tables import write
 
-        write([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], layout)
+        optional = ("made", "holds", "split" if prune else "prune", "name")
+        write([_row(entry, fate) for entry, fate in zip(found, fates, strict=True)], layout, optional)
     if layout != "table":
         return
     marked = [entry for entry, fate in zip(found, fates, strict=True) if fate in ("would remove", "removed")]
-    total = f"{Path(cache_dir).expanduser()} contains {_size(found)}"
+    print(f"{Path(cache_dir).expanduser()} {'contained' if fix and prune else 'contains'} {_size(found)}.")
     if not prune:
-        print(f"{total}. prune=true shows what can be removed.")
+        print("prune=true shows what can be removed.")
     elif fix:
-        print(f"{total} before; {_size(marked)} removed.")
+        print(f"{_size(marked)} removed.")
     else:
-        print(f"{total}; {_size(marked)} would be removed. Nothing was changed: add fix=true to remove them.")
+        print(f"{_size(marked)} would be removed.\nNothing was changed: add fix=true to remove them.")
 
 
 def _fate(entry: Entry, older_than_days: float, *, fix: bool) -> str:
@@ -72,6 +73,5 @@ def _row(entry: Entry, fate: str) -> dict[str, str]:
 
 
 def _size(found: Sequence[Entry]) -> str:
-    counts = {kind: sum(entry.kind == kind for entry in found) for kind in ("pack", "manifest")}
-    each = [f"{count} {kind if count == 1 else kind + 's'}" for kind, count in counts.items()]
+    each = [pluralized(sum(entry.kind == kind for entry in found), kind) for kind in ("pack", "manifest")]
     return f"{' and '.join(each)} ({sum(entry.num_bytes for entry in found) / 1e6:,.1f} MB)"

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from experiments.cli.safe_text import safe_text
-from experiments.errors import ExperimentError, TrackingError
+from experiments.errors import ExperimentError, TrackingError, pluralized
 from experiments.repair.base import Finding, Treated, treat
 from experiments.repair.cached_data import unwanted_in_cache
 from experiments.repair.journals import undelivered_journals
@@ -39,10 +39,10 @@ def check_runs(
     if treated or layout == "json":
         from experiments.cli.tables import write
 
-        write([each.row() for each in treated], layout)
+        write([each.row() for each in treated], layout, wrapped=("state", "repair"))
     if layout == "table":
-        noun = "output folder" if len(folders) == 1 else "output folders"
-        print(safe_text(_summary(treated, f"{len(folders)} {noun} below {', '.join(roots)}")))
+        looked = f"{pluralized(len(folders), 'output folder')} below {', '.join(roots)}"
+        print(safe_text(_summary(treated, looked)))
     failed = sum(each.failed for each in treated)
     if failed:
         raise ExperimentError(

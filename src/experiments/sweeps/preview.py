@@ -6,10 +6,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
-from experiments.cli.tables import cell
+from experiments.cli.tables import console, write
+from experiments.errors import pluralized
 from experiments.sweeps.plan import Plan
 
 if TYPE_CHECKING:
@@ -18,24 +17,20 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Plan, done: Mapping[int, FrozenTrial]) -> None:
     """Prints a line for each job. `done` maps job numbers to trials; it is empty before the first start."""
-    console = Console()
     if plan.settings.sampler != "grid":
         names = ", ".join(dimension.name for dimension in plan.space)
-        console.print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
+        console().print(f"{plan.settings.n_trials} jobs, drawn by sweep.sampler={plan.settings.sampler} from {names}")
         return
     equal = _equal(plan, done)
-    table = Table("job", "overrides", "state")
-    jobs = plan.jobs()
+    jobs, rows = plan.jobs(), []
     for number, job in enumerate(jobs):
         state = f"equal to {equal[number].info.run_id}" if number in equal else _state(done.get(number))
-        table.add_row(str(number), cell(" ".join(plan.overrides(*job))), state)
-    console.print(table)
-    noun = "job" if len(jobs) == 1 else "jobs"
+        rows.append({"job": number, "overrides": " ".join(plan.overrides(*job)), "state": state})
+    write(rows, "table", wrapped=("overrides", "state"))
     taken = f", {len(equal)} taken from equal runs unless the data have changed" if equal else ""
     left = len(jobs) - len(equal) - sum(trial.state.is_finished() for trial in done.values())
-    console.print(
-        f"{len(jobs)} {noun}{taken}{_time_left(plan, done, equal, left)}. Nothing was run: leave out sweep.preview."
-    )
+    planned = f"{pluralized(len(jobs), 'job')}{taken}{_time_left(plan, done, equal, left)}"
+    console().print(f"{planned}. Nothing was run: leave out sweep.preview.")
 
 
 def _equal(plan: Plan, done: Mapping[int, FrozenTrial]) -> dict[int, "Run"]:

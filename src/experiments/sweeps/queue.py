@@ -18,7 +18,7 @@ from experiments.errors import ExperimentError, reading
 from experiments.files import locked
 from experiments.repair.base import Finding
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.samplers import distributions, draw, pruner, sampler, try_out
+from experiments.sweeps.samplers import chosen, distributions, draw, try_out
 from experiments.sweeps.search_space import Cell
 from experiments.sweeps.stopped_sweep import REMEDY, sweeps
 from experiments.tracking.liveness import is_in_use
@@ -43,7 +43,7 @@ class Job:
 
 def check_sampler(plan: Plan) -> None:
     """Raises ConfigError if the sampler or the pruner cannot be used."""
-    pruner(plan.settings.pruner)
+    chosen(plan.settings.pruner, "pruner")
     try_out(plan.settings.sampler, distributions(plan), [DIRECTIONS[way] for way in plan.objectives.values()])
 
 
@@ -57,8 +57,8 @@ class Queue:
         self.study = optuna.create_study(
             storage=self._storage,
             study_name=plan.id,
-            sampler=sampler(plan.settings.sampler),
-            pruner=pruner(plan.settings.pruner),
+            sampler=chosen(plan.settings.sampler, "sampler"),
+            pruner=chosen(plan.settings.pruner, "pruner"),
             directions=[DIRECTIONS[direction] for direction in plan.objectives.values()],
             load_if_exists=True,
         )
@@ -88,11 +88,13 @@ class Queue:
         """Returns the next job, or None if none is left. A lock admits one process at a time."""
         with locked(self._folder / LOCK):
             if self.waiting():
-                return self._asked()
+                trial = self.study.ask(self._distributions)
+                number, repeat, attempt = (trial.user_attrs[name] for name in ("job", "repeat", "attempt"))
+                return Job(trial, number, dict(trial.params), repeat, attempt)
             if not self.left():
                 return None
-            trial = draw(self.study, self._plan, self.jobs().values())
-            return None if trial is None else self._new(trial)
+            drawn = draw(self.study, self._plan, self.jobs().values())
+            return None if drawn is None else self._new(drawn)
 
     def waiting(self) -> int:
         return len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
@@ -140,20 +142,21 @@ class Queue:
 
     def outlook(self) -> str:
         """Best job so far, and the remaining time, if each remaining job takes the mean time of the finished ones."""
-        done = {number: trial for number, trial in self.jobs().items() if trial.state == TrialState.COMPLETE}
-        sign = 1 if next(iter(self._plan.objectives.values())) == "min" else -1
-        number, best = min(done.items(), key=lambda job: sign * job[1].values[0])
-        mean = fmean(trial.duration.total_seconds() for trial in done.values() if trial.duration)
+        number, best = self.complete()[0]
+        mean = fmean(trial.duration.total_seconds() for _, trial in self.complete() if trial.duration)
         seconds = mean * self.left() / self._plan.settings.workers
         return f"best #{number} {best.values[0]:.4f}" + (f", about {seconds:.0f} s left" if seconds else "")
 
-    def failures(self) -> int:
-        return sum(trial.state == TrialState.FAIL for trial in self.jobs().values())
+    def complete(self) -> list[tuple[int, FrozenTrial]]:
+        """Numbers and trials of the finished jobs, the best by the first objective first."""
+        sign = 1 if next(iter(self._plan.objectives.values())) == "min" else -1
+        done = [job for job in sorted(self.jobs().items()) if job[1].state == TrialState.COMPLETE]
+        return sorted(done, key=lambda job: sign * job[1].values[0])
 
-    def _asked(self) -> Job:
-        trial = self.study.ask(self._distributions)
-        attributes = trial.user_attrs
-        return Job(trial, attributes["job"], dict(trial.params), attributes["repeat"], attributes["attempt"])
+    def has_failed(self) -> bool:
+        """Returns True if sweep.max_failures jobs have failed, after which no other job starts."""
+        most: int | None = self._plan.settings.max_failures
+        return most is not None and sum(trial.state == TrialState.FAIL for trial in self.jobs().values()) >= most
 
     def _new(self, trial: Trial) -> Job:
         number = len(self.jobs())

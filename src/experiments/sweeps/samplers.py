@@ -7,8 +7,6 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.config.build import build
@@ -16,49 +14,44 @@ from experiments.errors import ConfigError, close_to
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.search_space import Cell, Dimension
 
-SAMPLERS = {
-    "grid": "optuna.samplers.RandomSampler",  # draws nothing: the jobs of a grid are queued with their values
-    "random": "optuna.samplers.RandomSampler",
-    "tpe": "optuna.samplers.TPESampler",
+KNOWN = {
+    "sampler": {
+        "grid": "optuna.samplers.RandomSampler",  # draws nothing: the jobs of a grid are queued with their values
+        "random": "optuna.samplers.RandomSampler",
+        "tpe": "optuna.samplers.TPESampler",
+    },
+    "pruner": {
+        "none": "optuna.pruners.NopPruner",
+        "median": "optuna.pruners.MedianPruner",
+        "hyperband": "optuna.pruners.HyperbandPruner",
+        "asha": "optuna.pruners.SuccessiveHalvingPruner",
+    },
 }
-PRUNERS = {
-    "none": "optuna.pruners.NopPruner",
-    "median": "optuna.pruners.MedianPruner",
-    "hyperband": "optuna.pruners.HyperbandPruner",
-    "asha": "optuna.pruners.SuccessiveHalvingPruner",
-}
+"""Keys of `sweep`, and the classes of Optuna behind their short names."""
 STARTUP = 12
 """Number of trials in a test of a sampler: more than samplers draw at random before they fit a model."""
 TRIES = 1000
 """Maximum number of draws for one job, as excluded and repeated combinations are drawn again."""
 
 
-def sampler(node: str | DictConfig) -> BaseSampler:
-    found: BaseSampler = _chosen(node, SAMPLERS, "sweep.sampler")
-    return found
-
-
-def pruner(node: str | DictConfig) -> BasePruner:
-    found: BasePruner = _chosen(node, PRUNERS, "sweep.pruner")
-    return found
-
-
 def try_out(node: str | DictConfig, distributions: Mapping[str, BaseDistribution], directions: list[Any]) -> None:
     """Raises ConfigError if the sampler lacks a package or does not support the space, which Optuna reports late."""
-    study = optuna.create_study(sampler=sampler(node), directions=directions)
+    study = optuna.create_study(sampler=chosen(node, "sampler"), directions=directions)
     try:
         for number in range(STARTUP):
             trial = study.ask(dict(distributions))
             study.tell(trial, [float(number)] * len(directions))
     except (ImportError, ValueError) as error:
-        raise _unusable(node, "sweep.sampler", error) from error
+        raise _unusable(node, "sampler", error) from error
 
 
-def _chosen(node: str | DictConfig, known: dict[str, str], key: str) -> Any:
+def chosen(node: str | DictConfig, key: str) -> Any:
+    """Builds the sampler or the pruner of Optuna that `sweep.sampler` or `sweep.pruner` names."""
+    known = KNOWN[key]
     if isinstance(node, str) and node not in known:
         raise ConfigError(
-            f"{key}={node} is unknown: expected one of {', '.join(known)}, or one of optuna's as "
-            f"'{key}={{_target_: optuna...}}'. {close_to(node, known)}".strip()
+            f"sweep.{key}={node} is unknown: expected one of {', '.join(known)}, or one of optuna's as "
+            f"'sweep.{key}={{_target_: optuna...}}'. {close_to(node, known)}".strip()
         )
     target = OmegaConf.create({"_target_": known[node]}) if isinstance(node, str) else node
     try:
@@ -69,7 +62,7 @@ def _chosen(node: str | DictConfig, known: dict[str, str], key: str) -> Any:
 
 def _unusable(node: str | DictConfig, key: str, error: Exception) -> ConfigError:
     first = str(error).strip().partition("\n")[0].removesuffix(".")
-    return ConfigError(f"{key}={node} cannot be used: {first}. Change it, or install its dependencies.")
+    return ConfigError(f"sweep.{key}={node} cannot be used: {first}. Change it, or install its dependencies.")
 
 
 def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
@@ -103,13 +96,14 @@ def _key(cell: Cell) -> Hashable:
 
 
 def distributions(plan: Plan) -> dict[str, BaseDistribution]:
-    return {dimension.name: _distribution(dimension) for dimension in plan.space}
+    return {dimension.name: distribution(dimension) for dimension in plan.space}
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
+def distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.interval is None:
         return CategoricalDistribution(dimension.labels)
     low, high = cast(tuple[float, float], (dimension.interval.start, dimension.interval.end))
-    if dimension.integer:
-        return IntDistribution(int(low), int(high), log=dimension.log)
-    return FloatDistribution(low, high, log=dimension.log)
+    log = "log" in dimension.interval.tags  # as in tag(log, interval(1e-5, 1e-1))
+    if isinstance(low, int):  # as in int(interval(1, 9))
+        return IntDistribution(low, int(high), log=log)
+    return FloatDistribution(low, high, log=log)

@@ -33,16 +33,6 @@ class Dimension:
         """Labels of the choices, as numbers if possible, so that figures have a numeric axis."""
         return [_label(", ".join(text.partition("=")[2] for text in choice)) for choice in self.choices]
 
-    @property
-    def integer(self) -> bool:
-        """True for `int(interval(1, 9))`."""
-        return self.interval is not None and isinstance(self.interval.start, int)
-
-    @property
-    def log(self) -> bool:
-        """True for `tag(log, interval(1e-5, 1e-1))`."""
-        return self.interval is not None and "log" in self.interval.tags
-
     def overrides(self, chosen: Label) -> Choice:
         """Overrides for the label or number `chosen`."""
         if self.interval is not None:
@@ -102,12 +92,10 @@ def _dimension(override: Override) -> Dimension:
     value = override.value()
     if isinstance(value, IntervalSweep):
         return Dimension(key, interval=value)
-    return Dimension(key, tuple((f"{key}={_as_typed(text)}",) for text in override.sweep_string_iterator()))
-
-
-def _as_typed(text: str) -> str:
-    r"""Returns `${oc.env:NAME}` for `$\{oc.env\:NAME\}`: Hydra escapes interpolations if they are not quoted."""
-    return re.sub(r"\\(.)", r"\1", text) if r"$\{" in text else text
+    texts = override.sweep_string_iterator()
+    # Hydra escapes interpolations if they are not quoted: `$\{oc.env\:NAME\}` was typed as `${oc.env:NAME}`.
+    typed = (re.sub(r"\\(.)", r"\1", text) if r"$\{" in text else text for text in texts)
+    return Dimension(key, tuple((f"{key}={text}",) for text in typed))
 
 
 def _zip(single: list[Dimension], keys: list[str]) -> list[Dimension]:

@@ -1,13 +1,12 @@
 """The summary of a sweep: tables, best job, statistics over repeats, figures and failures."""
 
-import csv
 import logging
 import math
 import statistics
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 from matplotlib import pyplot
@@ -16,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from experiments.cli.safe_text import safe_text
-from experiments.cli.tables import escaped, write
+from experiments.cli.tables import write, write_csv
 from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
@@ -34,15 +33,6 @@ HIDDEN = ("epochs", "repeat", "run_id", "error")
 """Columns of the CSV file that are not shown at the terminal, to save space."""
 
 
-class Best(NamedTuple):
-    """The best job by the first objective. `overrides` excludes those that all jobs share."""
-
-    number: int
-    overrides: str
-    value: float
-    run_id: str
-
-
 def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     """Writes and prints the summary. Returns the number of failed jobs."""
     jobs = dict(sorted(queue.jobs().items()))
@@ -51,35 +41,31 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     rows = [_row(number, trial, names, folder, runs.get(number, "")) for number, trial in jobs.items()]
     cells = list(_cells(plan, jobs)) if plan.settings.repeats > 1 else []
     failed = [row for row in rows if row["state"] == "FAIL"]
-    best = _best(jobs, plan)
+    complete = queue.complete()
     output = folder / FOLDER
     output.mkdir(exist_ok=True)
-    _write_csv(output / "jobs.csv", rows)
-    if cells:
-        _write_csv(output / "cells.csv", cells)
+    for name, table in (("jobs", rows), ("cells", cells)):
+        if table:
+            with (output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                write_csv(table, file)
     _write_failures(output / "failures.txt", failed, folder)
-    if best is None:
-        parent.log(output, {}, {})
-    else:
+    lines, values, tags = [f"#{row['job']} failed: {row['error']}" for row in failed], {}, {}
+    if complete:
+        number, best = complete[0]
+        run_id, values["best"] = best.user_attrs["run_id"], best.values[0]
+        tags["best job"] = f"#{number} run {run_id}"
+        overrides = " ".join(plan.overrides(best.params, best.user_attrs["repeat"]))
+        lines.append(safe_text(f"best     #{number} {overrides}: {best.values[0]:.4f}"))
+        lines += [f"run id   {run_id}", f"next     experiments evaluate run_id={run_id}"] if run_id else []
         draw_figures(queue.study, output, names[0])
-        parent.log(output, {"best": best.value}, {"best job": f"#{best.number} run {best.run_id}"})
+    parent.log(output, values, tags)
     for table in (rows, cells):
         _show(table, names)
-    _show_ends(failed, best, output, parent.page)
+    lines.append(f"summary  {output}")
+    if parent.page is not None:
+        lines.append("MLflow   " + parent.page.replace("\n", "\n         "))
+    print("\n".join(lines), flush=True)
     return len(failed)
-
-
-def _show_ends(failed: list[dict[str, Any]], best: Best | None, output: Path, page: str | None) -> None:
-    """Prints the failures, the best job, the summary folder and the address of the parent run."""
-    for row in failed:
-        print(f"#{row['job']} failed: {row['error']}")
-    if best is not None:
-        print(safe_text(f"best     #{best.number} {best.overrides}: {best.value:.4f}"))
-        if best.run_id:
-            print(f"run id   {best.run_id}\nnext     experiments evaluate run_id={best.run_id}")
-    print(f"summary  {output}", flush=True)
-    if page is not None:
-        print("MLflow   " + page.replace("\n", "\n         "), flush=True)
 
 
 def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, run_id: str) -> dict[str, Any]:
@@ -92,13 +78,6 @@ def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, run_id
         kept["error"] = failure_reason(folder / str(number))
     taken = {"seconds": round(seconds, 1), "epochs": trial.last_step or ""}
     return {"job": number, "state": trial.state.name, **cell_of(trial), **values, **taken, **kept}
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["job"])
-        writer.writeheader()
-        writer.writerows(map(escaped, rows))
 
 
 def _write_failures(path: Path, failed: list[dict[str, Any]], folder: Path) -> None:
@@ -132,21 +111,13 @@ def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]
         }
 
 
-def _best(jobs: dict[int, FrozenTrial], plan: Plan) -> Best | None:
-    sign = 1 if next(iter(plan.objectives.values())) == "max" else -1
-    done = {number: trial for number, trial in jobs.items() if trial.state == TrialState.COMPLETE}
-    if not done:
-        return None
-    number, trial = max(done.items(), key=lambda job: sign * job[1].values[0])
-    typed = plan.overrides(trial.params, trial.user_attrs["repeat"])
-    return Best(number, " ".join(typed), trial.values[0], trial.user_attrs["run_id"])
-
-
 def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
     shown = [{name: value for name, value in row.items() if name not in HIDDEN} for row in rows]
     if shown:
         columns = list(shown[0])
-        write([{_short(name, columns): _text(row[name], name in names) for name in columns} for row in shown], "table")
+        optional = [_short(name, columns) for name in reversed(columns) if name not in ("job", "mean", *names)]
+        table = [{_short(name, columns): _text(row[name], name in names) for name in columns} for row in shown]
+        write(table, "table", optional)
 
 
 def _text(value: Any, is_objective: bool) -> Any:

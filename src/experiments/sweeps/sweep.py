@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from experiments.config.reference import quoted
-from experiments.errors import ConfigError, ExperimentError
+from experiments.errors import ConfigError, ExperimentError, pluralized
 from experiments.files import drop_torn_line
 from experiments.records.plan_file import PLAN, write_plan
 from experiments.sweeps.failures import GRACE_SECONDS, TRACES, Retries
@@ -20,7 +20,7 @@ from experiments.sweeps.plan import Plan, check_jobs, make_plan
 from experiments.sweeps.processes import passed_on, refuse_workers
 from experiments.sweeps.queue import STUDY, Queue, check_sampler, require_whole
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
-from experiments.sweeps.worker import Worker, too_many_failures
+from experiments.sweeps.worker import Worker
 from experiments.tracking.liveness import run_lock
 from experiments.tracking.uris import require_answer
 
@@ -56,10 +56,15 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
             with passed_on(folder):
                 _work(Worker(folder, context, plan, stored_path), queue, retries, config)
             opened = _opened(parent, queue, folder, is_new=config.sweep.resume is None)
-            _require_all_taken(queue, plan, folder)
+            _require_all_taken(queue, folder)
             from experiments.sweeps.summary import summarize
 
-            _require_success(summarize(queue, plan, folder, opened), folder)
+            failures = summarize(queue, plan, folder, opened)
+            if failures:  # ends the parent run as FAILED
+                jobs, them = pluralized(failures, "job"), "it" if failures == 1 else "them"
+                raise ExperimentError(
+                    f"{jobs} failed: see the logs below {folder}, and retry {them} with sweep.resume=last."
+                )
 
 
 def _planned(arguments: Sequence[str], config: DictConfig, context: HydraContext) -> tuple[Path, Plan]:
@@ -113,10 +118,10 @@ def _announce_exit_on_hang(plan: Plan) -> None:
         )
 
 
-def _require_all_taken(queue: Queue, plan: Plan, folder: Path) -> None:
+def _require_all_taken(queue: Queue, folder: Path) -> None:
     """Raises ExperimentError if jobs wait that the workers should have taken."""
     waiting = queue.waiting()
-    if waiting and not too_many_failures(queue, plan):
+    if waiting and not queue.has_failed():
         raise ExperimentError(
             f"no worker took {waiting} of the jobs: expected a sweep folder whose locks all workers see, received "
             f"'{folder}'. Set hydra.sweep.dir to a folder on a file system that all machines share."
@@ -161,13 +166,6 @@ def _launch(worker: Worker, config: DictConfig, count: int) -> None:
     jobs = [[folder, f"hydra.sweep.subdir=workers/{number}"] for number in range(count)]
     for returned in launcher.launch(jobs, initial_job_idx=0):
         _ = returned.return_value  # raises the error that ended the worker, if any
-
-
-def _require_success(failures: int, folder: Path) -> None:
-    """Raises ExperimentError if jobs failed, which ends the parent run as FAILED."""
-    if failures:
-        jobs, them = ("1 job", "it") if failures == 1 else (f"{failures} jobs", "them")
-        raise ExperimentError(f"{jobs} failed: see the logs below {folder}, and retry {them} with sweep.resume=last.")
 
 
 def _in_this_process(config: DictConfig) -> bool:

@@ -6,14 +6,15 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
-from experiments.cli.safe_text import safe_text
+from experiments.cli.safe_text import safe_text, shortened
 from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
 from experiments.files import only_existing_files
@@ -61,7 +62,7 @@ class Worker:
             load()  # in parallel with the creation of the parent run
         opened = wait_until_opened(self.folder)
         count = 0
-        while opened is not None and is_open(self.folder) and not too_many_failures(queue, self.plan):
+        while opened is not None and is_open(self.folder) and not queue.has_failed():
             job = queue.take()
             if job is None:
                 break
@@ -72,7 +73,7 @@ class Worker:
     def _run(self, job: "Job", queue: "Queue", parent: str | None) -> None:
         cfg = self._config(job)
         label = f"#{job.number} {' '.join(self.plan.overrides(job.cell, job.repeat))}"
-        _print(f"{label} ({queue.position()})")
+        _print(label, f" ({queue.position()})")
         began = time.monotonic()
         done: JobReturn = run_job(
             hydra_context=self.context,
@@ -87,14 +88,14 @@ class Worker:
         if error is None:
             queue.finished(job, done.return_value)
             values = ", ".join(f"{value:.4f}" for value in done.return_value)
-            _print(f"{label}: {values} ({seconds:.0f} s); {queue.outlook()}")
+            _print(label, f": {values} ({seconds:.0f} s); {queue.outlook()}")
         elif isinstance(error, StoppedRun):
             queue.pruned(job)
-            _print(f"{label}: {error} ({seconds:.0f} s)")
+            _print(label, f": {error} ({seconds:.0f} s)")
         else:
             reason = one_line(error) or type(error).__name__
             queue.failed(job, reason)
-            _print(f"{label} failed: {reason}")
+            _print(label, f" failed: {reason}")
 
     def _config(self, job: "Job") -> DictConfig:
         cfg = self.plan.config(job.cell, job.repeat)
@@ -106,9 +107,11 @@ class Worker:
         return cfg
 
 
-def _print(line: str) -> None:
-    """Prints to the terminal only, because the open log file belongs to a single job."""
-    print(safe_text(line), file=sys.stderr, flush=True)
+def _print(label: str, result: str = "") -> None:
+    """Prints to the terminal only, as the open log file belongs to a single job. Shortens a label that does not fit."""
+    if sys.stderr.isatty():
+        label = shortened(label, max(20, get_terminal_size().columns - len(result)))
+    print(safe_text(label + result), file=sys.stderr, flush=True)
 
 
 def _take_gpu(worker: int) -> None:
@@ -116,8 +119,3 @@ def _take_gpu(worker: int) -> None:
     gpus = sorted(path.name for path in Path("/proc/driver/nvidia/gpus").glob("*"))
     if len(gpus) > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(worker % len(gpus))
-
-
-def too_many_failures(queue: "Queue", plan: "Plan") -> bool:
-    bound: Any = plan.settings.max_failures
-    return bound is not None and queue.failures() >= bound

@@ -1,28 +1,24 @@
 """Prints an inspection to the terminal."""
 
-import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.cli.tables import cell
+from experiments.cli.tables import cell, console
 from experiments.data.inspection.findings import Inspection, size_summary
 from experiments.errors import first_few
 
-_WIDE = 10_000  # for pipes, where rich would assume 80 columns and cut off file names that users search for
-
 
 def print_report(inspection: Inspection, page: Path | None) -> None:
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
-    console.print(cell(inspection.specs["train"].source))
-    console.print(_counts(inspection))
+    terminal = console()
+    terminal.print(cell(inspection.specs["train"].source))
+    terminal.print(_counts(inspection))
     if inspection.sizes:
-        console.print(Text(f"{size_summary(inspection.sizes)}."))
-    console.print(_findings(inspection) if inspection.findings else Text("Nothing odd was found."))
+        terminal.print(Text(f"{size_summary(inspection.sizes)}."))
+    terminal.print(_findings(inspection) if inspection.findings else Text("Nothing odd was found."))
     if page is not None:
-        console.print(cell(f"With pictures: {page}"))
+        terminal.print(cell(f"With pictures: {page}"))
 
 
 def _counts(inspection: Inspection) -> Table:
