@@ -117,8 +117,8 @@ def test_an_entry_that_is_added_without_its_option(composed: Compose) -> None:
     with pytest.raises(ConfigError) as error:
         check(composed("+callbacks.early_stopping.patience=3"))
     assert str(error.value) == (
-        "callbacks.early_stopping has no _target_, so nothing can be built from it. "
-        "Add early_stopping to callbacks=[...]."
+        "callbacks.early_stopping has no _target_, so nothing can be built from it: expected a mapping of keys and "
+        "values. Add _target_ to the YAML file, or choose callbacks=early_stopping."
     )
 
 

@@ -137,20 +137,16 @@ def _unknown_key(typed: str, config_name: str, overrides: Sequence[str] | None =
         return f"{key} takes its entries one by one. Write +{key}.NAME=VALUE for each."
     if parent in keys and OmegaConf.select(OmegaConf.create(cfg), parent) == {}:
         return f"{key} would be a new entry of {parent}. Write +{key}=VALUE."
-    others = _options_with(key, config_name, overrides)
+    group, dot, _ = key.partition(".")
+    options = [f"{group}={option}" for option in options_of(group, split_config_dir()[0])] if dot else []
+    others = [option for option in options if key in _keys(_composed(config_name, overrides, option))]
     if others:
         return f"'{key}' is a key of {', '.join(others)}, which is not chosen here. Choose it, or leave the key out."
     key, parent = typed, typed.rpartition(".")[0]
-    beside = [name for name in keys if name.rpartition(".")[0] == parent] or [name for name in keys if "." not in name]
+    parent = parent if parent in keys else ""
+    beside = [name for name in keys if name.rpartition(".")[0] == parent and name != "hydra"]
     near_names = [*keys, *PRESETS] if config_name == "config" else keys
     return f"'{key}' is not a key of this config. {close_to(key, near_names) or listed(beside)}"
-
-
-def _options_with(key: str, config_name: str, overrides: Sequence[str] | None) -> list[str]:
-    """Returns the options of the key's group, other than the chosen one, that have the key."""
-    group, _, rest = key.partition(".")
-    options = [f"{group}={option}" for option in options_of(group, split_config_dir()[0])] if rest else []
-    return [option for option in options if key in _keys(_composed(config_name, overrides, option))]
 
 
 def _composed(config_name: str, overrides: Sequence[str] | None, *instead: str) -> dict[str, Any]:

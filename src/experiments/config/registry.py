@@ -19,6 +19,8 @@ COMMANDS: dict[str, type] = {
     "doctor": Doctor,
 }
 GROUPS = ("data", "model", "optimizer", "schedule", "loss", "metrics", "augment", "loop", "callbacks", "logging")
+COMBINED = ("metrics", "augment", "callbacks")
+"""Groups of which several options can be selected: named dicts of components."""
 
 
 def about(command: str) -> str:

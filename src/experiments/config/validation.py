@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.fields import RULE
+from experiments.config.registry import COMBINED, GROUPS
 from experiments.errors import ConfigError, near
 
 
@@ -15,7 +16,6 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError for the first value or combination that cannot be trained; imports nothing heavy."""
     _check_targets(cfg)
     check_values(cfg)
-    _check_named_dicts(cfg)
     _check_plateau(cfg)
     _check_accumulation(cfg)
     _check_compilation(cfg)
@@ -75,27 +75,21 @@ def _repeats_another_key(node: DictConfig, name: str) -> bool:
 
 
 def _check_targets(cfg: DictConfig) -> None:
-    """Raises ConfigError if a group is not a mapping with a target, as with an empty YAML file."""
-    for group in ("data", "model", "optimizer", "schedule", "loss", "loop", "logging"):
+    """Raises ConfigError if an option or an entry is not a mapping with a target, as with an empty YAML file."""
+    for group in GROUPS:
         if group not in cfg:
             raise ConfigError(f"this config has no {group}: expected all groups. Add - config to its defaults list.")
-        node = cfg[group]
-        if not isinstance(node, DictConfig) or "_target_" not in node:
-            raise ConfigError(
-                f"{group} has no _target_, so nothing can be built from it: expected a mapping of keys and values. Add "
-                f"_target_ to the YAML file, or choose another {group}=OPTION."
-            )
+        nodes = {group: cfg[group]}
+        if group in COMBINED:
+            nodes = {f"{group}.{name}": node for name, node in cfg[group].items() if node is not None}
+        for key, node in nodes.items():
+            if not isinstance(node, DictConfig) or "_target_" not in node:
+                raise ConfigError(
+                    f"{key} has no _target_, so nothing can be built from it: expected a mapping of keys and values. "
+                    f"Add _target_ to the YAML file, or choose {group}={key.partition('.')[2] or 'OPTION'}."
+                )
     if cfg.resume == "":
         raise ConfigError("resume= is empty: expected last or the id of a run. Add it, or leave resume out.")
-
-
-def _check_named_dicts(cfg: DictConfig) -> None:
-    for group in ("metrics", "augment", "callbacks"):
-        for name, node in cfg[group].items():
-            if node is not None and "_target_" not in node:
-                raise ConfigError(
-                    f"{group}.{name} has no _target_, so nothing can be built from it. Add {name} to {group}=[...]."
-                )
 
 
 def _check_plateau(cfg: DictConfig) -> None:

@@ -27,6 +27,8 @@ from experiments.tracking.redaction import mask_override
 
 CHANGEABLE = ("resume", "workers", "preview", "reuse", "n_trials", "max_retries", "max_failures", "job_timeout")
 """Keys of `sweep` that may differ when resuming."""
+SHARED = ("logging.tracking_uri", "logging.experiment_name", "monitor.metric", "monitor.mode")
+"""Keys with one value in all jobs: of the store, and of the objective unless sweep.objectives names others."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Plan:
 
     def overrides(self, cell: Cell, repeat: int = 0) -> list[str]:
         """Overrides of one job, without those that all jobs share."""
-        seeds = [f"seed={self._seed(repeat)}"] if self.settings.repeats > 1 else []
+        first = next(iter(self.bases.values())).seed
+        seeds = [f"seed={first + repeat}"] if self.settings.repeats > 1 else []
         return [*cell_overrides(self.space, cell), *seeds]
 
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
@@ -103,10 +106,6 @@ class Plan:
                 found[f"{name} of {' '.join(chosen) or 'all jobs'}"] = sha256(text.encode()).hexdigest()[:16]
         return found
 
-    def _seed(self, repeat: int) -> int:
-        first = next(iter(self.bases.values())).seed
-        return int(first) + repeat
-
 
 def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader) -> Plan:
     """Composes the configs of all jobs. `master` is the config without the swept overrides.
@@ -123,17 +122,19 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     shared = tuple(fixed(typed))
     keys = {key_of(override) for dimension in space for choice in dimension.choices for override in choice}
     # Config groups and added or deleted keys need Hydra; other values are set in a copy of a composed config.
-    composing = frozenset(key for key in keys if key[0] in "+~" or loader.get_group_options(key.partition("@")[0]))
+    composing = frozenset(
+        key for key in keys if key[0] in "+~" or key in SHARED or loader.get_group_options(key.partition("@")[0])
+    )
     bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
-    _require_agreement(bases, "logging.tracking_uri", "logging.experiment_name")
+    _require_agreement(bases, SHARED[:2])
     objectives, first = _objectives(settings.objectives), next(iter(bases.values()))
     if not objectives:
-        _require_agreement(bases, "monitor.metric", "monitor.mode")
+        _require_agreement(bases, SHARED[2:])
         objectives = {first.monitor.metric: first.monitor.mode}
     return Plan(tuple(arguments), space, shared, composing, settings, first.logging, objectives, bases)
 
 
-def _require_agreement(bases: Mapping[tuple[str, ...], DictConfig], *keys: str) -> None:
+def _require_agreement(bases: Mapping[tuple[str, ...], DictConfig], keys: Sequence[str]) -> None:
     """Raises ConfigError if jobs have different values of a key that a sweep needs to store and compare its jobs."""
     (first, other), *rest = bases.items()
     for key, (chosen, cfg) in product(keys, rest):
@@ -141,7 +142,7 @@ def _require_agreement(bases: Mapping[tuple[str, ...], DictConfig], *keys: str) 
         if found[0] != found[1]:
             raise ConfigError(
                 f"{key} is {found[1]} in the job {' '.join(first)} and {found[0]} in the job {' '.join(chosen)}: "
-                f"expected one value, as the jobs of a sweep are compared. Add {key}=VALUE."
+                f"expected one value, as the jobs of a sweep are compared. Set one {key}=VALUE."
             )
 
 
@@ -187,8 +188,6 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
                 f"{' or '.join(sorted(keys))}. {close_to(key, keys)}".strip()
             )
     search_space.refuse_unmatched(settings.exclude, space)
-    for key in keys & {"logging.tracking_uri", "logging.experiment_name"}:
-        raise ConfigError(f"{key} has several values: expected one, as the jobs of a sweep are compared. Write one.")
     if settings.repeats > 1 and "seed" in keys:
         raise ConfigError(
             f"sweep.repeats={settings.repeats} sets the seeds of each combination: expected a single seed, the first. "
@@ -198,12 +197,10 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
 
 def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
     """Maps each metric to min or max; empty if none is configured."""
-    settings = settings or {}
-    wrong = {metric: way for metric, way in settings.items() if way not in ("min", "max")}
-    if wrong:
-        metric, way = next(iter(wrong.items()))
-        raise ConfigError(f"sweep.objectives.{metric}={way}: expected min or max. Change it.")
-    return dict(settings)
+    for metric, way in (settings or {}).items():
+        if way not in ("min", "max"):
+            raise ConfigError(f"sweep.objectives.{metric}={way}: expected min or max. Change it.")
+    return dict(settings or {})
 
 
 def _composing_overrides(space: Sequence[Dimension], composing: frozenset[str]) -> Iterator[tuple[str, ...]]:
