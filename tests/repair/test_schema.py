@@ -4,15 +4,16 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import pytest
 import sqlalchemy
 from alembic import command
 from mlflow import MlflowClient
-from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from experiments.repair.base import treat
-from experiments.repair.schema import newest_revision, old_schema
+from experiments.repair.schema import old_schema
 from experiments.tracking.liveness import run_lock
 
 OLD = "3500859a5d39"
@@ -49,11 +50,12 @@ def revision(path: Path) -> str:
 def test_old_store_is_listed_and_upgraded_with_fix_after_copy(old_store: Path) -> None:
     before = old_store.read_bytes()
     (found,) = old_schema(f"sqlite:///{old_store}")
-    assert found.state.startswith(f"its schema {OLD} is older than that of MLflow ")
+    newest = _get_latest_schema_revision()
+    assert found.state == f"its schema {OLD} is not {newest}, that of MLflow {mlflow.__version__}"
     assert treat(found, fix=False).done == "fix=true copies it, then upgrades it"
     assert old_store.read_bytes() == before
     assert treat(found, fix=True).done == f"upgraded; the previous file is öld m.db.{OLD}.backup"
-    assert revision(old_store) == newest_revision()
+    assert revision(old_store) == newest
     assert revision(old_store.with_name(f"öld m.db.{OLD}.backup")) == OLD
     assert MlflowClient(f"sqlite:///{old_store}").get_run("a" * 32).info.status == "RUNNING"
     assert list(old_schema(f"sqlite:///{old_store}")) == []
@@ -78,13 +80,18 @@ def test_failed_upgrade_restores_file(old_store: Path) -> None:
     assert revision(old_store) == OLD
 
 
-def test_store_of_newer_mlflow_is_only_listed(tmp_path: Path) -> None:
+def test_store_of_newer_mlflow_stays_unchanged(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "m.db")) as database, database:
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
         database.execute("INSERT INTO alembic_version VALUES ('fffffffffffe')")
+        database.execute("CREATE TABLE runs (run_uuid TEXT, status TEXT)")
     (found,) = old_schema(f"sqlite:///{tmp_path}/m.db")
-    assert found.state.startswith("its schema fffffffffffe is of a newer MLflow than ")
-    assert found.repair is None
+    assert found.state.startswith("its schema fffffffffffe is not ")
+    done = treat(found, fix=True)
+    assert done.failed
+    assert "could not be upgraded and is unchanged: " in done.done
+    assert "'fffffffffffe'" in done.done
+    assert revision(tmp_path / "m.db") == "fffffffffffe"
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look at"])

@@ -63,8 +63,7 @@ def rewritten(arguments: Sequence[str], command: str) -> list[str]:
     if sweeps:
         return [*options, *_below_swept_groups(parsed)]
     if not shown:
-        _refuse_lists(parsed)
-        _refuse_sweep_keys(parsed)
+        _refuse_sweeps(parsed)
     return [*options, *(str(override.input_line) for override in parsed)]
 
 
@@ -175,21 +174,17 @@ def _below_swept_groups(overrides: Sequence[Override]) -> list[str]:
     return texts
 
 
-def _refuse_lists(overrides: Sequence[Override]) -> None:
+def _refuse_sweeps(overrides: Sequence[Override]) -> None:
+    """Raises ConfigError for several values of a key, and for settings of a sweep."""
     for override in overrides:
+        key, _, value = str(override.input_line).partition("=")
         if override.is_sweep_override():
-            key, _, value = str(override.input_line).partition("=")
             raise ConfigError(
                 f"{override.input_line} has several values, but this command starts a single run: expected one value. "
                 f"Add -m to run each of them, or write {shlex.quote(f'{key}=[{value}]')} for a list, or "
                 f"{shlex.quote(f'{key}={quoted(value)}')} for text."
             )
-
-
-def _refuse_sweep_keys(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        key = str(override.key_or_group)
-        if key.startswith(("sweep.", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")):
+        if re.match(r"[+~]*(sweep\.|hydra[./](launcher|sweeper))", key):
             raise ConfigError(
                 f"{override.input_line} belongs to a sweep, but -m is missing: expected a command that starts a sweep. "
                 "Add -m, or leave it out."

@@ -92,7 +92,16 @@ def _selected(client: "MlflowClient", command: DictConfig) -> str:
     elif command.run_id is not None:
         run = existing_run(client, command.run_id)
     else:
-        return _newest(client, command.logging.experiment_name)
+        # Parent runs of sweeps and runs of other programs have no fingerprint.
+        ours: dict[str, str | None] = dict.fromkeys(tags_of({"config": ""}))
+        runs = find_runs(client, command.logging.experiment_name, ours, status="= 'FINISHED'", newest=1)
+        run = next(runs, None)
+        if run is None:
+            raise TrackingError(
+                f"logging.experiment_name={command.logging.experiment_name} has no finished run in "
+                f"{mask(client.tracking_uri)}. Train one with experiments train, or name run_id=ID or another store by "
+                "logging.tracking_uri."
+            )
     if run is not None and (SWEEP not in run.data.tags or JOB in run.data.tags):
         return str(run.info.run_id)
     best = re.fullmatch(r"(#\d+) run (\w+)", "" if run is None else run.data.tags.get("best job", ""))
@@ -104,17 +113,3 @@ def _selected(client: "MlflowClient", command: DictConfig) -> str:
         )
     logger.info("Reading run %s: the best job, %s, of sweep %s.", best[2], best[1], run.data.tags[SWEEP])
     return best[2]
-
-
-def _newest(client: "MlflowClient", experiment_name: str) -> str:
-    from experiments.tracking.mlflow_store import find_runs
-
-    # Parent runs of sweeps and runs of other programs have no fingerprint.
-    ours: dict[str, str | None] = dict.fromkeys(tags_of({"config": ""}))
-    newest = next(find_runs(client, experiment_name, ours, status="= 'FINISHED'", newest=1), None)
-    if newest is None:
-        raise TrackingError(
-            f"logging.experiment_name={experiment_name} has no finished run in {mask(client.tracking_uri)}. "
-            "Train one with experiments train, or name run_id=ID or another store by logging.tracking_uri."
-        )
-    return str(newest.info.run_id)

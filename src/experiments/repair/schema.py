@@ -25,18 +25,15 @@ def old_schema(tracking_uri: str) -> Iterator[Finding]:
     """
     path = database_path(tracking_uri)
     found = _revision(path) if tracking_uri.startswith(SQLITE) and path.is_file() else None
-    if found is None or found == newest_revision():
-        return
-    if found not in {script.revision for script in _scripts().walk_revisions()}:
-        yield Finding("store", str(path), f"its schema {found} is of a newer MLflow than {mlflow.__version__}", "")
-        return
-    yield Finding(
-        "store",
-        str(path),
-        f"its schema {found} is older than that of MLflow {mlflow.__version__}",
-        "copies it, then upgrades it",
-        partial(upgrade, path, found),
-    )
+    newest = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_current_head()
+    if found not in (None, newest):
+        yield Finding(
+            "store",
+            str(path),
+            f"its schema {found} is not {newest}, that of MLflow {mlflow.__version__}",
+            "copies it, then upgrades it",
+            partial(upgrade, path, str(found)),
+        )
 
 
 def upgrade(path: Path, found: str) -> str:
@@ -54,15 +51,6 @@ def upgrade(path: Path, found: str) -> str:
                 f"'{path}' could not be upgraded and is unchanged: {reason}. See `mlflow db upgrade --help`."
             )
     return f"upgraded; the previous file is {copy.name}"
-
-
-def newest_revision() -> str:
-    """Schema revision of the installed MLflow."""
-    return str(_scripts().get_current_head())
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _revision(path: Path) -> str | None:

@@ -58,17 +58,15 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
             config_and_path = parts["config"], flatten(cfg.data).get("path", "")
             shared = {name: value for name, value in parts.items() if name not in UNREAD}
             if tuple(shared.values()) not in known:
-                known[tuple(shared.values())] = _finished(cfg.logging, tags_of(shared))
+                oldest_first = reversed(_newest(cfg.logging, tags_of(shared), status="= 'FINISHED'"))
+                known[tuple(shared.values())] = {
+                    (recorded(run.data.tags)["config"], run.data.params.get("data.path", "")): run
+                    for run in oldest_first
+                }
         run = known[tuple(shared.values())].get(config_and_path)
         if run is not None:
             found[number] = run
     return found
-
-
-def _finished(logging: DictConfig, tags: Mapping[str, str]) -> dict[tuple[str, str], Run]:
-    """Maps (config digest, data.path) to the newest finished run with these tags."""
-    oldest_first = reversed(_newest(logging, tags, status="= 'FINISHED'"))
-    return {(recorded(run.data.tags)["config"], run.data.params.get("data.path", "")): run for run in oldest_first}
 
 
 def result(run: Run, cfg: DictConfig, output_dir: Path) -> "Result":

@@ -54,13 +54,11 @@ class Delivery(Thread):
         while self.is_alive() and time.monotonic() < min(deadline, last):
             self.join(JOIN_SECONDS)
             now = acknowledged(self._folder)
-            if now != before or self._uploading():
+            # An upload, one event, may take minutes. MLflow's own timeout ends one that hangs.
+            uploading = self._unavailable_since is None and next_event(self._folder) == "artifacts"
+            if now != before or uploading:
                 before, deadline = now, time.monotonic() + timeout
         self._stopped.set()
-
-    def _uploading(self) -> bool:
-        """Returns True during an upload, one event that may take minutes. MLflow's own timeout ends one that hangs."""
-        return self._unavailable_since is None and next_event(self._folder) == "artifacts"
 
     def _deliver(self) -> bool:
         """Delivers until no event is left; returns False if the store is unavailable."""

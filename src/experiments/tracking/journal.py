@@ -213,7 +213,10 @@ def _send(folder: Path, sink: Sink, events: Sequence[Event]) -> None:
     except Rejected as error:
         parts = _halves(events)
         if not parts:
-            _keep_rejected(folder, events[0], str(error))
+            event, path = events[0], rejected_file(folder)
+            _log.error("The tracking store refused an event (%s), kept in %s: %s", event["event"], path, error)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_encode(event | {"reason": str(error)}) + "\n")
         for part in parts:
             _send(folder, sink, part)
 
@@ -228,10 +231,3 @@ def _halves(events: Sequence[Event]) -> list[Sequence[Event]]:
         return []
     middle = len(values) // 2
     return [[events[0] | {"values": dict(half)}] for half in (values[:middle], values[middle:])]
-
-
-def _keep_rejected(folder: Path, event: Event, reason: str) -> None:
-    path = rejected_file(folder)
-    _log.error("The tracking store refused an event (%s), kept in %s: %s", event["event"], path, reason)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_encode(event | {"reason": reason}) + "\n")

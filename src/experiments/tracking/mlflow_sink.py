@@ -43,7 +43,9 @@ class MlflowSink:
                 self._send_one(events[0])
         except MlflowException as error:
             status = error.get_http_status_code()
-            kind = Rejected if _is_final(status) and self._is_from_mlflow(error) else Unavailable
+            # The 404 page of a proxy whose server is down is not an answer of MLflow.
+            answered = isinstance(error, RestException) or not self._client.tracking_uri.startswith("http")
+            kind = Rejected if _is_final(status) and answered else Unavailable
             raise kind(mask(f"{status} {error.message}")) from error
         except HTTPError as error:
             # Raised by uploads. A file that is too large for the server must not block all later events.
@@ -56,10 +58,6 @@ class MlflowSink:
             raise Unavailable(str(error)) from error
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise Rejected(f"it is not an event of experiments: {type(error).__name__}: {error}") from error
-
-    def _is_from_mlflow(self, error: MlflowException) -> bool:
-        """Returns True if the error comes from MLflow, not from the 404 page of a proxy whose server is down."""
-        return isinstance(error, RestException) or not self._client.tracking_uri.startswith("http")
 
     def beat(self) -> None:
         """Updates the heartbeat tag, which shows other machines that the process runs."""
@@ -124,10 +122,7 @@ class MlflowSink:
             remove_others(self._client, self._run_id, path, folder)
         if event.get("temporary"):
             shutil.rmtree(path)
-        self._tag_model(path, folder)
-
-    def _tag_model(self, path: Path, folder: str | None) -> None:
-        """Sets the tag that makes MLflow's page list the model, with its schema and the code that loads it."""
+        # With this tag, MLflow's page lists the model, with its schema and the code that loads it.
         if (path / MLMODEL_FILE_NAME).is_file():
             model = Model.load(path).get_tags_dict() | {"run_id": self._run_id, "artifact_path": folder or ""}
             self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LifecycleStage, Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
@@ -55,36 +55,26 @@ def open_store(tracking_uri: str) -> MlflowClient:
 
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     """Returns the experiment's id. Safe if several processes create the experiment at the same time."""
-    name = mask(name)
+    name, uri = mask(name), client.tracking_uri
     found = client.get_experiment_by_name(name)
     if found is None:
-        return _create_experiment(client, name)
-    return _active(found, name)
-
-
-def _active(experiment: Experiment, name: str) -> str:
-    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
+        artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+        try:
+            return str(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)  # created by another process
+            if found is None:
+                raise TrackingError(
+                    f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
+                ) from error
+    if found.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"logging.experiment_name='{name}' is a deleted experiment: expected an active or a new one. "
-            f"Restore it with `mlflow experiments restore --experiment-id {experiment.experiment_id}`, "
+            f"Restore it with `mlflow experiments restore --experiment-id {found.experiment_id}`, "
             "or set logging.experiment_name to another name."
         )
-    return str(experiment.experiment_id)
-
-
-def _create_experiment(client: MlflowClient, name: str) -> str:
-    uri = client.tracking_uri
-    # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
-    artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
-    try:
-        return str(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
-    except MlflowException as error:
-        created_elsewhere = client.get_experiment_by_name(name)
-        if created_elsewhere is None:
-            raise TrackingError(
-                f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
-            ) from error
-        return _active(created_elsewhere, name)
+    return str(found.experiment_id)
 
 
 def _client(tracking_uri: str, *, shown_uri: str | None = None) -> MlflowClient:
@@ -127,24 +117,17 @@ def creation_lock(path: Path) -> Iterator[None]:
     Uses SQLite's lock on an empty file beside the database: it is portable, and released when its process dies.
     """
     lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(lock, timeout=CREATION_SECONDS, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise _not_writable(path, error) from error
-    with closing(connection):
+    with ExitStack() as stack:
         try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            raise _not_writable(path, error) from error
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(lock, timeout=CREATION_SECONDS, isolation_level=None)
+            stack.enter_context(closing(connection)).execute("BEGIN EXCLUSIVE")
+        except (OSError, sqlite3.Error) as error:
+            raise TrackingError(
+                f"logging.tracking_uri='{SQLITE}{path}' cannot be written: {error}. Expected a file in a folder "
+                "where you may write. Set logging.tracking_uri=sqlite:///FILE, or run with logging=none."
+            ) from error
         yield
-
-
-def _not_writable(path: Path, error: Exception) -> TrackingError:
-    return TrackingError(
-        f"logging.tracking_uri='{SQLITE}{path}' cannot be written: {error}. Expected a file in a folder "
-        "where you may write. Set logging.tracking_uri=sqlite:///FILE, or run with logging=none."
-    )
 
 
 def existing_store(tracking_uri: str | None) -> MlflowClient:

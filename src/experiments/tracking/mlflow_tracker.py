@@ -6,6 +6,7 @@ import shlex
 import time
 import traceback as tracebacks
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -36,6 +37,7 @@ DIGEST_LENGTH = 36  # MLflow's maximum; the profile contains the complete digest
 _log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class MlflowTracker(Tracker):
     """Tracker of one MLflow run. Its methods append to `journal.jsonl` in `output_dir`; a thread delivers the events.
 
@@ -50,33 +52,22 @@ class MlflowTracker(Tracker):
     Entering raises TrackingError if the store is not reachable or not writable, before it creates a run.
     """
 
-    def __init__(
-        self,
-        *,
-        tracking_uri: str,
-        experiment_name: str,
-        run_name: str,
-        tags: Mapping[str, str],
-        flush_timeout: float,
-        delivery_interval: float,
-        system_metrics: bool,
-        system_metrics_interval: float,
-        output_dir: Path,
-        run_id: str | None = None,
-        identity: Mapping[str, str] | None = None,
-    ) -> None:
-        self._tracking_uri = tracking_uri
-        self._experiment_name = experiment_name
-        self._run_name = run_name
-        self._tags = tags
-        self._flush_timeout = flush_timeout
-        self._delivery_interval = delivery_interval
-        self._system_metrics_interval = system_metrics_interval if system_metrics else None
-        self._output_dir = output_dir.absolute()
-        self.run_id = run_id
-        self._identity = identity or {}
+    tracking_uri: str
+    experiment_name: str
+    run_name: str
+    tags: Mapping[str, str]
+    flush_timeout: float
+    delivery_interval: float
+    system_metrics: bool
+    system_metrics_interval: float
+    output_dir: Path
+    run_id: str | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.output_dir = self.output_dir.absolute()
         self._recorded: Mapping[str, int] = {}
-        self._journal = Journal(self._output_dir)
+        self._journal = Journal(self.output_dir)
         self._sink: MlflowSink | None = None
         self._delivery: Delivery | None = None
         self._heartbeat: Heartbeat | None = None
@@ -84,12 +75,12 @@ class MlflowTracker(Tracker):
 
     def __enter__(self) -> Self:
         self._refuse_foreign_journal()
-        client = open_store(self._tracking_uri)
+        client = open_store(self.tracking_uri)
         run = self._create_run(client) if self.run_id is None else self._existing_run(client, self.run_id)
         self.run_id = str(checked(client, run, writes=True).info.run_id)
         self.page = page_of(run)
         self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
-        self.set_tags(self._identity)
+        self.set_tags(self.identity)
         self._start_threads(client, run)
         return self
 
@@ -125,23 +116,23 @@ class MlflowTracker(Tracker):
         self._journal.append("dataset", context=context, **_dataset_fields(spec, context))
 
     def _refuse_foreign_journal(self) -> None:
-        first = first_event(self._output_dir)
+        first = first_event(self.output_dir)
         if first is not None and first["run_id"] != self.run_id:
             raise TrackingError(
-                f"the output folder '{self._output_dir}' contains the journal of run {first['run_id']}: "
+                f"the output folder '{self.output_dir}' contains the journal of run {first['run_id']}: "
                 f"expected an empty folder. Set hydra.run.dir=FOLDER, or resume that run: resume={first['run_id']}."
             )
 
     def _create_run(self, client: MlflowClient) -> Run:
-        experiment_id = get_or_create_experiment(client, self._experiment_name)
-        tags = _masked({**self._tags, **self._identity})
+        experiment_id = get_or_create_experiment(client, self.experiment_name)
+        tags = _masked({**self.tags, **self.identity})
         self._open_journal()  # before the run is created: a folder that is not writable must leave no run in the store
         try:
-            return client.create_run(experiment_id, run_name=mask(self._run_name), tags=tags)
+            return client.create_run(experiment_id, run_name=mask(self.run_name), tags=tags)
         except MlflowException as error:
             self._journal.close()
             raise TrackingError(
-                f"{mask(self._tracking_uri)} refuses to create a run: {mask(error.message)} "
+                f"{mask(self.tracking_uri)} refuses to create a run: {mask(error.message)} "
                 "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
             ) from error
 
@@ -149,7 +140,7 @@ class MlflowTracker(Tracker):
         run = existing_run(client, run_id, key="resume", writes=True)
         self._open_journal()
         self._claim(client, run_id)
-        self._recorded = last_steps(self._output_dir) or self._recorded_elsewhere(client, run)
+        self._recorded = last_steps(self.output_dir) or self._recorded_elsewhere(client, run)
         return run
 
     def _recorded_elsewhere(self, client: MlflowClient, run: Run) -> dict[str, int]:
@@ -162,12 +153,12 @@ class MlflowTracker(Tracker):
     def _claim(self, client: MlflowClient, run_id: str) -> None:
         """Marks the run as running at once, so that no other process considers it dead or resumes it too."""
         try:
-            client.log_batch(run_id, tags=[RunTag(*item) for item in _masked(self._identity).items()])
+            client.log_batch(run_id, tags=[RunTag(*item) for item in _masked(self.identity).items()])
             client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             self._journal.close()
             raise TrackingError(
-                f"run {run_id} cannot be resumed in {mask(self._tracking_uri)}: {mask(error.message)} "
+                f"run {run_id} cannot be resumed in {mask(self.tracking_uri)}: {mask(error.message)} "
                 "Expected a writable run. Restore it if it was deleted, or start a new run with resume=null."
             ) from error
 
@@ -176,19 +167,19 @@ class MlflowTracker(Tracker):
             self._journal.open()
         except OSError as error:
             raise TrackingError(
-                f"the output folder '{self._output_dir}' is not writable: {error}. Set hydra.run.dir=FOLDER."
+                f"the output folder '{self.output_dir}' is not writable: {error}. Set hydra.run.dir=FOLDER."
             ) from error
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
-        self._sink = MlflowSink(client, run.info.run_id, root=self._output_dir)
-        self._delivery = Delivery(self._output_dir, self._sink, interval=self._delivery_interval)
+        self._sink = MlflowSink(client, run.info.run_id, root=self.output_dir)
+        self._delivery = Delivery(self.output_dir, self._sink, interval=self.delivery_interval)
         self._delivery.start()
         self._heartbeat = Heartbeat(self._sink.beat)
         self._heartbeat.start()
-        if self._system_metrics_interval is not None:
+        if self.system_metrics:
             self._sampler = SystemMetrics(
                 lambda metrics, step: self.log_metrics(metrics, step=step),
-                interval=self._system_metrics_interval,
+                interval=self.system_metrics_interval,
                 before=self._age(run),
             )
             self._sampler.start()
@@ -208,12 +199,12 @@ class MlflowTracker(Tracker):
             self._journal.append("end", status=status)
             self._journal.close()
         except OSError as full:
-            _log.error("The end of run %s cannot be written to %s: %s", self.run_id, self._output_dir, full)
+            _log.error("The end of run %s cannot be written to %s: %s", self.run_id, self.output_dir, full)
             return False
         return True
 
     def _record_failure(self, error: Exception) -> None:
-        path = self._output_dir / "traceback.txt"
+        path = self.output_dir / "traceback.txt"
         path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
         last_line = "".join(tracebacks.format_exception_only(error)).strip()
         self.set_tags({"error": mask(last_line)[:ERROR_TAG_LENGTH]})  # half a secret would not be recognized
@@ -221,14 +212,14 @@ class MlflowTracker(Tracker):
 
     def _finish_delivery(self, at_most: float | None) -> None:
         if self._delivery is not None:
-            self._delivery.finish(self._flush_timeout, at_most=at_most)
-        if left := undelivered(self._output_dir):
+            self._delivery.finish(self.flush_timeout, at_most=at_most)
+        if left := undelivered(self.output_dir):
             _log.warning(
                 "%d events of run %s are not delivered; kept in %s. To send them: %s",
                 left,
                 self.run_id,
-                self._output_dir,
-                sync_command(self._output_dir, self._tracking_uri),
+                self.output_dir,
+                sync_command(self.output_dir, self.tracking_uri),
             )
 
 

@@ -94,8 +94,12 @@ def mask(text: str) -> str:
     Recognizes values after a secret name, user parts of addresses, bearer tokens, private keys, tokens of a
     well-known form, the values of environment variables with a secret name, and remembered secrets.
     """
-    text = _KEY_BLOCK.sub(MASK, _mask_known(text))
-    return "\n".join(map(_masked_line, _KNOWN_FORM.sub(MASK, text).split("\n")))
+    # The names are listed first, because other threads may change the environment during the iteration.
+    values = {each for name in list(os.environ) for each in _secrets_in(name, os.environ.get(name, ""))} | _remembered
+    for value in sorted(values, key=len, reverse=True):
+        text = _written(value).sub(MASK, text).replace(quote(value, safe=""), MASK)
+    text = _KNOWN_FORM.sub(MASK, _KEY_BLOCK.sub(MASK, text))
+    return "\n".join(map(_masked_line, text.split("\n")))
 
 
 def mask_value(name: str, value: str) -> str:
@@ -158,14 +162,6 @@ def _secrets_in(name: str, value: str) -> tuple[str, ...]:
         found = [match["value"] for pattern in (_ADDRESS, _QUERY) for match in pattern.finditer(value)]
         found = [each for part in found for each in {part, unquote(part)} if not _ORDINARY_WORD.fullmatch(each)]
     return tuple(each for each in found if len(each.strip()) >= SHORTEST_VALUE)
-
-
-def _mask_known(text: str) -> str:
-    # The names are listed first, because other threads may change the environment during the iteration.
-    values = {each for name in list(os.environ) for each in _secrets_in(name, os.environ.get(name, ""))} | _remembered
-    for value in sorted(values, key=len, reverse=True):
-        text = _written(value).sub(MASK, text).replace(quote(value, safe=""), MASK)
-    return text
 
 
 @lru_cache(maxsize=1_000)

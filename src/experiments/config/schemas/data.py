@@ -54,9 +54,7 @@ class Files(Batches):
     )
     cache_dir: str = described(
         "Folder of decoded images, cached features and scan results, which all projects share; `experiments doctor` "
-        "shows "
-        "and prunes it. The environment "
-        "variable EXPERIMENTS_CACHE sets the default."
+        "shows and prunes it. The environment variable EXPERIMENTS_CACHE sets the default."
     )
     cache_required: bool = described("Stop if the cache cannot be written; false warns and continues without it.")
     on_corrupt: str = one_of(

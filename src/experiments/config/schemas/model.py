@@ -16,7 +16,7 @@ _BATCH_NORM_MOMENTUM = (
 
 @dataclass
 class ApplicationModel(Target):
-    """Arguments of every network of keras.applications."""
+    """Network of keras.applications, named by `model.architecture`."""
 
     architecture: str = described("Name of the network in keras.applications, such as DenseNet121.")
     weights: str | None = described(_WEIGHTS)
@@ -34,29 +34,9 @@ class ApplicationModel(Target):
 
 @dataclass
 class ScalableApplicationModel(ApplicationModel):
-    """Any network of keras.applications, named by `model.architecture`."""
+    """Network of keras.applications, named by `model.architecture`."""
 
     alpha: float | None = above(0, "Width multiplier of the MobileNets; null for the default of Keras.")
-
-
-@dataclass
-class MobileNetV2(ScalableApplicationModel):
-    """MobileNetV2 of keras.applications."""
-
-
-@dataclass
-class VGG16(ApplicationModel):
-    """VGG16 of keras.applications."""
-
-
-@dataclass
-class ResNet50(ApplicationModel):
-    """ResNet50 of keras.applications."""
-
-
-@dataclass
-class EfficientNetV2B0(ApplicationModel):
-    """EfficientNetV2B0 of keras.applications."""
 
 
 @dataclass
@@ -80,11 +60,8 @@ class PerceptronModel(Target):
 
 
 SCHEMAS: dict[str, type] = {
-    "mobilenetv2": MobileNetV2,
-    "vgg16": VGG16,
-    "resnet50": ResNet50,
-    "efficientnetv2b0": EfficientNetV2B0,
-    "application": ScalableApplicationModel,
+    **dict.fromkeys(("mobilenetv2", "application"), ScalableApplicationModel),
+    **dict.fromkeys(("vgg16", "resnet50", "efficientnetv2b0"), ApplicationModel),
     "cnn": ConvolutionalModel,
     "mlp": PerceptronModel,
 }
