@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.cli.entry import run_command
 from experiments.cli.safe_text import SafeFormatter, safe_text, visible
 from experiments.cli.signals import STOPPING
-from experiments.cli.tables import cell, write
+from experiments.cli.tables import cell, write, write_csv
 from experiments.errors import DataError
 
 HOSTILE = "cat\x1b[2J\x1b]0;title\x07\x9b31m\nfake line\r\t\u202egpj\u2066x\u2028y\x7f"
@@ -43,6 +43,20 @@ def test_tables_contain_no_control_characters(layout: str, capsys: pytest.Captur
     else:
         assert ESCAPED in shown
         assert ORDINARY in shown
+
+
+FORMULAS = ("=1+1", "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-2+3", "-a", "=", "-1e")
+VALUES = ("-1", "+0.5", "a=b", "", "1-2", "val_accuracy", " =1", "'=1")
+
+
+def test_spreadsheets_do_not_execute_names() -> None:
+    rows = [{"name": text, "number": -1.5} for text in (*FORMULAS, *VALUES)]
+    write_csv(iter(rows), file := StringIO())
+    shown = [row["name"] for row in csv.DictReader(StringIO(file.getvalue()))]
+    assert shown == [*(f"'{text}" for text in FORMULAS), *VALUES]
+    assert file.getvalue().startswith("name,number\n'=1+1,-1.5\n")
+    write_csv([], file := StringIO())
+    assert file.getvalue() == ""
 
 
 def test_cell_of_a_table_has_one_line() -> None:

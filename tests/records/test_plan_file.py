@@ -115,6 +115,10 @@ LINKS: dict[str, Callable[[Path, Path], None]] = {
     "study.journal": lambda path, victim: path.symlink_to(victim / "missing"),
     "opened.json": lambda path, victim: os.mkfifo(path),  # noqa: ARG005 - all have the same signature
     "1/checkpoints/best": lambda path, victim: path.symlink_to("../../0"),  # noqa: ARG005
+    "tensorboard": lambda path, victim: path.symlink_to(victim),
+    "1/tensorboard/train": lambda path, victim: path.symlink_to(victim),
+    "tensorboard/#0/train": lambda path, victim: path.symlink_to(victim),
+    "tensorboard/#0": lambda path, victim: os.mkfifo(path),  # noqa: ARG005
 }
 
 
@@ -127,3 +131,11 @@ def test_link_or_device_in_sweep_folder_is_refused(tmp_path: Path, name: str) ->
     assert read_plan(folder)["id"] == "ab12"
     LINKS[name](folder / name, victim)
     assert f"{name} is a link or a device" in refusal(folder, TrackingError)
+
+
+def test_links_for_tensorboard_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").mkdir()
+    write_plan(tmp_path, PLANNED)
+    for name, target in {"#0": "../0/tensorboard", "#1": "../missing"}.items():
+        (tmp_path / "tensorboard" / name).symlink_to(target)
+    assert read_plan(tmp_path)["id"] == "ab12"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
 from experiments.data import Splits, from_arrays
 from experiments.loops import FitLoop, Loop, Position, TapeLoop
@@ -92,9 +94,13 @@ def test_tracker_receives_batch_metrics_every_n_steps(
         assert all(set(metrics) == {"batch/loss", "batch/accuracy"} for _, metrics in batches)
 
 
+HPARAMS = {"model": "mlp", "optimizer.learning_rate": "1e-05", "data.limit": "null", "epochs": "2", "x": "1.2.3"}
+
+
 def board(folder: Path, splits: Splits, **options: Any) -> TensorBoard:
     defaults = {"every_n_steps": None, "histogram_every_n_epochs": 0, "graph": False, "images": 0}
-    return TensorBoard(folder, train=splits.train, **{**defaults, "profile_steps": None, **options})
+    row = {"trial": "a trial", "hparams": HPARAMS, "monitor": "val_loss", "mode": "min"}
+    return TensorBoard(folder, train=splits.train, **{**row, **defaults, "profile_steps": None, **options})
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -112,10 +118,58 @@ def test_tensorboard_contains_scalars_and_histograms(
     assert "epoch_learning_rate" in shown.Tags()["tensors"]
     assert len(shown.Tensors("batch_loss")) == points
     assert any("histogram" in tag and "kernel" in tag for tag in shown.Tags()["tensors"])
-    validated = [
-        float(tf.make_ndarray(event.tensor_proto)) for event in events(tmp_path / "validation").Tensors("epoch_loss")
+    validation = events(tmp_path / "validation")
+    for tag, steps in (("epoch_loss", [0, 1]), ("evaluation_loss_vs_iterations", [6, 12])):
+        found = validation.Tensors(tag)
+        assert [event.step for event in found] == steps, tag
+        assert [float(tf.make_ndarray(event.tensor_proto)) for event in found] == pytest.approx(history["val_loss"])
+
+
+def session(folder: Path) -> tuple[list[SessionStartInfo], list[str], list[tuple[int, float]]]:
+    """Start records and end states of the HParams page, and the points of the best value."""
+    shown = [
+        event for file in sorted(folder.glob("events*")) for event in tf.compat.v1.train.summary_iterator(str(file))
     ]
-    assert validated == pytest.approx(history["val_loss"])
+    values = [(event.step, value) for event in shown for value in event.summary.value]
+    content: dict[str, list[Any]] = {"_hparams_/session_start_info": [], "_hparams_/session_end_info": []}
+    for _, value in values:
+        if value.tag in content:
+            content[value.tag].append(HParamsPluginData.FromString(value.metadata.plugin_data.content))
+    starts, ends = content.values()
+    best = [(step, float(tf.make_ndarray(value.tensor))) for step, value in values if value.tag == "best_val_loss"]
+    return (
+        [record.session_start_info for record in starts],
+        [Status.Name(record.session_end_info.status) for record in ends],
+        best,
+    )
+
+
+def test_tensorboard_contains_row_of_hparams_page(tmp_path: Path, splits: Splits) -> None:
+    history = train(splits, board(tmp_path, splits, every_n_steps=5))
+    (start,), ends, best = session(tmp_path)
+    numbers = {name: value.number_value for name, value in start.hparams.items() if value.HasField("number_value")}
+    texts = {name: value.string_value for name, value in start.hparams.items() if value.HasField("string_value")}
+    assert numbers == {"optimizer.learning_rate": 1e-5, "epochs": 2.0}
+    assert texts == {"model": "mlp", "data.limit": "null", "x": "1.2.3"}
+    assert start.group_name == "a trial"
+    assert ends == ["STATUS_SUCCESS"]
+    assert [step for step, _ in best] == [0, 1]
+    assert [value for _, value in best] == pytest.approx(np.minimum.accumulate(history["val_loss"]))
+
+
+def test_resumed_run_has_one_row_of_hparams_page(tmp_path: Path, splits: Splits) -> None:
+    """The run ends after its first epoch, leaves its last records uncut, and continues from the state at that epoch."""
+    first, states = board(tmp_path, splits), []
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: states.append(first.get_state()))
+    history = train(splits, first, stop)
+    again = board(tmp_path, splits)
+    restore = keras.callbacks.LambdaCallback(on_train_begin=lambda _: again.set_state(states[0]))
+    earlier = {name: values[:1] for name, values in history.items()}
+    history = train(splits, again, restore, start=Position(1, history=earlier))
+    starts, ends, best = session(tmp_path)
+    assert (len(starts), ends) == (1, ["STATUS_SUCCESS"])
+    assert [step for step, _ in best] == [0, 1]
+    assert [value for _, value in best] == pytest.approx(np.minimum.accumulate(history["val_loss"]))
 
 
 SHOWN = np.random.default_rng(0).permutation(np.linspace(0, 255, 4 * 36, dtype=np.uint8)).reshape(4, 6, 6, 1)

@@ -50,7 +50,7 @@ def save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Save:
         )
         cfg: DictConfig = OmegaConf.create({"logging": {"log_model": log_model, "log_figures": True}})
         tracker = RecordingTracker()
-        results.save_results(cfg, model, splits, HISTORY, tmp_path, tracker)
+        results.save_results(cfg, model, splits, HISTORY, 1, tmp_path, tracker)
         return tracker.tags.get("left_out")
 
     return save
@@ -71,8 +71,8 @@ def test_class_names_are_drawn_as_text_without_warnings(save: Save, tmp_path: Pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert save(NAMES[kind]) is None
-    written = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert written == ["confusion_matrix.png", "curves.png", "most_wrong.png"]
+    written = [path.stem for path in (tmp_path / "figures").iterdir()]
+    assert sorted(written) == ["confusion_matrix", "curves", "most_wrong", "per_class", "predictions"]
 
 
 @pytest.mark.parametrize("channels", [2, 5, 13])
@@ -84,18 +84,18 @@ def test_images_without_colours_are_left_out(
     assert left_out is not None
     assert left_out.startswith("most_wrong (Invalid shape")
     assert caplog.messages == [f"The run is complete, but without {left_out}."]
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["confusion_matrix.png", "curves.png"]
+    written = [path.stem for path in (tmp_path / "figures").iterdir()]
+    assert sorted(written) == ["binary", "confusion_matrix", "curves", "per_class", "predictions"]
 
 
 def test_matrix_of_a_hundred_thousand_classes_is_left_out(save: Save) -> None:
     left_out = save(list(map(str, range(100_235))))
-    assert left_out == "confusion_matrix (outputs: 100,235 for 100,235 classes, expected as many, at most 1,000)"
+    assert left_out == "confusion_matrix (100,235 classes, expected at most 1,000)"
 
 
 def test_one_output_for_two_classes_is_saved_without_its_figures(save: Save, tmp_path: Path) -> None:
     left_out = save(["a", "b"], outputs=1, log_model=True)
-    assert left_out is not None
-    assert [part.partition(" (")[0] for part in left_out.split("; ")] == ["confusion_matrix", "most_wrong"]
+    assert left_out == "classes (outputs: 1 for 2 classes, expected as many)"
     assert (tmp_path / "model" / "MLmodel").exists()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["curves.png"]
 

@@ -106,6 +106,13 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
     assert parent.data.metrics["best"] == float(best["val_accuracy"])
     assert [job.data.params["optimizer.learning_rate"] for job in jobs] == ["0.001", "0.001", "0.01"]
     assert {path.name for path in (folder(finished) / "summary").iterdir()} >= {"jobs.csv", "history.png", "slice.png"}
+    links = sorted((folder(finished) / "tensorboard").iterdir())
+    assert [str(link.readlink()) for link in links] == [f"../{number}/tensorboard" for number in range(3)]
+    assert [str(link.name) for link in links] == [
+        f"#{number} optimizer.learning_rate={row['optimizer.learning_rate']} seed={row['seed']}"
+        for number, row in enumerate(found)
+    ]
+    assert all([*link.glob("events.out.tfevents.*")] for link in links)
     assert (folder(finished) / "0" / "config" / "overrides.yaml").read_text().splitlines()[-2:] == [
         "- optimizer.learning_rate=0.001",
         "- seed=0",

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.cells import cell_len
@@ -64,11 +65,14 @@ def cell(value: Any, style: str = "") -> Text:
     return Text(visible(f"{value:.4f}" if isinstance(value, float) else str(value)), style, overflow="fold")
 
 
-def write_csv(rows: Sequence[Row], file: TextIO) -> None:
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: visible(value) if isinstance(value, str) else value for name, value in row.items()})
+def write_csv(rows: Iterable[Row], file: TextIO) -> None:
+    """Writes rows, which all have the same keys. A quote precedes text that spreadsheets execute as a formula."""
+    formula = re.compile(r"^(?=[=@+-](?![\d.]+$))")
+    writer = csv.writer(file, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow(formula.sub("'", visible(each)) if isinstance(each, str) else each for each in row.values())
 
 
 def _json(rows: Sequence[Row]) -> None:

@@ -34,8 +34,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
     if (folder / PLAN).is_file():
         with reading(f"the sweep in {folder}"):
             for path in folder.rglob("*"):
-                # A job of a copied sweep has a link `resumed`, which is only shown.
-                if (path.is_symlink() and path.name != "resumed") or not (path.is_file() or path.is_dir()):
+                # These are only shown: links for TensorBoard, and `resumed` in a job of a copied sweep.
+                shown = path.name == "resumed" or path.parent == folder / "tensorboard"
+                if not shown if path.is_symlink() else not (path.is_file() or path.is_dir()):
                     raise ValueError(f"{path.relative_to(folder)} is a link or a device")
             plan: dict[str, Any] = read_record(folder / PLAN, "a sweep")
             writer = plan["version"][:30]

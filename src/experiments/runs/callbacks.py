@@ -5,6 +5,7 @@ import io
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from omegaconf import DictConfig
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.summary import session_end_pb
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
 from experiments.checkpoints.layout import CHECKPOINTS, last_checkpoint
 from experiments.checkpoints.store import newest_finite
@@ -21,6 +25,7 @@ from experiments.data.base import WHITE, Split
 from experiments.errors import TrainingError
 from experiments.files import write_atomically
 from experiments.loops.callback_list import passes
+from experiments.records.fingerprint import values
 from experiments.runs import recording
 from experiments.runs.progress import epoch_line
 from experiments.tracking.base import Tracker
@@ -57,7 +62,7 @@ class TrackMetrics(keras.callbacks.Callback):
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """Keras's callback, extended by a grid of training images as the model receives them, the graph of a training step,
-    and a state, so that a resumed run records no step twice.
+    a row of the HParams page with the best `monitor`, and a state, so that a resumed run records no step twice.
     """
 
     def __init__(
@@ -65,6 +70,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
         log_dir: Path,
         *,
         train: Split,
+        trial: str,
+        hparams: Mapping[str, str],
+        monitor: str,
+        mode: str,
         every_n_steps: int | None,
         histogram_every_n_epochs: int,
         graph: bool,
@@ -88,11 +97,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._step_mark = tf.profiler.experimental.Trace("train")
         self._earlier: list[Path] = []
         self._steps_tested = 0
+        self._trial, self._hparams = trial, hparams
+        self._monitor, self._best = monitor, {"min": np.fmin, "max": np.fmax}[mode]  # without NaN
 
     def set_model(self, model: keras.Model) -> None:
         # Listed before this process creates its own files.
         self._earlier = _event_files(Path(self.log_dir))
         super().set_model(model)
+        # TensorBoard takes a run and the runs in folders below it, `train` and `validation`, as one row.
+        self._writers["hparams"] = tf.summary.create_file_writer(str(self.log_dir))
 
     def get_state(self) -> dict[str, Any]:
         """Returns the size of each event file; `set_state` cuts off later records, which a resumed run writes again."""
@@ -114,7 +127,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._earlier = []
 
     def on_test_end(self, logs: Logs | None = None) -> None:
-        super().on_test_end(logs)
+        # Keras records these only if the last batch is a step of update_freq.
+        with self._val_writer.as_default(), tf.summary.record_if(True):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"evaluation_{name}_vs_iterations", value, step=self.model.optimizer.iterations)
+        super().on_test_end({})
         # Counted only here, because an interrupted validation is repeated from its first batch.
         self._steps_tested = self._global_test_batch
 
@@ -122,6 +139,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # Files left here belong to a run that was stopped before its first checkpoint and starts again.
         self._cut_earlier({})
         super().on_epoch_begin(epoch, logs)
+        if self._begun == 0:
+            number = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
+            typed = {key: float(text) if number.fullmatch(text) else text for key, text in self._hparams.items()}
+            self._write(hparams_pb(typed, self._trial))
         # TensorBoard shows images of 1, 3 or 4 channels.
         if self._begun == 0 and self._images and self._train.spec.input_shape[2:] in ((1,), (3,), (4,)):
             inputs, *_ = next(iter(self._train.epoch(0)))
@@ -159,6 +180,17 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # Keras skips an epoch whose last step is not one of update_freq.
         with tf.summary.record_if(True):
             super().on_epoch_end(epoch, logs)
+            values = [*self.model.history.history.get(self._monitor, [])[:epoch], (logs or {})[self._monitor]]
+            with self._writers["hparams"].as_default():
+                tf.summary.scalar(f"best_{self._monitor}", self._best.reduce(values), step=epoch)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._write(session_end_pb(Status.Value("STATUS_SUCCESS")))
+        super().on_train_end(logs)
+
+    def _write(self, record: Any) -> None:
+        with self._writers["hparams"].as_default(), tf.summary.record_if(True):
+            tf.summary.experimental.write_raw_pb(record.SerializeToString(), step=0)
 
 
 def _event_files(log_dir: Path) -> list[Path]:
@@ -232,9 +264,12 @@ def builtin_callbacks(
     cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path
 ) -> dict[str, keras.callbacks.Callback]:
     """Returns the callbacks of every run, under names that no callback of a config can have."""
+    trial = f"{cfg.logging.run_name or output_dir.name} {output_dir}"
+    hparams = {**values(cfg), "epochs": str(cfg.epochs)}
+    row = {"trial": trial, "hparams": hparams, "monitor": cfg.monitor.metric, "mode": cfg.monitor.mode}
     return {
         "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
-        "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **cfg.tensorboard),
+        "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **row, **cfg.tensorboard),
         "(epochs)": EpochLog(output_dir / "metrics.csv", epochs=cfg.epochs),
         "(divergence)": StopWhenDiverged(output_dir / CHECKPOINTS, max_loss=cfg.monitor.max_loss),
     }

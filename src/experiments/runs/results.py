@@ -55,9 +55,9 @@ def evaluate_test_split(target: TrainingTarget, history: History, tracker: Track
 
 
 def save_results(
-    cfg: DictConfig, model: keras.Model, splits: Splits, history: History, output_dir: Path, tracker: Tracker
+    cfg: DictConfig, model: keras.Model, splits: Splits, history: History, best: int, output_dir: Path, tracker: Tracker
 ) -> None:
-    """Saves the model and draws the figures, if `cfg.logging` enables them. The tag `left_out` names what fails."""
+    """Saves the model of epoch `best` and draws the figures, if enabled. The tag `left_out` names what fails."""
     failed: dict[str, str] = {}
     attempt, validation = partial(_attempt, failed), splits.validation
     if cfg.logging.log_model:
@@ -74,7 +74,7 @@ def save_results(
                 # The logarithms of probabilities are logits.
                 predictions = predictions._replace(outputs=np.log(np.maximum(predictions.outputs, 1e-30)))
             folder = output_dir / "figures"
-            figures.draw(folder, attempt, history=history, predictions=predictions, validation=validation)
+            figures.draw(folder, attempt, history=history, best=best, predictions=predictions, validation=validation)
     if failed:
         left_out = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
         logger.warning("The run is complete, but without %s.", left_out)

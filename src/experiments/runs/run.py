@@ -128,7 +128,7 @@ def _train(
         status.update("testing, drawing and saving the best model")
         best = checkpoints.restore_best(model)
         metrics = evaluate_test_split(target, history, tracker)
-        save_results(cfg, model, splits, history, output_dir, tracker)
+        save_results(cfg, model, splits, history, best.epoch, output_dir, tracker)
         status.update("delivering the run")
     at_best = {name: values[best.epoch] for name, values in history.items()}
     return Result(tracker.run_id, cfg.monitor.metric, best.value, at_best, metrics, output_dir, tracker.page)

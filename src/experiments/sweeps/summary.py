@@ -2,15 +2,22 @@
 
 import logging
 import math
+import os
 import statistics
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import pyplot
-from optuna import Study, visualization
+from matplotlib.text import Text
+from optuna import Study, create_study, visualization
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
@@ -19,7 +26,7 @@ from experiments.cli.tables import write, write_csv
 from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.queue import Queue, cell_of
+from experiments.sweeps.queue import DIRECTIONS, Queue, cell_of
 
 matplotlib.use("Agg")
 
@@ -57,15 +64,31 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
         overrides = " ".join(plan.overrides(best.params, best.user_attrs["repeat"]))
         lines.append(safe_text(f"best     #{number} {overrides}: {best.values[0]:.4f}"))
         lines += [f"run id   {run_id}", f"next     experiments evaluate run_id={run_id}"] if run_id else []
-        draw_figures(queue.study, output, names[0])
+        draw_figures(jobs, output, *next(iter(plan.objectives.items())))
     parent.log(output, values, tags)
     for table in (rows, cells):
         _show(table, names)
-    lines.append(f"summary  {output}")
+    _link_boards(folder, jobs, plan)
+    lines += [f"summary  {output}", f"board    tensorboard --logdir {quote(str(folder / 'tensorboard'))}"]
     if parent.page is not None:
         lines.append("MLflow   " + parent.page.replace("\n", "\n         "))
     print("\n".join(lines), flush=True)
     return len(failed)
+
+
+def _link_boards(folder: Path, jobs: Mapping[int, FrozenTrial], plan: Plan) -> None:
+    """Links the TensorBoard files of all jobs below one folder, under readable names."""
+    boards = folder / "tensorboard"
+    try:
+        boards.mkdir(exist_ok=True)
+        for number, trial in jobs.items():
+            name = f"#{number} {' '.join(plan.overrides(cell_of(trial), trial.user_attrs['repeat']))}".replace("/", "_")
+            link = boards / name.encode()[:250].decode(errors="ignore")  # Most file systems allow 255 bytes.
+            # A job has no files if its results are those of an equal run. A link may be of an earlier start.
+            if (folder / str(number) / boards.name).is_dir() and not os.path.lexists(link):
+                link.symlink_to(Path("..", str(number), boards.name), target_is_directory=True)
+    except OSError as error:
+        logger.warning("TensorBoard's files of the jobs cannot be linked: %s", error)
 
 
 def _row(number: int, trial: FrozenTrial, names: list[str], folder: Path, run_id: str) -> dict[str, Any]:
@@ -133,22 +156,64 @@ def _short(name: str, names: list[str]) -> str:
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 
 
-def draw_figures(study: Study, output: Path, objective: str) -> None:
+def draw_figures(jobs: Mapping[int, FrozenTrial], output: Path, objective: str, direction: str) -> None:
     """Draws figures of the first objective, except those that too few or equal results do not allow."""
+    # With a `target`, which several objectives require, Optuna ignores the direction. The trials become the jobs.
+    study = create_study(direction=DIRECTIONS[direction])
+    for trial in jobs.values():
+        single = copy(trial)
+        single.values = trial.values and trial.values[:1]
+        study.add_trial(single)
     drawn: dict[str, Callable[..., Any]] = {
         "history": visualization.matplotlib.plot_optimization_history,
-        "parallel_coordinates": visualization.matplotlib.plot_parallel_coordinate,
+        "parallel_coordinates": _parallel_coordinates,
         "slice": visualization.matplotlib.plot_slice,
-        "importance": visualization.matplotlib.plot_param_importances,
+        "importance": _importance,
     }
     for name, draw in drawn.items():
         try:
             with warnings.catch_warnings():
                 # Optuna warns about few jobs or equal values, which the figure shows as well.
                 warnings.simplefilter("ignore")
-                draw(study, target=lambda trial: trial.values[0], target_name=objective)
+                draw(study, target_name=objective)
+                for text in pyplot.gcf().findobj(Text):
+                    text.set_text({"Trial": "job", "Best Value": "best job"}.get(text.get_text(), text.get_text()))
+                pyplot.gcf().savefig(output / f"{name}.png", bbox_inches="tight")
         except (ValueError, RuntimeError) as reason:
             logger.info("No figure of %s: %s", name, reason)
-            continue
-        pyplot.gcf().savefig(output / f"{name}.png", bbox_inches="tight")
-        pyplot.close("all")
+        finally:
+            pyplot.close("all")
+
+
+def _parallel_coordinates(study: Study, target_name: str) -> None:
+    axes = visualization.matplotlib.plot_parallel_coordinate(study, target_name=target_name)
+    # Optuna shortens the names, and draws the worst jobs white on grey. Here the best ones are dark.
+    names = sorted({name for trial in study.trials for name in trial.params})
+    axes.set_xticks(range(len(names) + 1), [target_name, *names], rotation=-15, ha="left")
+    pyplot.setp(axes.collections, cmap="viridis_r" if study.direction.name == "MAXIMIZE" else "viridis", clip_on=False)
+
+
+def _importance(study: Study, target_name: str) -> None:
+    done = [trial for trial in study.trials if trial.value is not None]
+    exact = shares_of_variance([trial.params for trial in done], [trial.values[0] for trial in done])
+    shares = exact or get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    axes = pyplot.figure(figsize=(8, 1 + 0.5 * len(shares)), layout="constrained").subplots()
+    axes.bar_label(axes.barh([*shares][::-1], [*shares.values()][::-1]), fmt="%.3f", padding=3)
+    axes.set(xlim=(0, 1.1), title=f"share of the variance of {target_name}{'' if exact else ', estimated by fANOVA'}")
+
+
+def shares_of_variance(cells: Sequence[Mapping[str, Any]], values: Sequence[float]) -> dict[str, float]:
+    """Returns the shares of keys, interactions and repeats, sorted; {} if the jobs are no full grid."""
+    if not np.ptp(values):
+        raise ValueError("all results are equal")
+    levels = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in cells[0]}
+    places = [tuple(levels[key].index(cell[key]) for key in levels) for cell in cells]
+    counts = Counter(places)
+    if len(counts) < math.prod(map(len, levels.values())) or len(set(counts.values())) > 1:
+        return {}
+    # One axis per key, and the last one for the repeats.
+    grid = np.array(values)[np.lexsort(np.transpose(places)[::-1])].reshape(*map(len, levels.values()), -1)
+    parts = [grid.mean(axis=tuple({*range(grid.ndim)} - {axis})).var() / grid.var() for axis in range(len(levels))]
+    by_cell = grid.mean(axis=-1).var() / grid.var()
+    shares = [*zip(levels, parts, strict=True), ("(interactions)", by_cell - sum(parts)), ("(repeats)", 1 - by_cell)]
+    return dict(sorted((part for part in shares if part[0] in levels or part[1] > 1e-9), key=lambda part: -part[1]))

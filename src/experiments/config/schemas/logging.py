@@ -20,7 +20,7 @@ class Untracked(Target):
     run_name: str | None = described("Name of the run in MLflow. MLFLOW_RUN_NAME sets the default.")
     every_n_steps: int = at_least(1, "Steps between two points of the `batch/...` metrics.")
     log_model: bool = described("Save the best model to `model/` when training ends.")
-    log_figures: bool = described("Draw curves, confusion matrix and misclassified images to `figures/`.")
+    log_figures: bool = described("Write learning curves, and tables and figures of the predictions, to `figures/`.")
     tags: dict[str, str] = described("Tags of the run, NAME: TEXT. Add one with +logging.tags.NAME=TEXT.")
 
 
