@@ -76,13 +76,19 @@ def test_command_of_the_guide_trains(project: Path, arguments: list[str], traini
 
 @pytest.mark.slow
 def test_images_of_user_code_are_recorded(project: Path, run: Run) -> None:
-    figures = _client(project).list_artifacts(run.info.run_id, "figures/first_layer")
-    assert [Path(figure.path).name for figure in figures] == ["unit_0_1.png", "unit_0_2.png"]
+    images = [Path(image.path).name for image in _client(project).list_artifacts(run.info.run_id, "images")]
+    assert [name for name in images if name.startswith("first_layer~unit_0") and name.endswith(".png")] == [
+        "first_layer~unit_0+step+1+timestamp+0+0.png",
+        "first_layer~unit_0+step+2+timestamp+0+0.png",
+    ]
     assert _client(project).list_artifacts(run.info.run_id, "tensorboard/custom")
 
 
 @pytest.mark.slow
-def test_saved_model_loads_without_its_module(project: Path, run: Run, trainings: Trainings) -> None:
+def test_saved_model_loads_without_its_module(
+    project: Path, run: Run, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", _client(project).tracking_uri)
     model = _client(project).download_artifacts(run.info.run_id, "model")
     with trainings.calling(serve, model) as process:
         assert process.wait() == 0, process.stderr

@@ -48,6 +48,7 @@ class Shown(NamedTuple):
     """A run and the path of its page. `mlflow` and `board` wait for the two servers and return their addresses."""
 
     run_id: str
+    model_id: str
     page: str
     metrics: dict[str, float]
     mlflow: Callable[[], str]
@@ -140,9 +141,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory, trainings: Trainings, empty_
     with serving("ui", folder) as mlflow:
         done = trainings.run(folder, *overrides, *shown_overrides, "hydra.run.dir=outputs/first")
         assert done.returncode == 0, done.stderr
-        (run,) = MlflowClient(store).search_runs(["1"])
+        (run,), (model,) = MlflowClient(store).search_runs(["1"]), MlflowClient(store).search_logged_models(["1"])
         with serving("tensorboard", folder) as board:
-            yield Shown(run.info.run_id, f"#/experiments/1/runs/{run.info.run_id}", run.data.metrics, mlflow, board)
+            page = f"#/experiments/1/runs/{run.info.run_id}"
+            yield Shown(run.info.run_id, model.model_id, page, run.data.metrics, mlflow, board)
 
 
 @pytest.fixture(scope="module")
@@ -177,21 +179,31 @@ def test_run_page_shows_params_metrics_data_tags_and_model(shown: Shown, mlflow_
 
 
 def test_metric_pages_show_epoch_batch_and_system_charts(shown: Shown, mlflow_page: str, browser: Browser) -> None:
-    charts = ("Model metrics (7)", "batch (2)", "test_accuracy", "learning_rate")
+    charts = ("Model metrics (11)", "batch (2)", "test_accuracy", "learning_rate")
     assert browser.missing(f"{mlflow_page}/model-metrics{TRAINING_VIEW}", *charts) == []
     assert (
         browser.missing(f"{mlflow_page}/system-metrics{TRAINING_VIEW}", "System metrics (8)", "cpu_utilization_p") == []
     )
 
 
+def test_images_of_run_have_charts_with_steps(mlflow_page: str, browser: Browser) -> None:
+    assert browser.missing(f"{mlflow_page}/model-metrics{TRAINING_VIEW}", "training images", "most wrong") == []
+    assert browser.draws_image("timestamp")
+
+
+def test_models_page_lists_model_and_its_page_shows_linked_metrics(
+    shown: Shown, mlflow_page: str, browser: Browser
+) -> None:
+    models = mlflow_page.rpartition("/runs/")[0] + "/models"
+    assert browser.missing(models + TRAINING_VIEW, "Ready", "my digits run") == []
+    metrics = ("Metrics (8)", "best_val_accuracy", "test_accuracy", "digits/train", "Register model")
+    assert browser.missing(f"{models}/{shown.model_id}{TRAINING_VIEW}", shown.model_id, *metrics) == []
+    assert browser.missing(f"{models}/{shown.model_id}/artifacts{TRAINING_VIEW}", "MLmodel", "requirements.txt") == []
+
+
 def test_artifact_pages_show_files(shown: Shown, mlflow_page: str, browser: Browser) -> None:
-    folders = ("checkpoints", "config", "figures", "model", "tensorboard")
-    assert (
-        browser.missing(
-            f"{mlflow_page}/artifacts/model{TRAINING_VIEW}", *folders, "Model schema", "uint8, shape: [-1,8,8,1]"
-        )
-        == []
-    )
+    folders = ("checkpoints", "config", "figures", "images", "tensorboard")
+    assert browser.missing(f"{mlflow_page}/artifacts{TRAINING_VIEW}", *folders) == []
     assert browser.missing(f"{mlflow_page}/artifacts/config/config.yaml{TRAINING_VIEW}", "val_accuracy") == []
     assert (
         browser.missing(f"{mlflow_page}/artifacts/figures/confusion_matrix.png{TRAINING_VIEW}", "most_wrong.png") == []

@@ -149,7 +149,7 @@ def artifacts(done: Done, folder: str) -> set[str]:
 
 
 def test_artifacts_are_uploaded(done: Done) -> None:
-    assert {"checkpoints", "tensorboard", "config", "figures", "model"} <= artifacts(done, "")
+    assert artifacts(done, "") == {"checkpoints", "tensorboard", "config", "figures", "images"}
     assert {"curves.png", "confusion_matrix.png", "most_wrong.png"} <= artifacts(done, "figures")
     assert {"config.yaml", "data.json"} <= artifacts(done, "config")
     assert {"checkpoint", "best"} <= artifacts(done, "checkpoints")
@@ -160,9 +160,12 @@ def test_tensorboard_logs_have_scalars_and_images(done: Done) -> None:
     assert {"epoch_loss", "batch_loss", "training images"} <= set(tags)
 
 
-def test_logged_model_predicts_from_uint8_images(done: Done) -> None:
-    path = done.client.download_artifacts(done.run.info.run_id, "model")
-    model = mlflow.pyfunc.load_model(path)
+def test_logged_model_predicts_from_uint8_images(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", done.client.tracking_uri)
+    (logged,) = done.client.search_logged_models([done.run.info.experiment_id])
+    assert (logged.source_run_id, logged.status) == (done.run.info.run_id, "READY")
+    assert done.process.stdout.count(f"models:/{logged.model_id}\n") == 1
+    model = mlflow.pyfunc.load_model(f"runs:/{done.run.info.run_id}/model")
     assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
     assert model.metadata.saved_input_example_info is None  # images as JSON are larger than the weights
     probabilities = np.asarray(model.predict(np.zeros((2, 8, 8, 1), np.uint8)))

@@ -26,7 +26,13 @@ def test_a_run_without_a_page_gets_no_link(
     links: bool,
 ) -> None:
     result: Any = SimpleNamespace(
-        run_id=run_id, page=page, objective=0.5, monitored="val_loss", metrics={}, output_dir=Path("outputs")
+        run_id=run_id,
+        page=page,
+        objective=0.5,
+        monitored="val_loss",
+        metrics={},
+        output_dir=Path("outputs"),
+        model_uri=None,
     )
     report(result, tracking_uri)
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line.strip())

@@ -30,7 +30,11 @@ LAST = frozenset(
         "experiments.checkpoints.best.restore_weights",
         "experiments.runs.figures.draw",
         "experiments.runs.saved_model.save_model",
+        "mlflow.MlflowClient.create_logged_model",
+        "mlflow.MlflowClient.finalize_logged_model",
         "mlflow.MlflowClient.log_artifacts",
+        "mlflow.MlflowClient.log_model_artifacts",
+        "mlflow.MlflowClient.log_outputs",
         "mlflow.MlflowClient.set_terminated",
         "shutil.copyfile",
     }

@@ -71,6 +71,12 @@ def stored(folder: Path) -> dict[str, Any]:
         "MLflow": {name: sorted([point.step, point.value] for point in each) for name, each in points.items()},
         "datasets": len(found[0].inputs.dataset_inputs),
         "artifacts": sorted(item.path for item in client.list_artifacts(run_id)),
+        "images": sorted(item.path for item in client.list_artifacts(run_id, "images")),
+        "logged models": [
+            (str(model.status), model.tags, sorted((metric.key, metric.step, metric.value) for metric in model.metrics))
+            for model in client.search_logged_models(["1"])
+        ],
+        "outputs": len(found[0].outputs.model_outputs),
     }
 
 

@@ -40,6 +40,11 @@ CALLS = (
     "mlflow.MlflowClient.log_batch",
     "mlflow.MlflowClient.log_inputs",
     "mlflow.MlflowClient.log_artifacts",
+    "mlflow.MlflowClient.log_artifact",
+    "mlflow.MlflowClient.create_logged_model",
+    "mlflow.MlflowClient.log_model_artifacts",
+    "mlflow.MlflowClient.log_outputs",
+    "mlflow.MlflowClient.finalize_logged_model",
     "mlflow.MlflowClient.set_terminated",
     "shutil.copyfile",
 )

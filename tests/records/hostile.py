@@ -121,7 +121,8 @@ class Record:
 
     def _move_store(self, base: str) -> None:
         with sqlite3.connect(self.work / "mlflow.db") as store:
-            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("tags", "value")):
+            places = {"experiments": "artifact_location", "logged_models": "artifact_location", "runs": "artifact_uri"}
+            for table, column in {**places, "tags": "value"}.items():
                 store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (base, str(self.work)))
             (self.run_id,) = store.execute("SELECT run_uuid FROM runs").fetchone()
         store.close()

@@ -261,6 +261,7 @@ def linked(record: Record) -> None:
     record.journal(event("artifacts", path=str(record.output / "figures"), folder="stolen"))
 
 
+MODEL = {"step": 1, "digest": "0", "metrics": {}}
 REJECTED = [
     journal("upload", event("artifacts", path="VICTIM", folder="stolen")),
     journal("upload-file", event("artifacts", path="VICTIM/notes.txt", folder=None)),
@@ -271,6 +272,10 @@ REJECTED = [
     journal("folder-dots", event("artifacts", path="out/config", folder="../../..")),
     journal("folder-absolute", event("artifacts", path="out/config", folder="VICTIM")),
     journal("path-is-a-list", event("artifacts", path=["VICTIM"], folder="stolen")),
+    journal("model-outside", event("artifacts", path="VICTIM", folder="model", model=MODEL)),
+    journal("model-of-other-name", event("artifacts", path="out/config", folder="a' OR name = 'b", model=MODEL)),
+    journal("model-is-a-list", event("artifacts", path="out/config", folder="model", model=[1])),
+    journal("model-metrics", event("artifacts", path="out/config", folder="model", model={**MODEL, "metrics": [1]})),
     journal("metrics-list", event("metrics", step=1, values=[1])),
     journal("metrics-text", event("metrics", step="1", values={"loss": "x"})),
     journal("metrics-huge", event("metrics", step=10**30, values={"loss": 1.0})),
@@ -328,8 +333,8 @@ UNDELIVERED = [
     Change("start-is-a-list", first_line("[1]"), ("does not begin with the start of a run",)),
     Change("start-is-cut", first_line('{"event":"start"'), ("does not begin with the start of a run",)),
     Change("run-is-a-list", first_line(event("start", run_id=[1])), ("does not begin with the start of a run",)),
-    Change("offset", lambda record: (record.output / "journal.offset").write_text("planted"), ("delivered 14",)),
-    Change("offset-huge", lambda record: (record.output / "journal.offset").write_text("9" * 20), ("delivered 14",)),
+    Change("offset", lambda record: (record.output / "journal.offset").write_text("planted"), ("delivered 17",)),
+    Change("offset-huge", lambda record: (record.output / "journal.offset").write_text("9" * 20), ("delivered 17",)),
 ]
 
 
@@ -341,11 +346,15 @@ def hostile_folders(record: Record) -> None:
     (record.output / "checkpoints").symlink_to(record.victim)
 
 
+def saved_model(record: Record) -> Path:
+    return next(record.work.glob("mlartifacts/models/*/artifacts"))
+
+
 def mlmodel(**changes: Any) -> Callable[[Record], object]:
     """Sets keys of the flavors in MLmodel; `flavors` replaces all."""
 
     def change(record: Record) -> None:
-        path = record.artifacts / "model" / "MLmodel"
+        path = saved_model(record) / "MLmodel"
         content = yaml.safe_load(path.read_text())
         for key, value in changes.items():
             if key == "flavors":
@@ -358,13 +367,13 @@ def mlmodel(**changes: Any) -> Callable[[Record], object]:
 
 
 def mlmodel_text(text: str) -> Callable[[Record], object]:
-    return lambda record: (record.artifacts / "model" / "MLmodel").write_text(text)
+    return lambda record: (saved_model(record) / "MLmodel").write_text(text)
 
 
 def pickled(record: Record) -> None:
     """Custom objects, as MLflow stores them in a pickle, and a module to import."""
-    (record.artifacts / "model" / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
-    (record.artifacts / "model" / "data" / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
+    (saved_model(record) / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
+    (saved_model(record) / "data" / "custom_objects.cloudpickle").write_bytes(b"cplanted\nrun\n(tR.")
     mlmodel(custom_objects="custom_objects.cloudpickle", keras_module="planted", data="data")(record)
 
 
@@ -379,7 +388,7 @@ DESCRIPTIONS = [
     Change("object", mlmodel_text("flavors: !!python/object/apply:os.system [x]")),
     Change("cut", mlmodel_text("flavors: {keras: [")),
     Change("empty", mlmodel_text("")),
-    Change("none", lambda record: (record.artifacts / "model" / "MLmodel").unlink()),
+    Change("none", lambda record: (saved_model(record) / "MLmodel").unlink()),
 ]
 """Files of MLflow that are not read."""
 

@@ -16,7 +16,7 @@ from experiments.data import Splits, from_arrays
 from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import build_variables
 from experiments.models.mlp import mlp
-from experiments.runs.callbacks import TensorBoard, TrackMetrics, grid
+from experiments.runs.callbacks import CAPTION_HEIGHT, TensorBoard, TrackMetrics, captioned, grid
 from experiments.tracking.base import Tracker
 
 
@@ -184,10 +184,41 @@ def test_tensorboard_contains_grid_of_training_images(tmp_path: Path, images: np
     pair = images, np.arange(4) % 3
     splits = from_arrays(pair, pair, batch_size=4, shuffle=False, seed=0)
     train(splits, board(tmp_path, splits, images=4))
-    width, height, png = tf.make_ndarray(events(tmp_path / "train").Tensors("training images")[0].tensor_proto)
-    assert (int(width), int(height)) == (12, 12)
-    tiles = [np.concatenate(SHOWN[row : row + 2], axis=1) for row in (0, 2)]
-    np.testing.assert_allclose(tf.io.decode_png(png), np.concatenate(tiles), atol=1)
+    _, _, png = tf.make_ndarray(events(tmp_path / "train").Tensors("training images")[0].tensor_proto)
+    expected = grid(captioned(SHOWN, pair[1], splits.train.spec.class_names))
+    assert expected.shape == (2 * (96 + CAPTION_HEIGHT), 2 * 96, 1)
+    np.testing.assert_allclose(tf.io.decode_png(png), expected, atol=1)
+
+
+def text_in(strip: np.ndarray) -> bytes:
+    """Returns the drawn pixels without the black border."""
+    rows, columns = (np.flatnonzero(strip.any(axis)) for axis in (1, 0))
+    return strip[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].tobytes() if len(rows) else b""
+
+
+@pytest.mark.parametrize(("width", "factor"), [(8, 12), (96, 1), (300, 1)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_captioned_images_are_enlarged_and_named(width: int, factor: int, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, width, channels)).astype(np.uint8)
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    found = captioned(pixels, np.array([1, 0, 1, 255]), ["cat", "dog $5$"])
+    assert found.dtype == np.uint8
+    enlarged = found[:, : 5 * factor]
+    for row, column in ((0, 0), (2, 3), (4, width - 1)):
+        tile = enlarged[:, row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        assert (tile == pixels[:, row : row + 1, column : column + 1]).all()
+    strips = found[:, 5 * factor :]
+    assert strips.shape == (4, CAPTION_HEIGHT, width * factor, channels)
+    texts = [text_in(strip[..., 0]) for strip in strips]
+    assert all((strips == strips[..., :1]).ravel())
+    assert texts[0] == texts[2] != texts[1]
+    assert b"" not in texts
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 3), np.int64), np.array([0.5, 0.25])])
+def test_images_without_class_numbers_have_no_captions(labels: np.ndarray) -> None:
+    images = np.array([0, 255, 128, 191], np.uint8).reshape(2, 1, 2, 1)
+    np.testing.assert_array_equal(captioned(images, labels, ["a"]), images)
 
 
 @pytest.mark.parametrize("loop", ["fit", "tape"])

@@ -1,7 +1,7 @@
 """Scalars and images of user-defined code in TensorBoard and the tracker."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,15 +14,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.errors import ExperimentError
 from experiments.runs.recording import log_image, log_scalar, recording
-from experiments.tracking.base import Tracker
+from experiments.tracking.base import Tracker, Upload
 
 
 class RecordingTracker(Tracker):
     def __init__(self) -> None:
         self.metrics: list[tuple[dict[str, float], int]] = []
+        self.uploads: list[Upload] = []
+        self.tags: dict[str, str] = {}
 
     def log_metrics(self, metrics: Any, *, step: int) -> None:
         self.metrics.append((dict(metrics), step))
+
+    def log_artifacts(self, upload: Upload) -> None:
+        self.uploads.append(upload)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self.tags |= tags
 
 
 def _tags(folder: Path, kind: str) -> list[str]:
@@ -57,11 +65,22 @@ def test_scalar_reaches_tensorboard_and_tracker(tmp_path: Path) -> None:
         (tf.ones, "RGB", (255, 255, 255)),
     ],
 )
-def test_image_reaches_tensorboard_and_figures(tmp_path: Path, image: Any, mode: str, pixel: Any) -> None:
-    with recording(RecordingTracker(), tmp_path):
-        log_image("mine/filter 1", image((4, 6, 3)) if callable(image) else image, 7)
-    with Image.open(tmp_path / "figures" / "mine" / "filter 1_7.png") as found:
+def test_image_reaches_tensorboard_and_tracker_under_fixed_names(
+    tmp_path: Path, image: Any, mode: str, pixel: Any
+) -> None:
+    """The names are those of `mlflow.log_image`, except for its time and its random id."""
+    tracker = RecordingTracker()
+    for _ in range(2):  # as a resumed run repeats it
+        with recording(tracker, tmp_path):
+            log_image("mine/filter 1", image((4, 6, 3)) if callable(image) else image, 7)
+    names = ["mine~filter 1+step+7+timestamp+0+0.png", "mine~filter 1+step+7+timestamp+0+0+compressed.webp"]
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == sorted(names)
+    assert tracker.uploads == 2 * [Upload(tmp_path / "images" / name, "images") for name in names]
+    assert tracker.tags == {"mlflow.loggedImages": "True"}
+    with Image.open(tmp_path / "images" / names[0]) as found:
         assert (found.mode, found.size, found.getpixel((0, 0))) == (mode, (6, 4), pixel)
+    with Image.open(tmp_path / "images" / names[1]) as found:
+        assert (found.format, found.size) == ("WEBP", (512, 341))
     assert _tags(tmp_path, "tensors") == ["mine/filter 1"]
 
 

@@ -77,7 +77,7 @@ def points(result: Result) -> dict[str, list[tuple[int, float]]]:
     client = MlflowClient(store(result.output_dir.parent))
     (found,) = client.search_runs(["1"])
     assert (found.info.run_id, found.info.status) == (result.run_id, "FINISHED")
-    names = [name for name in found.data.metrics if not name.startswith("test_")]
+    names = [name for name in found.data.metrics if not name.startswith(("test_", "best_"))]
     return {
         name: [(each.step, each.value) for each in client.get_metric_history(result.run_id, name)] for name in names
     }

@@ -17,6 +17,7 @@ def report(result: "Result", tracking_uri: str | None) -> None:
         "run id": result.run_id or ("none (logging=none)" if tracking_uri is None else "none"),
         "objective": f"{result.objective:.4f} ({result.monitored}, the best of all epochs)",
         **{name: f"{value:.4f}" for name, value in result.metrics.items()},
+        **({"model": result.model_uri} if result.model_uri else {}),
         "checkpoints": str(_near(result.output_dir / "checkpoints")),
         **next_commands(result, tracking_uri),
     }

@@ -13,7 +13,7 @@ from experiments.repair.base import Finding
 from experiments.tracking.journal import journal_file
 from experiments.tracking.liveness import LOCK, is_in_use, run_lock
 
-OWN = frozenset({CHECKPOINTS, "tensorboard", "config", "figures", "model", ".hydra", ".uploads"})
+OWN = frozenset({CHECKPOINTS, "tensorboard", "config", "figures", "images", "model", ".hydra", ".uploads"})
 """Folders within a run folder that contain no other runs."""
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.font_manager import findfont
 from omegaconf import DictConfig
+from PIL import Image, ImageDraw, ImageFont
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.summary import session_end_pb
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -27,10 +29,12 @@ from experiments.files import write_atomically
 from experiments.loops.callback_list import passes
 from experiments.records.fingerprint import values
 from experiments.runs import recording
+from experiments.runs.figures import drawable
 from experiments.runs.progress import epoch_line
 from experiments.tracking.base import Tracker
 
 Logs = Mapping[str, float]
+CAPTION_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 96, 18, 13
 HISTORY = logging.getLogger("experiments.history")
 """Writes to the log file only: the terminal shows the epochs in another form."""
 
@@ -145,14 +149,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self._write(hparams_pb(typed, self._trial))
         # TensorBoard shows images of 1, 3 or 4 channels.
         if self._begun == 0 and self._images and self._train.spec.input_shape[2:] in ((1,), (3,), (4,)):
-            inputs, *_ = next(iter(self._train.epoch(0)))
-            images = inputs[: self._images].numpy()
-            if images.dtype != np.uint8:  # TensorBoard expects floats in 0..1
+            images, labels, *_ = (each[: self._images].numpy() for each in next(iter(self._train.epoch(0))))
+            if images.dtype != np.uint8:
                 white = WHITE.get(str(self._train.spec.value_range))
                 low, high = (images.min(), images.max()) if white is None else (0.0, white)
-                images = (images - low) / max(high - low, 1e-9)
+                images = np.rint(np.clip((images - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+            pixels = grid(captioned(images, labels, self._train.spec.class_names))
             with self._train_writer.as_default(), tf.summary.record_if(True):
-                tf.summary.image("training images", grid(images)[None], step=0)
+                tf.summary.image("training images", pixels[None], step=0)
+            recording.save_image("training images", pixels, step=0)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         super().on_train_batch_begin(batch, logs)
@@ -205,13 +210,27 @@ def cut_or_remove(path: Path, size: int | None) -> None:
         os.truncate(path, size)
 
 
+def captioned(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Returns uint8 images [n, height, width, channels], small ones enlarged, with the names of integer labels."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return images
+    factor = max(1, round(CAPTION_WIDTH / images.shape[2]))
+    images = np.pad(images.repeat(factor, 1).repeat(factor, 2), ((0, 0), (0, CAPTION_HEIGHT), (0, 0), (0, 0)))
+    names, font = drawable(class_names, "class")
+    texts = {str(number): name.replace(r"\$", "$") for number, name in enumerate(names)}
+    for image, label in zip(images, map(str, labels), strict=True):
+        drawn = Image.new("L", (images.shape[2], CAPTION_HEIGHT))
+        ImageDraw.Draw(drawn).text((2, 1), texts.get(label, label), 255, ImageFont.truetype(findfont(font), FONT_SIZE))
+        image[-CAPTION_HEIGHT:] = np.asarray(drawn)[..., np.newaxis]
+    return images
+
+
 def grid(images: np.ndarray) -> np.ndarray:
     """Tiles images of shape [n, height, width, channels] into an almost square grid; empty tiles are black."""
     count, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = int(np.ceil(count / columns))
-    tiles = np.zeros((rows * columns, height, width, channels), images.dtype)
-    tiles[:count] = images
+    tiles = np.pad(images, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)))
     return tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, -1, channels)
 
 

@@ -57,7 +57,7 @@ def draw_classes(directory: Path, attempt: Attempt, predictions: Predictions, va
         write_csv(prediction_rows(predictions, spec, files), file)
     with attempt("per_class"), (directory / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
         write_csv(class_rows(predictions, spec.class_names), file)
-    names, font = _drawable(spec.class_names, "class")
+    names, font = drawable(spec.class_names, "class")
     with rc_context({"font.family": font}):
         with attempt("confusion_matrix"):
             confusion(predictions, names).savefig(directory / "confusion_matrix.png")
@@ -68,12 +68,12 @@ def draw_classes(directory: Path, attempt: Attempt, predictions: Predictions, va
             with attempt("most_wrong"):
                 wrong = most_wrong(predictions, MOST_WRONG)
                 ends = [visible(str(files[index])).rpartition("/")[2][-LONGEST_NAME:] for index in wrong]
-                figure = gallery(examples(validation, wrong), predictions, names, *_drawable(ends, "file"))
+                figure = gallery(examples(validation, wrong), predictions, names, *drawable(ends, "file"))
                 # The lowest compression level saves CPU time at the end of each run.
                 figure.savefig(directory / "most_wrong.png", pil_kwargs={"compress_level": 1})
 
 
-def _drawable(names: Sequence[str], kind: str) -> tuple[list[str], str]:
+def drawable(names: Sequence[str], kind: str) -> tuple[list[str], str]:
     """Returns the names and an installed font with more than boxes for them; `kind` and numbers if there is none."""
     needed = set(map(ord, "".join(names)))
     for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):

@@ -5,25 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from experiments.errors import ExperimentError
+from experiments.files import replacing
+from experiments.tracking.base import Tracker, Upload
 
-if TYPE_CHECKING:
-    from experiments.tracking.base import Tracker
-
+IMAGES, PREVIEW_SIZE = "images", 512  # the folder is the one that MLflow's page reads
 _NAME = re.compile(r"[\w\- :]+(?:[./][\w\- :]+)*")
 Pixels = npt.NDArray[np.uint8]
 
 
 class Recorder:
-    """Writes to `tensorboard/custom` and `figures/` in the output folder, and to the tracker."""
+    """Writes to `tensorboard/custom` and `images/` in the output folder, and to the tracker."""
 
-    def __init__(self, tracker: "Tracker", output_dir: Path) -> None:
+    def __init__(self, tracker: Tracker, output_dir: Path) -> None:
         self._tracker = tracker
         self._output_dir = output_dir
         self._writer: Any = None
@@ -42,9 +42,20 @@ class Recorder:
 
         with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.image(name, pixels[np.newaxis], step=step)
-        path = self._output_dir / "figures" / f"{name}_{step}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels).save(path)
+        self.save_image(name, pixels, step)
+
+    def save_image(self, name: str, pixels: Pixels, step: int) -> None:
+        """Saves image and preview for MLflow's page. Without times in their names, a resumed run replaces them."""
+        image = Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels)
+        size = [max(1, round(side * PREVIEW_SIZE / max(image.size))) for side in image.size]
+        preview = image.resize(size, Image.Resampling.BOX)
+        stem = self._output_dir / IMAGES / f"{name.replace('/', '~')}+step+{step}+timestamp+0+0"
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for each, path in ((image, Path(f"{stem}.png")), (preview, Path(f"{stem}+compressed.webp"))):
+            with replacing(path, self._output_dir / f".{path.name}") as temporary:  # the page accepts no other names
+                each.save(temporary)
+            self._tracker.log_artifacts(Upload(path, IMAGES))
+        self._tracker.set_tags({"mlflow.loggedImages": "True"})
 
     def flush(self) -> None:
         if self._writer is not None:
@@ -69,7 +80,7 @@ _active: list[Recorder] = []
 
 
 @contextmanager
-def recording(tracker: "Tracker", output_dir: Path) -> Iterator[None]:
+def recording(tracker: Tracker, output_dir: Path) -> Iterator[None]:
     """Directs `log_scalar` and `log_image` to this run while the block is active."""
     recorder = Recorder(tracker, output_dir)
     _active.append(recorder)
@@ -93,13 +104,19 @@ def log_scalar(name: str, value: float, step: int) -> None:
 
 
 def log_image(name: str, image: Any, step: int) -> None:
-    """Logs one image and saves it as `figures/<name>_<step>.png`.
+    """Logs one image and saves it in `images/`, from which MLflow's page shows the steps of a name with a slider.
 
     `image` has shape [height, width, channels] with 1 or 3 channels, as uint8, or as floating point from 0 to 1.
     Raises ExperimentError outside of a run, or for another shape, dtype or range.
     """
     recorder = _recorder("log_image", name)
     recorder.image(name, _pixels(name, image), int(step))
+
+
+def save_image(name: str, pixels: Pixels, step: int) -> None:
+    """Saves an image that TensorBoard does not receive from here. Does nothing outside of a run."""
+    for recorder in _active[-1:]:
+        recorder.save_image(name, pixels, step)
 
 
 def _recorder(function: str, name: str) -> Recorder:

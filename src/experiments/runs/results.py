@@ -6,12 +6,14 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from omegaconf import DictConfig
+from PIL import Image
 
 from experiments.checkpoints.best import best_predictions
 from experiments.checkpoints.layout import CHECKPOINTS
@@ -19,11 +21,12 @@ from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
 from experiments.models.outputs import meaning_of_outputs
-from experiments.runs import figures, saved_model
+from experiments.runs import figures, recording, saved_model
 from experiments.runs.assembly import TrainingTarget
 from experiments.runs.disk_errors import disk_errno
 from experiments.tracking.base import Tracker, Upload
 
+MODEL = "model"
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +45,8 @@ class Result(NamedTuple):
     output_dir: Path
     page: str | None
     """Path of the run in the MLflow UI, relative to the UI's address; None without a UI."""
+    model_uri: str | None = None
+    """Address of the saved model in the tracking store; None if the store has no logged models, or not this one yet."""
 
 
 def evaluate_test_split(target: TrainingTarget, history: History, tracker: Tracker) -> dict[str, float]:
@@ -61,7 +66,7 @@ def save_results(
     failed: dict[str, str] = {}
     attempt, validation = partial(_attempt, failed), splits.validation
     if cfg.logging.log_model:
-        folder = output_dir / "model"
+        folder = output_dir / MODEL
         with attempt("model"):
             shutil.rmtree(folder, ignore_errors=True)  # of a resumed run that was finished before
             saved_model.save_model(model, validation.spec, folder)
@@ -75,6 +80,8 @@ def save_results(
                 predictions = predictions._replace(outputs=np.log(np.maximum(predictions.outputs, 1e-30)))
             folder = output_dir / "figures"
             figures.draw(folder, attempt, history=history, best=best, predictions=predictions, validation=validation)
+            if (folder / "most_wrong.png").is_file():
+                recording.save_image("most wrong", np.asarray(Image.open(folder / "most_wrong.png")), best + 1)
     if failed:
         left_out = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
         logger.warning("The run is complete, but without %s.", left_out)
@@ -92,9 +99,20 @@ def _attempt(failed: dict[str, str], name: str) -> Iterator[None]:
         failed[name] = textwrap.shorten(f"{error or type(error).__name__}", 500).rstrip(".")
 
 
-def upload_folders(tracker: Tracker, output_dir: Path) -> None:
+def facts_of(model: keras.Model, history: History, metric: str, step: int, tested: dict[str, float]) -> dict[str, Any]:
+    """Returns `Upload.model`: the hash of the best weights, reached in epoch `step` (from 1), and their metrics."""
+    values = {name: each[step - 1] for name, each in history.items()}
+    values |= {f"best_{metric}": values[metric], "best_epoch": float(step)}
+    metrics = {name: (value, step, "validation" if "val_" in name else "train") for name, value in values.items()}
+    metrics |= {name: (value, len(history["loss"]), "test") for name, value in tested.items()}
+    digest = sha256(b"".join(np.asarray(weight).tobytes() for weight in model.weights)).hexdigest()
+    return {"step": step, "digest": digest, "metrics": metrics}
+
+
+def upload_folders(cfg: DictConfig, tracker: Tracker, output_dir: Path) -> None:
     """Uploads every visible folder of the output folder, so a callback logs artifacts by writing a folder there."""
+    uploaded = (recording.IMAGES, MODEL if cfg.logging.log_model else "")  # when they were written
     for folder in sorted(output_dir.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            # `replace` removes checkpoints that training has rotated out or improved, and the model before a resume.
-            tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name in (CHECKPOINTS, "model")))
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in uploaded:
+            # `replace` removes checkpoints that training has rotated out or improved.
+            tracker.log_artifacts(Upload(folder, folder.name, replace=folder.name == CHECKPOINTS))

@@ -29,7 +29,7 @@ from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.disk_errors import explained_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
-from experiments.runs.results import Result, evaluate_test_split, save_results, upload_folders
+from experiments.runs.results import MODEL, Result, evaluate_test_split, facts_of, save_results, upload_folders
 from experiments.runs.resume import LAST, ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker, Upload
@@ -118,7 +118,7 @@ def _train(
     refuse_epochs(point, start, steps, lambda epochs: schedule(cfg, splits, epochs))
 
     status.update("opening the run")
-    with _open_run(tracker, output_dir, target.splits):
+    with _open_run(cfg, tracker, output_dir, target.splits):
         _record_start(tracker, point, splits)
         status.stop()
         size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)
@@ -129,13 +129,17 @@ def _train(
         best = checkpoints.restore_best(model)
         metrics = evaluate_test_split(target, history, tracker)
         save_results(cfg, model, splits, history, best.epoch, output_dir, tracker)
+        if cfg.logging.log_model and (output_dir / MODEL).is_dir():
+            facts = facts_of(model, history, cfg.monitor.metric, best.epoch + 1, metrics)
+            tracker.log_artifacts(Upload(output_dir / MODEL, MODEL, replace=True, model=facts))
         status.update("delivering the run")
     at_best = {name: values[best.epoch] for name, values in history.items()}
-    return Result(tracker.run_id, cfg.monitor.metric, best.value, at_best, metrics, output_dir, tracker.page)
+    objective = (cfg.monitor.metric, best.value)
+    return Result(tracker.run_id, *objective, at_best, metrics, output_dir, tracker.page, tracker.model_uri)
 
 
 @contextmanager
-def _open_run(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
+def _open_run(cfg: DictConfig, tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
     """Opens the run in the tracking store. When the block ends or raises, uploads the output folder and closes the run.
 
     Disk errors are explained inside the tracker's context, so that the tracker records the explanation, and again
@@ -146,7 +150,7 @@ def _open_run(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[No
             with explained_disk_errors(output_dir, tracker), recording(tracker, output_dir), named_errors(splits):
                 yield
         finally:
-            upload_folders(tracker, output_dir)
+            upload_folders(cfg, tracker, output_dir)
 
 
 def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:

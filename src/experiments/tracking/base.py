@@ -17,6 +17,7 @@ class Upload:
     replace: Removes the files of `folder` that `directory` does not contain.
     temporary: The folder `directory` was created for this upload and is removed after it.
     growing: The files are still being written; a copy of their current state is uploaded.
+    model: Of the run's saved model, a dict of `step`, `digest` and `metrics` (by name: value, step, data set context).
     """
 
     directory: Path
@@ -24,6 +25,7 @@ class Upload:
     replace: bool = False
     temporary: bool = False
     growing: bool = False
+    model: Mapping[str, Any] | None = None
 
 
 class Tracker:
@@ -35,6 +37,7 @@ class Tracker:
 
     run_id: str | None = None
     page: str | None = None
+    model_uri: str | None = None  # of the logged model, once the store has it
 
     def __init__(self, **settings: Any) -> None:
         """Accepts the keys of `logging` that the run does not read itself, plus output_dir, run_id and identity."""

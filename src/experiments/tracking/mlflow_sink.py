@@ -18,7 +18,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
 from mlflow.utils.validation import path_not_unique
 from requests import HTTPError
 
+from experiments.errors import TrackingError
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
+from experiments.tracking.logged_model import log_model
 from experiments.tracking.redaction import mask
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class MlflowSink:
         self._client = client
         self._run_id = run_id
         self._root = root.resolve()
+        self.model_uri: str | None = None
 
     def send(self, events: Sequence[Event]) -> None:
         try:
@@ -52,7 +55,7 @@ class MlflowSink:
             # A 404 may come from a proxy whose server is down.
             status = error.response.status_code if error.response is not None else 500
             raise (Rejected if _is_final(status) and status != 404 else Unavailable)(mask(str(error))) from error
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, TrackingError) as error:
             raise Rejected(str(error)) from error
         except OSError as error:
             raise Unavailable(str(error)) from error
@@ -116,6 +119,10 @@ class MlflowSink:
             raise Rejected(f"{path} no longer exists")
 
     def _upload_folder(self, path: Path, folder: str | None, event: Event) -> None:
+        if event.get("model"):
+            self.model_uri = log_model(self._client, self._client.get_run(self._run_id), path, event)
+            if self.model_uri is not None:
+                return
         with _snapshot(path) if event.get("growing") else nullcontext(path) as source:
             self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
         if event.get("replace") and folder is not None:

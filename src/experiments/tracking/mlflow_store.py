@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage, LoggedModel, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
@@ -153,25 +153,27 @@ def existing_run(client: MlflowClient, run_id: str, key: str = "run_id", *, writ
         ) from error
 
 
-def checked(client: MlflowClient, run: Run, *, writes: bool = False) -> Run:
-    """Returns the run. Raises TrackingError if its files are not at a place of its store, or local and not to `writes`.
+def checked(client: MlflowClient, found: Run | LoggedModel, *, writes: bool = False) -> Any:
+    """Returns `found`. Raises TrackingError if its files are not at a place of its store, or local and not to `writes`.
 
     MLflow sends its credentials to the host of the recorded address, and changes files in any local folder.
     """
-    uri, experiment = run.info.artifact_uri, client.get_experiment(run.info.experiment_id)
+    of_model, info = isinstance(found, LoggedModel), getattr(found, "info", found)
+    name, uri = (f"models/{info.model_id}", info.artifact_location) if of_model else (info.run_id, info.artifact_uri)
+    experiment = client.get_experiment(info.experiment_id)
     parts, store = urlsplit(uri), urlsplit(client.tracking_uri)
     if parts.scheme in LOCAL + OBJECT_STORES:
-        known = uri == append_to_uri_path(experiment.artifact_location, run.info.run_id, "artifacts")
+        known = uri == append_to_uri_path(experiment.artifact_location, name, "artifacts")
         known |= parts.scheme in LOCAL and not writes
     else:  # Compared as text, because libraries disagree on the host of http://a\@b.
         hosts = ("", store.netloc, store.netloc.rpartition("@")[2])
         known = parts.scheme in ("mlflow-artifacts", store.scheme) and parts.netloc in hosts
     if not known:
         raise TrackingError(
-            f"the files of run {run.info.run_id} are at {mask(uri)[:200]!r}: expected a place on its server, or below "
+            f"the files of run {name} are at {mask(uri)[:200]!r}: expected a place on its server, or below "
             "the location of its experiment. Do not use this record, or set logging.tracking_uri to the run's store."
         )
-    return run
+    return found
 
 
 def find_runs(

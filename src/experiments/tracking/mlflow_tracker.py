@@ -94,8 +94,10 @@ class MlflowTracker(Tracker):
         written = self._write_end(error, status)
         interrupted = error is not None and not isinstance(error, Exception)
         self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
-        if not written and self._sink is not None:
-            self._sink.end(status)
+        if self._sink is not None:
+            self.model_uri = self._sink.model_uri
+            if not written:
+                self._sink.end(status)
 
     def log_params(self, params: Mapping[str, str]) -> None:
         self._journal.append("params", values=_masked(params))
@@ -106,7 +108,9 @@ class MlflowTracker(Tracker):
             self._journal.append("metrics", step=int(step), values=values)
 
     def log_artifacts(self, upload: Upload) -> None:
-        options = {name: True for name in ("replace", "temporary", "growing") if getattr(upload, name)}
+        options = {
+            name: value for name in ("replace", "temporary", "growing", "model") if (value := getattr(upload, name))
+        }
         self._journal.append("artifacts", path=str(upload.directory.absolute()), folder=upload.folder, **options)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
