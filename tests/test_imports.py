@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "experiments"
-COMMANDS = {"train", "evaluate", "predict", "inspect", "doctor", "__main__"}
+COMMANDS = {"train", "evaluate", "predict", "compare", "inspect", "doctor", "__main__"}
 BELOW_RUNS = {"config", "tracking", "cli", "data", "models", "loops", "checkpoints", "records", "files", "errors"}
 ALLOWED = {
     "errors": set(),
@@ -37,6 +37,8 @@ ALLOWED = {
     "train": {"cli", "config", "runs", "sweeps"},
     "evaluate": {"cli", "config", "data", "runs"},
     "predict": {"cli", "config", "runs"},
+    "compare": {"cli", "comparison", "config"},
+    "comparison": {"errors", "records", "tracking"},
     "inspect": {"cli", "config", "data"},
     "doctor": {"cli", "config", "repair", "sweeps"},
     "__main__": {"cli", "config", "errors"},
@@ -182,6 +184,11 @@ def test_light_modules_load_no_heavy_packages() -> None:
     light = [path for path in FILES if is_light(path)]
     assert {name for name in LIGHT if not any(module_of(path).startswith(name) for path in light)} == set()
     assert violations({path: sorted(heavy(imports_of(path))) for path in light}) == []
+
+
+def test_comparison_of_runs_loads_no_tensorflow() -> None:
+    found = {package for path in FILES if part_of(path) == "comparison" for package in heavy(imports_of(path))}
+    assert found & set(HEAVY_PACKAGES) == {"mlflow"}
 
 
 def test_only_build_calls_instantiate() -> None:

@@ -13,6 +13,7 @@ from experiments.config.registry import COMMANDS, about
 from experiments.errors import near
 
 HELPERS = {
+    "note": 'Adds a note to a run: experiments note ID "text"',
     "help": "Describes a command, a key or a group of keys, such as optimizer.",
     "completion": 'Completes in bash and zsh: eval "$(experiments completion)"',
 }
@@ -31,11 +32,11 @@ _experiments_completion() {
         return 0
     fi
     case "$command:$word" in
-        train:-* | evaluate:-* | predict:-* | inspect:-* | doctor:-*)
+        train:-* | evaluate:-* | predict:-* | compare:-* | inspect:-* | doctor:-*)
             COMPREPLY=($(compgen -W "--help --hydra-help --cfg --info --multirun --config-dir" -- "$word"))
             COMPREPLY=("${COMPREPLY[@]/%/ }")
             return 0 ;;
-        train:* | evaluate:* | predict:* | inspect:* | doctor:*) ;;
+        train:* | evaluate:* | predict:* | compare:* | inspect:* | doctor:*) ;;
         help:*) query=train ;;
         *) return 0 ;;
     esac
@@ -73,6 +74,10 @@ def _run(command: str, *arguments: str) -> None:
         _run(arguments[0], "--help")
     elif command == "help" and arguments:
         _print_help(arguments)
+    elif command == "note":
+        if len(arguments) < 2:
+            sys.exit('error: note needs a run and a text. Write experiments note ID "text".')
+        _run("compare", f'runs=["{arguments[0]}"]', f"note={arguments[1]}", *arguments[2:])
     elif command in ("help", "--help", "-h"):
         print(usage())
     elif command == "completion":

@@ -18,7 +18,7 @@ from experiments.config.registry import CONF
 ROWS = [{"run_id": "a, b", "loss": 0.25}, {"run_id": 'c "d"', "loss": 1e-7}]
 
 
-@pytest.mark.parametrize("command", ["config", "evaluate", "predict", "inspect", "doctor"])
+@pytest.mark.parametrize("command", ["config", "evaluate", "predict", "compare", "inspect", "doctor"])
 def test_log_lines_go_to_standard_error(command: str) -> None:
     register()
     GlobalHydra.instance().clear()

@@ -25,7 +25,7 @@ CASES = [
     tuple(block.split("\n", 1))
     for block in Path(__file__).with_name("command_lines.txt").read_text().strip().removeprefix("$ ").split("\n\n$ ")
 ]
-COMMANDS = ("evaluate", "predict", "inspect", "doctor")
+COMMANDS = ("evaluate", "predict", "compare", "inspect", "doctor")
 CONFIGS = {
     "mine.yaml": "defaults:\n  - config\n  - _self_\n\nepochs: 7\n",
     "minebad.yaml": "epochs: 7\n",

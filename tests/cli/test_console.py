@@ -1,5 +1,6 @@
 """The console script `experiments`, and its shell completion in real shells."""
 
+import json
 import os
 import pty
 import select
@@ -11,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from experiments.__main__ import HELPERS
 from experiments.config.registry import COMMANDS
@@ -44,6 +46,26 @@ def test_unknown_command_names_the_nearest() -> None:
     done = console("trian")
     assert done.returncode == 1
     assert done.stderr == "error: 'trian' is not a command. Did you mean 'train'?\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["last"]])
+def test_note_needs_a_run_and_a_text(arguments: list[str]) -> None:
+    done = console("note", *arguments)
+    assert (done.returncode, done.stderr) == (
+        1,
+        'error: note needs a run and a text. Write experiments note ID "text".\n',
+    )
+
+
+@pytest.mark.slow
+def test_note_reaches_the_run(empty_store: Path, tmp_path: Path) -> None:
+    store = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    client = MlflowClient(store)
+    run_id = client.create_run(client.create_experiment("a"), tags={"fingerprint.config": "c"}).info.run_id
+    text = 'it\'s "good", [really]; $5'
+    done = console("note", "last", text, f"logging.tracking_uri={store}", "format=json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["note"] == client.get_run(run_id).data.tags["note"] == text
 
 
 @pytest.mark.slow

@@ -59,6 +59,11 @@ def test_help_of_train_shows_values_and_examples() -> None:
             "model.include_top model.alpha logging logging.tracking_uri logging.experiment_name",
         ),
         (
+            "compare",
+            [],
+            "runs sweep filter best limit note format logging logging.tracking_uri logging.experiment_name",
+        ),
+        (
             "inspect",
             [],
             "output decode samples data data.limit data.validation_fraction data.test_fraction",
@@ -190,7 +195,7 @@ def test_help_describes_user_defined_options() -> None:
 
 
 def test_help_names_the_commands_in_which_a_key_of_a_group_has_an_effect() -> None:
-    assert help_text(["logging.tracking_uri"]).endswith("commands  train, evaluate, predict, doctor")
+    assert help_text(["logging.tracking_uri"]).endswith("commands  train, evaluate, predict, compare, doctor")
     assert help_text(["data.path"]).endswith("commands  train, evaluate, inspect")
     assert help_text(["data.shuffle"]).endswith("commands  train")
 

@@ -14,7 +14,7 @@ from experiments.config.reference import sections
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "tests" / "example_project"
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))]
-COMMANDS = ("train", "evaluate", "predict", "inspect", "doctor")
+COMMANDS = ("train", "evaluate", "predict", "compare", "inspect", "doctor")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 NOT_EXECUTED = "not executed by the tests"
 """Stands in the paragraph above each block of commands that the tests cannot run."""
@@ -65,6 +65,8 @@ class Command(NamedTuple):
         match self.words:
             case ["eval", "$(experiments completion)"]:
                 return ["__main__", "completion"]
+            case ["experiments", "note", run, text]:
+                return ["compare", f"runs=[{run}]", f"note={text}"]
             case ["experiments", name, *rest]:
                 return [name, *rest] if name in COMMANDS else ["__main__", name, *rest]
             case ["python", "-m", name, *rest] if name.removeprefix("experiments.") in COMMANDS:

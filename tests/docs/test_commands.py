@@ -29,6 +29,7 @@ from tests.docs.blocks import (
 )
 from tests.trainings import Trainings
 
+from experiments.cli.arguments import rewritten
 from experiments.config import check, check_values
 from experiments.config.registry import CONF
 from experiments.sweeps.search_space import Dimension, dimensions
@@ -60,6 +61,8 @@ COMPOSED = [command for command in OURS if command not in (*IN_PROJECT, *READING
 @pytest.mark.parametrize("command", COMPOSED, ids=str)
 def test_command_composes(command: Command, composed: Callable[..., DictConfig]) -> None:
     arguments = [f"{word}=true" if word in ("sync", "prune") else word for word in command.arguments]
+    if "-m" not in arguments:
+        arguments = rewritten(arguments, command.module)
     assert {word for word in arguments if word.startswith("-")} <= {"-m"}
     for overrides in combinations([word for word in arguments if word != "-m"]):
         if command.module == "train":

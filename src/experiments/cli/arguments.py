@@ -23,6 +23,7 @@ VALUED = frozenset({"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "-
 }
 """Options of Hydra 1.3, without and with a value. `--info` takes one of its topics or none."""
 TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
+_WRITTEN = re.compile(r"|null|'[^']*'|\"(?:[^\"\\]|\\.)*\"|\$\{.*\}")
 POSITIONAL = {"evaluate": "run_id", "predict": "path"}
 """Commands that accept arguments without a key, and the key they mean."""
 _COMPLETION = ("--shell-completion", "-sc")
@@ -128,6 +129,10 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
         )
     if equals and not key:
         raise ConfigError(f"'{override}' has no key: expected KEY=VALUE. Write the key before the equals sign.")
+    if key in ("run_id", "runs"):  # Hydra would read an id such as 12e45678 as a number
+        value = re.sub(r"(?<!['\"\w])\d[\de]+(?!['\"\w])", r"'\g<0>'", value)
+    if key in ("filter", "note") and not _WRITTEN.fullmatch(value):
+        value = quoted(value)
     parts = value.split(",") if sweeps and not re.search(r"[\[\]{}()'\"$]", value) else [value]
     parts = [str(Path(part).expanduser()) if part.startswith("~/") else part for part in parts]
     found = _read(f"{key}={','.join(parts)}" if equals else override)

@@ -17,6 +17,8 @@ from experiments.cli.safe_text import shortened, visible
 Row = Mapping[str, Any]
 NARROWEST = 12
 """Width to which texts are shortened before columns are left out."""
+# Texts that a spreadsheet would execute; they get an apostrophe.
+_FORMULA = re.compile(r"\A(?=[=+\-@](?![\d.]+(?:e[+\-]?\d+)?\Z))")
 
 
 def write(rows: Sequence[Row], layout: str, optional: Sequence[str] = (), wrapped: Sequence[str] = ()) -> None:
@@ -52,7 +54,7 @@ def _table(rows: Sequence[Row], optional: Sequence[str], wrapped: Sequence[str])
             del widths[name]
             hidden.append(name)
     limit = next((limit for limit in range(max(widths.values()), 2, -1) if fits(limit)), 2)
-    table = Table(*(Column(shortened(name, limit), max_width=limit) for name in widths))
+    table = Table(*(Column(cell(shortened(name, limit)), max_width=limit) for name in widths))
     for row in texts:
         table.add_row(*(cell(row[name] if name in wrapped else shortened(row[name], limit)) for name in widths))
     console().print(table)
@@ -62,17 +64,16 @@ def _table(rows: Sequence[Row], optional: Sequence[str], wrapped: Sequence[str])
 
 def cell(value: Any, style: str = "") -> Text:
     """Returns a rich Text, because [brackets] in a plain string are markup. Control characters are escaped."""
-    return Text(visible(f"{value:.4f}" if isinstance(value, float) else str(value)), style, overflow="fold")
+    text = f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
+    return Text(visible(text), style, overflow="fold")
 
 
 def write_csv(rows: Iterable[Row], file: TextIO) -> None:
-    """Writes rows, which all have the same keys. A quote precedes text that spreadsheets execute as a formula."""
-    formula = re.compile(r"^(?=[=@+-](?![\d.]+$))")
+    """Writes rows, which all have the same keys. An apostrophe precedes text that a spreadsheet would execute."""
     writer = csv.writer(file, lineterminator="\n")
     for number, row in enumerate(rows):
-        if number == 0:
-            writer.writerow(row)
-        writer.writerow(formula.sub("'", visible(each)) if isinstance(each, str) else each for each in row.values())
+        for line in [list(row), row.values()] if number == 0 else [row.values()]:
+            writer.writerow(_FORMULA.sub("'", visible(each)) if isinstance(each, str) else each for each in line)
 
 
 def _json(rows: Sequence[Row]) -> None:

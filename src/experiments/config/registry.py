@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
-from experiments.config.schemas.commands import Config, Doctor, Evaluate, Inspect, Predict
+from experiments.config.schemas.commands import Compare, Config, Doctor, Evaluate, Inspect, Predict
 
 PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = str(PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf")
@@ -15,6 +15,7 @@ COMMANDS: dict[str, type] = {
     "train": Config,
     "evaluate": Evaluate,
     "predict": Predict,
+    "compare": Compare,
     "inspect": Inspect,
     "doctor": Doctor,
 }

@@ -11,8 +11,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from experiments.errors import first_few, pluralized, reading
+from experiments.records.named_run import best_runs
 
-PREFIXES = ("runs:/", "models:/")
+PREFIXES, BEST_RUN = ("runs:/", "models:/"), "runs:/best"
 LEAST = 0.5
 """Smallest share of a model's arrays that must match: fewer are equal by chance, as biases of equal length are."""
 EXPECTED = (
@@ -22,13 +23,16 @@ EXPECTED = (
 logger = logging.getLogger(__name__)
 
 
-def run_of(source: str, tracking_uri: str | None = None) -> str:
+def run_of(source: str, tracking_uri: str | None = None, experiment: str | None = None) -> str:
     """Returns the run id in `runs:/ID`, or of the registered version in `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
-    Raises TrackingError if the source has another form, or if the registry has no such version.
+    `runs:/best` is the best run of the experiment. Raises TrackingError if the source has another form, or if the
+    registry has no such version.
     """
     from experiments.records.finished_run import store_of_weights  # Imports MLflow, which takes 4 s.
 
+    if source == BEST_RUN:
+        return str(best_runs(store_of_weights(tracking_uri), experiment, 1)[0].info.run_id)
     kind, _, rest = source.partition(":/")
     if kind == "runs" and re.fullmatch(r"\w+(/model)?", rest):  # earlier versions named the folder of the saved model
         return rest.partition("/")[0]

@@ -13,16 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.checkpoints.layout import BEST, CHECKPOINTS
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError, reading
-from experiments.records.fingerprint import tags_of
+from experiments.records.named_run import SWEEP, is_parent, named_run
 from experiments.records.snapshot import read_snapshot
 from experiments.records.trust import check_targets
 from experiments.tracking.redaction import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-SWEEP, JOB = "sweep", "sweep.job"
-"""Tags of the runs of a sweep: its id, and the number of the job, which its parent run does not have."""
 logger = logging.getLogger(__name__)
 
 
@@ -83,26 +80,15 @@ def store_of_weights(tracking_uri: str | None = None) -> "MlflowClient":
 
 def _selected(client: "MlflowClient", command: DictConfig) -> str:
     """Returns the id of the run that `run_id` or `sweep` selects; for the parent run of a sweep, of its best job."""
-    from experiments.tracking.mlflow_store import existing_run, find_runs
+    from experiments.tracking.mlflow_store import find_runs
 
+    experiment = command.logging.experiment_name
     if command.sweep is not None:
         tags = {SWEEP: None if command.sweep == "last" else str(command.sweep)}
-        runs = find_runs(client, command.logging.experiment_name, tags)
-        run = next((run for run in runs if JOB not in run.data.tags), None)
-    elif command.run_id is not None:
-        run = existing_run(client, command.run_id)
+        run = next(filter(is_parent, find_runs(client, experiment, tags)), None)
     else:
-        # Parent runs of sweeps and runs of other programs have no fingerprint.
-        ours: dict[str, str | None] = dict.fromkeys(tags_of({"config": ""}))
-        runs = find_runs(client, command.logging.experiment_name, ours, status="= 'FINISHED'", newest=1)
-        run = next(runs, None)
-        if run is None:
-            raise TrackingError(
-                f"logging.experiment_name={command.logging.experiment_name} has no finished run in "
-                f"{mask(client.tracking_uri)}. Train one with experiments train, or name run_id=ID or another store by "
-                "logging.tracking_uri."
-            )
-    if run is not None and (SWEEP not in run.data.tags or JOB in run.data.tags):
+        run = named_run(client, command.run_id, experiment)
+    if run is not None and not is_parent(run):
         return str(run.info.run_id)
     best = re.fullmatch(r"(#\d+) run (\w+)", "" if run is None else run.data.tags.get("best job", ""))
     if best is None or run is None:

@@ -18,9 +18,10 @@ from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
 from experiments.errors import reading
 from experiments.files import only_existing_files
-from experiments.models.run_weights import run_of
+from experiments.models.run_weights import BEST_RUN, run_of
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
+from experiments.records.named_run import RANKING
 from experiments.records.params import flatten
 from experiments.records.snapshot import read_snapshot, write_snapshot
 from experiments.records.trust import typed_overrides
@@ -81,9 +82,10 @@ def run(
 
 
 def _resolve_alias(cfg: DictConfig) -> None:
-    """Replaces the alias of a registered model in `model.weights` by its run: an alias can move, a record must not."""
-    if str(cfg.model.get("weights")).startswith("models:/"):
-        cfg.model.weights = f"runs:/{run_of(cfg.model.weights, cfg.logging.tracking_uri)}"
+    """Replaces `runs:/best` and aliases of registered models in `model.weights` by a run id, which cannot change."""
+    source, store = str(cfg.model.get("weights")), cfg.logging
+    if source == BEST_RUN or source.startswith("models:/"):
+        cfg.model.weights = f"runs:/{run_of(source, store.tracking_uri, store.experiment_name)}"
 
 
 def _train(
@@ -168,7 +170,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
     del params["logging._target_"]  # names the tracker, which has no influence on results
     tracker.log_params(params)
     environment, folder = provenance(), point.output_dir / "config"
-    tracker.set_tags(environment.tags())
+    monitored = (point.cfg.monitor.metric, point.cfg.monitor.mode, splits.validation.spec.digest)
+    tracker.set_tags(environment.tags() | dict(zip(RANKING, monitored, strict=True)))
     write_files(environment, folder)
     for context, split in splits.named().items():
         tracker.log_dataset(split.spec, context=context)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
-from experiments.records.finished_run import JOB, SWEEP
+from experiments.records.named_run import JOB, SWEEP
 from experiments.sweeps.failures import time_limit
 from experiments.sweeps.plan import Plan
 from experiments.tracking.redaction import remember_secrets

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import ExperimentError, reading
-from experiments.records.finished_run import SWEEP
+from experiments.records.named_run import SWEEP
 from experiments.records.params import flatten
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs

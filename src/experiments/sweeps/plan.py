@@ -118,6 +118,8 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     _refuse_resume(typed)
     space = tuple(dimensions(typed, settings.zip))
     _refuse_secrets(typed, space)
+    if "runs:/best" in " ".join(arguments):
+        raise ConfigError("runs:/best could change between the jobs of a sweep: expected runs:/ID. Set model.weights.")
     _check_names(space, settings)
     shared = tuple(fixed(typed))
     keys = {key_of(override) for dimension in space for choice in dimension.choices for override in choice}

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from experiments.config.build import build, build_each
 from experiments.records.fingerprint import fingerprint, recorded, tags_of
-from experiments.records.finished_run import JOB, SWEEP
+from experiments.records.named_run import JOB, SWEEP
 from experiments.records.params import flatten
 from experiments.sweeps.plan import Plan, as_in_its_job
 from experiments.tracking.mlflow_store import at_best, existing_store, find_runs

@@ -182,13 +182,16 @@ def find_runs(
     tags: Mapping[str, str | None] = MappingProxyType({}),
     *,
     status: str = "",
+    where: str = "",
+    order: str = "start_time DESC",
     newest: int | None = None,
 ) -> Iterator[Run]:
-    """Yields runs of the store, the newest first; none if the experiment does not exist.
+    """Yields runs of the store, the newest first unless `order` differs; none if the experiment does not exist.
 
     experiment: Name of the experiment; None searches all.
     tags: Tags that the runs must have; the value None accepts any value.
     status: A comparison, such as "!= 'FINISHED'".
+    where: A further filter in MLflow's syntax.
     newest: Maximum number of runs.
     """
     if experiment is None:
@@ -197,9 +200,9 @@ def find_runs(
         named = client.get_experiment_by_name(mask(experiment))
         ids = [] if named is None else [named.experiment_id]
     rules = [f"tags.`{name}` " + ("!= ''" if value is None else f"= '{value}'") for name, value in tags.items()]
-    rules += [f"attributes.status {status}"] if status else []
+    rules += [each for each in (f"attributes.status {status}" if status else "", where) if each]
     if ids:
-        search = partial(client.search_runs, ids, " and ".join(rules), order_by=["start_time DESC"])
+        search = partial(client.search_runs, ids, " and ".join(rules), order_by=[order])
         yield from islice(_pages(search, max_results=newest or RUNS_PER_PAGE), newest)
 
 

@@ -16,8 +16,8 @@ from experiments.config.fields import (
 )
 
 _RUN_ID = (
-    "Id of the run to read, or of the parent run of a sweep for its best job; null selects the newest finished run of "
-    "`logging.experiment_name`."
+    "Run to read: the beginning of its id, best, last, or the id of the parent run of a sweep for its best job; null "
+    "selects the newest finished run of `logging.experiment_name`."
 )
 _SWEEP = "Sweep whose best job is read: last, or the value of the tag `sweep` of its runs; null to select a run."
 _CHECKPOINT = "Checkpoint to read: best, latest, or a number of finished steps, as in checkpoints/ckpt-225."
@@ -152,6 +152,20 @@ class Predict:
         "Published network to use instead of a run, with model.include_top=true; null for a run.", default=None
     )
     logging: Any = described(_LOGGING)
+
+
+@dataclass
+class Compare:
+    """Compares runs: params that differ, and metrics."""
+
+    runs: list[str] = described("Runs to compare: the beginnings of their ids, best, or last for the newest run.")
+    sweep: str | None = described("Sweep whose jobs are compared: last, or the value of the tag `sweep` of its runs.")
+    filter: str | None = described("Filter of MLflow, such as metrics.test_accuracy > 0.9 and params.model = 'cnn'.")
+    best: int | None = at_least(1, "Number of best runs, with the monitor and the validation data of the newest one.")
+    limit: int = at_least(1, "Maximum number of runs, the newest, without best.")
+    note: str | None = described("Text that is added to the note of the first of the runs; null for none.")
+    format: str = one_of("table", "csv", "json", description=_FORMAT)
+    logging: Any = described(f"{_LOGGING} An empty logging.experiment_name selects the newest sweep or experiment.")
 
 
 @dataclass

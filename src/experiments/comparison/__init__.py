@@ -1,0 +1,1 @@
+"""Comparison of runs: a table of runs, the differences of two, and notes on them."""

@@ -1,0 +1,252 @@
+"""`experiments compare`: selection and order of runs, columns, formats, and hostile text."""
+
+import csv
+import io
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from experiments.cli.arguments import rewritten
+from experiments.cli.tables import write
+from experiments.comparison.side_by_side import compare
+from experiments.config import check_values, register
+from experiments.config.registry import CONF
+from experiments.errors import ExperimentError
+from experiments.records.named_run import named_run
+
+HOSTILE = {
+    "html": "<script>alert(1)</script>",
+    "quotes": 'it\'s "quoted", `so`; $(rm -rf)',
+    "formula": '=HYPERLINK("http://example.org")',
+    "command": "@SUM(1+1)*cmd|' /C calc'!A0",
+    "minus": "-2+3+cmd|' /C calc'!A0",
+    "escape": "\x1b]0;owned\x07\x1b[2J\x9b31m",
+    "lines": "first\nsecond\r\nthird",
+    "direction": "abc\u202egpj.exe",
+    "emoji": "👩‍🔬🧪 données 写真",
+    "markup": "[bold red]x[/] [link=file:///etc]y[/link]",
+    "long": "x" * 6000,
+}
+RANKED = {"monitor.metric": "val_accuracy", "monitor.mode": "max", "data_digest": "d1", "fingerprint.config": "c"}
+
+
+class Store:
+    """A store with runs that are logged directly."""
+
+    def __init__(self, path: Path) -> None:
+        self.uri = f"sqlite:///{path}"
+        self.client = MlflowClient(self.uri)
+        self.folder = path.parent
+        self.time = 1_700_000_000_000
+
+    def add(
+        self,
+        name: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        status: str = "FINISHED",
+        experiment: str = "digits",
+        files: Mapping[str, str] | None = None,
+    ) -> str:
+        found = self.client.get_experiment_by_name(experiment)
+        artifacts = (self.folder / "artifacts" / experiment).as_uri()
+        identity = self.client.create_experiment(experiment, artifacts) if found is None else found.experiment_id
+        self.time += 1000
+        run_id = str(self.client.create_run(identity, start_time=self.time, run_name=name).info.run_id)
+        self.client.log_batch(
+            run_id,
+            [Metric(key, value, self.time, 1) for key, value in (metrics or {}).items()],
+            [Param(*item) for item in (params or {}).items()],
+            [RunTag(*item) for item in (RANKED if tags is None else tags).items()],
+        )
+        for path, text in (files or {}).items():
+            self.client.log_text(run_id, text, path)
+        if status != "RUNNING":
+            self.client.set_terminated(run_id, status)
+        return run_id
+
+    def compare(self, *typed: str) -> list[dict[str, Any]]:
+        GlobalHydra.instance().clear()
+        register()
+        overrides = rewritten([f"logging.tracking_uri={self.uri}", *typed], "compare")
+        with initialize_config_dir(CONF, version_base="1.3"):
+            command = compose("compare", [*overrides, "logging.run_name=x"])
+        check_values(command)
+        return compare(command)
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> Store:
+    return Store(Path(shutil.copy(empty_store, tmp_path)))
+
+
+def best(value: float) -> dict[str, float]:
+    return {"best_val_accuracy": value, "best_epoch": 3, "seconds_per_epoch": 1.5, "test_accuracy": value / 2}
+
+
+def test_columns_are_differing_params_and_decision_metrics(store: Store) -> None:
+    params = {"model": "cnn", "optimizer.learning_rate": "0.1", "seed": "0", "logging.run_name": "a"}
+    store.add("a", metrics={**best(0.5), "loss": 1.0, "batch/loss": 2.0}, params=params)
+    store.add("b", metrics=best(0.75), params={**params, "optimizer.learning_rate": "0.2", "logging.run_name": "b"})
+    rows = store.compare("format=json")
+    columns = ["run", "run_id", "optimizer.learning_rate", "best_val_accuracy", "best_epoch", "test_accuracy"]
+    assert list(rows[0]) == [*columns, "seconds_per_epoch", "status", "note"]
+    assert [row["run"] for row in rows] == ["b", "a"]
+    assert rows[0]["best_epoch"] == 3
+    assert isinstance(rows[0]["best_epoch"], int)
+    short = store.compare()[0]
+    assert short["learning_rate"] == "0.2"
+    assert short["run_id"] == rows[0]["run_id"][:8]
+
+
+def test_values_that_a_run_lacks_are_dashes(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    older = {"monitor.metric": "val_accuracy", "monitor.mode": "max"}
+    store.add("older", tags={"fingerprint.config": "c"}, params=older, metrics={"val_accuracy": 0.9})
+    store.add("foreign", tags={}, params={"lr": "1"})
+    store.add("failed", status="FAILED")
+    store.add("nan", metrics={"best_val_accuracy": float("nan"), "test_loss": float("inf")})
+    store.add("running", status="RUNNING", metrics={"best_val_accuracy": 0.25})
+    rows = store.compare("format=json")
+    assert rows[0]["run"] == "running"
+    assert {row["run"]: row["status"] for row in rows}["failed"] == "FAILED"
+    assert {row["run"]: row["best_epoch"] for row in rows} == dict.fromkeys(
+        ["running", "nan", "failed", "foreign", "older"]
+    )
+    write(rows, "json")
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == rows
+    write(store.compare(), "table")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ older")]
+    assert len(lines) == 1
+    assert "None" not in lines[0]
+    assert lines[0].count(" - ") == 5
+
+
+def test_newest_experiment_or_sweep_is_the_default(store: Store) -> None:
+    store.add("other", experiment="cats")
+    store.add("single")
+    assert [row["run"] for row in store.compare()] == ["single"]
+    store.add("sweep", tags={"sweep": "s1", "sweep.space": "seed"})
+    for job in range(2):
+        tags = {**RANKED, "sweep": "s1", "sweep.job": str(job)}
+        store.add(f"job{job}", tags=tags, metrics=best(job))
+    store.add("sweep", tags={"sweep": "s2", "sweep.space": "seed"})
+    store.add("new", tags={**RANKED, "sweep": "s2", "sweep.job": "0"})
+    assert [row["run"] for row in store.compare()] == ["new"]
+    assert [row["run"] for row in store.compare("sweep=s1")] == ["job1", "job0"]
+    store.add("last")
+    assert {row["run"] for row in store.compare()} == {"last", "new", "job1", "job0", "single"}
+    assert [row["run"] for row in store.compare("sweep=last")] == ["new"]
+    assert [row["run"] for row in store.compare("logging.experiment_name=cats")] == ["other"]
+
+
+def test_hostile_text_stays_text_in_every_format(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, text in HOSTILE.items():
+        tags = {**RANKED, "note": text, "monitor.metric": text[:200].replace("\x00", "")}
+        run_id = store.add(text[:200], tags=tags, params={"same": "1", kind: text, "varied": text})
+        store.client.set_tag(run_id, "mlflow.runName", text)
+    rows = store.compare("format=json")
+    assert {row["run"] for row in rows} == {*HOSTILE.values()}
+    write(rows, "json")
+    assert json.loads(capsys.readouterr().out) == rows
+    write(rows, "csv")
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    read = list(csv.reader(io.StringIO(text)))
+    assert {len(row) for row in read} == {len(rows[0])}
+    cells = [cell for row in read for cell in row]
+    assert [cell for cell in cells if cell[:1] in ("=", "@", "+", "\t", "\r")] == []
+    assert [cell for cell in cells if cell.startswith("-")] == []
+    assert '\'=HYPERLINK("http://example.org")' in cells
+    write(store.compare(), "table")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "[bold red]x[/]" in shown
+    write([{"[bold]\x1b[2Jname": None}], "table")
+    assert "[bold]\\x1b[2J" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("-0.5", "-0.5"), ("-1e-3", "-1e-3"), ("-", "'-"), ("+x", "'+x"), (-0.5, "-0.5")]
+)
+def test_negative_numbers_are_no_formulas(value: object, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write([{"=name": value}], "csv")
+    assert capsys.readouterr().out.splitlines() == ["'=name", expected]
+
+
+def test_best_ranks_finished_runs_with_the_monitor_and_data_of_the_newest(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    values = {"a": 0.5, "b": 0.9, "c": 0.7, "d": 0.8}
+    ids = {name: store.add(name, metrics=best(value)) for name, value in values.items()}
+    store.add("minimized", metrics=best(0.95), tags={**RANKED, "monitor.mode": "min"})
+    store.add("loss", metrics={"best_val_loss": 0.1}, tags={**RANKED, "monitor.metric": "val_loss"})
+    store.add("data", metrics=best(0.97), tags={**RANKED, "data_digest": "d2"})
+    store.add("failed", metrics=best(0.98), status="FAILED")
+    store.add("running", metrics=best(0.99), status="RUNNING")
+    store.add("elsewhere", metrics=best(0.99), experiment="cats")
+    store.add("foreign", tags={}, metrics={"best_val_accuracy": 1.0})
+    store.add("newest", metrics=best(0.6))
+    ranked = sorted(values | {"newest": 0.6}, key=lambda name: -(values | {"newest": 0.6})[name])
+    assert [row["run"] for row in store.compare("best=4")] == ranked[:4]
+    assert [row["run"] for row in store.compare("best=9", "filter=metrics.test_accuracy < 0.4")] == ["c", "newest", "a"]
+    assert caplog.messages[0] == (
+        f"Best run: {ids['b']} with 0.9 as best val_accuracy. Excluded of the newest 9 finished runs: "
+        "3 with another monitor or none, 1 with other validation data."
+    )
+    assert named_run(store.client, "best", "digits").info.run_id == ids["b"]
+    assert named_run(store.client, ids["a"][:9], None).info.run_id == ids["a"]
+    assert named_run(store.client, "last", "cats").info.run_name == "elsewhere"
+    assert [row["run"] for row in store.compare(f"runs=[{ids['a']},best]")] == ["b", "a"]
+
+
+def test_smaller_is_better_if_the_monitor_is_minimized(store: Store) -> None:
+    tags = {**RANKED, "monitor.metric": "val_loss", "monitor.mode": "min"}
+    for name, value in {"a": 0.5, "b": -0.25, "c": 0.7}.items():
+        store.add(name, metrics={"best_val_loss": value}, tags=tags)
+    assert [row["run"] for row in store.compare()] == ["b", "a", "c"]
+    assert [row["run"] for row in store.compare("best=2")] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["filter=nonsense here"], "the selection of runs cannot be used: MlflowException: Invalid clause(s)"),
+        (["runs=[nothere]"], "runs=nothere is not in sqlite:///"),
+        (["runs=[last,12e45678]"], "runs=12e45678 is not in sqlite:///"),
+        (["sweep=none"], "is selected: expected one or more. Change runs, sweep, filter or logging.experiment_name"),
+        (["best=1"], "can be ranked: expected the tags monitor.metric, monitor.mode, data_digest and metrics."),
+        (["best=0"], "best=0 is out of range: expected 1 or more."),
+        (["runs=[last]", "note="], "note cannot be added to 1 runs: expected one run, and a text"),
+        (["note=x"], "note cannot be added to 2 runs: expected one run"),
+        (["runs=[last]", f"note={'x' * 5001}"], "a text that has at most 5000 characters with the notes before it."),
+    ],
+)
+def test_messages(store: Store, typed: list[str], message: str) -> None:
+    for name in "ab":
+        store.add(name, tags={"fingerprint.config": "c"})
+    with pytest.raises(ExperimentError) as error:
+        store.compare(*typed)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_notes_are_added_to_the_tag(store: Store) -> None:
+    run_id = store.add("a", tags={**RANKED, "mlflow.note.content": "description"})
+    store.compare(f"runs=[{run_id[:8]}]", 'note=better than "b", [really]: $5')
+    (row,) = store.compare("runs=[last]", "note=token=hunter2secret")
+    tags = store.client.get_run(run_id).data.tags
+    assert tags["note"] == row["note"] == 'better than "b", [really]: $5\ntoken=***'
+    assert tags["mlflow.note.content"] == "description"
