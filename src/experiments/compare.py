@@ -1,4 +1,4 @@
-"""Compares runs of the tracking store: `experiments compare best=10`."""
+"""Compares runs of the tracking store: `experiments compare best=10`, `experiments compare diff=[RUN,RUN]`."""
 
 from omegaconf import DictConfig
 

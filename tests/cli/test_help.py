@@ -61,7 +61,7 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "compare",
             [],
-            "runs sweep filter best limit note format logging logging.tracking_uri logging.experiment_name",
+            "runs sweep filter best limit diff note format logging logging.tracking_uri logging.experiment_name",
         ),
         (
             "inspect",

@@ -1,4 +1,4 @@
-"""`experiments compare`: selection and order of runs, columns, formats, and hostile text."""
+"""`experiments compare`: selection and order of runs, columns, formats, hostile text, and differences of two runs."""
 
 import csv
 import io
@@ -226,9 +226,11 @@ def test_smaller_is_better_if_the_monitor_is_minimized(store: Store) -> None:
         (["filter=nonsense here"], "the selection of runs cannot be used: MlflowException: Invalid clause(s)"),
         (["runs=[nothere]"], "runs=nothere is not in sqlite:///"),
         (["runs=[last,12e45678]"], "runs=12e45678 is not in sqlite:///"),
+        (["diff=[last,01234567]"], "diff=01234567 is not in sqlite:///"),
         (["sweep=none"], "is selected: expected one or more. Change runs, sweep, filter or logging.experiment_name"),
         (["best=1"], "can be ranked: expected the tags monitor.metric, monitor.mode, data_digest and metrics."),
         (["best=0"], "best=0 is out of range: expected 1 or more."),
+        (["diff=[last]"], "diff=['last'] is out of range: expected two runs. Write diff=[RUN,RUN]."),
         (["runs=[last]", "note="], "note cannot be added to 1 runs: expected one run, and a text"),
         (["note=x"], "note cannot be added to 2 runs: expected one run"),
         (["runs=[last]", f"note={'x' * 5001}"], "a text that has at most 5000 characters with the notes before it."),
@@ -250,3 +252,53 @@ def test_notes_are_added_to_the_tag(store: Store) -> None:
     tags = store.client.get_run(run_id).data.tags
     assert tags["note"] == row["note"] == 'better than "b", [really]: $5\ntoken=***'
     assert tags["mlflow.note.content"] == "description"
+
+
+CONFIG_A = "seed: 0\nepochs: 5\noptimizer:\n  learning_rate: 0.1\n"
+PATCH = "# untracked: notes.txt\ndiff --git a/src/a.py b/src/a.py\n--- a/src/a.py\n+++ b/src/a.py\n-x\n+y\n"
+
+
+def test_differences_of_two_runs(store: Store) -> None:
+    tags = {**RANKED, "mlflow.source.git.commit": "c1", "version.keras": "3.15", "cpu": "X"}
+    files = {"config/config.yaml": CONFIG_A, "config/git.diff": PATCH, "config/environment.txt": "# P\na==1\nb==2\n"}
+    store.add("a", metrics=best(0.5), tags=tags, files=files, params={"seed": "0", "model": "cnn"})
+    files = {
+        "config/config.yaml": CONFIG_A.replace("0.1", "0.2"),
+        "config/git.diff": PATCH.partition("\n")[2] + "diff --git a/b.py b/b.py\n-x\n",
+        "config/environment.txt": "a==1\nb==3\nc==1\n",
+    }
+    tags |= {"mlflow.source.git.commit": "c2", "heartbeat": "1", "cpu": "Y"}
+    store.add("b", metrics={**best(0.5), "loss": 2.0}, tags=tags, files=files, params={"seed": "0", "model": "mlp"})
+    first, second = (store.client.search_runs(["1"])[at].info.run_id for at in (1, 0))
+    rows = [tuple(row.values()) for row in store.compare(f"diff=[{first},{second}]", "format=json")]
+    (patch,) = [row for row in rows if row[1] == "patch b.py"]
+    assert patch[2] is None
+    assert patch[3].startswith("1 line, ")
+    assert [row for row in rows if row != patch] == [
+        ("run", "id", first, second),
+        ("run", "name", "a", "b"),
+        ("config", "model", "cnn", "mlp"),
+        ("config", "optimizer.learning_rate", "0.1", "0.2"),
+        ("code", "mlflow.source.git.commit", "c1", "c2"),
+        ("environment", "cpu", "X", "Y"),
+        ("environment", "b", "2", "3"),
+        ("environment", "c", None, "1"),
+        ("metrics", "loss", None, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: ${oc.env:HOME}", "it is not a mapping, or has an interpolation"),
+        ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+        ("a: &x [1]\nb: *x", "it has an alias"),
+        ("x" * 10_000_001, "config.yaml is larger than 10 MB"),
+    ],
+)
+def test_config_of_a_run_is_not_trusted(store: Store, text: str, message: str) -> None:
+    store.add("a")
+    store.add("b", files={"config/config.yaml": text})
+    with pytest.raises(ExperimentError, match=message) as error:
+        store.compare(f"diff=[{store.client.search_runs(['1'])[1].info.run_id},last]")
+    assert "\n" not in str(error.value)

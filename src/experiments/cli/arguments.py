@@ -129,7 +129,7 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
         )
     if equals and not key:
         raise ConfigError(f"'{override}' has no key: expected KEY=VALUE. Write the key before the equals sign.")
-    if key in ("run_id", "runs"):  # Hydra would read an id such as 12e45678 as a number
+    if key in ("run_id", "runs", "diff"):  # Hydra would read an id such as 12e45678 as a number
         value = re.sub(r"(?<!['\"\w])\d[\de]+(?!['\"\w])", r"'\g<0>'", value)
     if key in ("filter", "note") and not _WRITTEN.fullmatch(value):
         value = quoted(value)

@@ -1,26 +1,37 @@
-"""Rows of `experiments compare`: runs with the params that differ and their metrics."""
+"""Rows of `experiments compare`: runs with the params that differ and their metrics, or the differences of two runs."""
 
 import logging
 import math
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
-from experiments.errors import ConfigError, TrackingError, reading
+from experiments.errors import ConfigError, TrackingError, pluralized, reading
+from experiments.records.fingerprint import joint_digest
 from experiments.records.named_run import METRIC, MODE, SWEEP, best_runs, is_parent, named_run
+from experiments.records.params import flatten
+from experiments.records.snapshot import CONFIG, read_config
+from experiments.records.trust import LARGEST_FILE
 from experiments.tracking.mlflow_store import existing_store, find_runs
 from experiments.tracking.redaction import mask
 
 NOTE, LONGEST_NOTE = "note", 5000
 """Tag, and its limit in MLflow's older servers. The description is not used: it is written again when a run ends."""
+_CODE = re.compile(r"mlflow\.source\..*|fingerprint\.code")
+_ENVIRONMENT = re.compile(r"version\..*|fingerprint\.(threads|replicas)|cpu|cores|host|platform")
+_PACKAGE = re.compile(r"^([\w.\-]+)==(.+)$", re.MULTILINE)
+_PATCH = re.compile(r"^diff --git .* b/(.*)\n((?:.*\n)*?)(?=diff --git)", re.MULTILINE)
+PARTS = ("run", "config", "code", "data", "environment", "metrics")
 logger = logging.getLogger(__name__)
 
 
 def compare(command: DictConfig) -> list[dict[str, Any]]:
-    """Returns a row for each run, the best first."""
+    """Returns a row for each run, the best first, or for each difference of the two runs `diff`."""
     client = existing_store(command.logging.tracking_uri)
     newest = [] if command.logging.experiment_name else list(find_runs(client, newest=1))
     named = (client.get_experiment(run.info.experiment_id).name for run in newest)
@@ -34,13 +45,16 @@ def compare(command: DictConfig) -> list[dict[str, Any]]:
         )
     if command.note is not None:
         _add_note(client, runs, command.note)
-    return _rows(runs, short=command.format == "table")[: command.best]
+    return _differences(client, runs) if command.diff else _rows(runs, short=command.format == "table")[: command.best]
 
 
 def _selected(client: MlflowClient, command: DictConfig, experiment: str | None) -> list[Run]:
     sweep = command.sweep
-    if command.runs:
-        return [named_run(client, name, experiment, "runs") for name in command.runs]
+    if command.diff or command.runs:
+        if len(command.diff) not in (0, 2):
+            raise ConfigError(f"diff={command.diff} is out of range: expected two runs. Write diff=[RUN,RUN].")
+        key = "diff" if command.diff else "runs"
+        return [named_run(client, name, experiment, key) for name in command[key]]
     if sweep == "last" or (sweep is None and command.filter is None and command.best is None):
         newest = find_runs(client, experiment, {SWEEP: None} if sweep else {}, newest=1)
         sweep = next((run.data.tags.get(SWEEP) for run in newest), None)
@@ -93,3 +107,41 @@ def _number(name: str, value: float | None) -> float | str | None:
     if value is None or not math.isfinite(value):
         return value and str(value)
     return int(value) if name == "best_epoch" else value
+
+
+def _differences(client: MlflowClient, runs: list[Run]) -> list[dict[str, Any]]:
+    first, second = (_facts(client, run) for run in runs)
+    return [
+        {"part": part, "name": name, "first": first.get((part, name)), "second": second.get((part, name))}
+        for part, name in sorted({**first, **second}, key=lambda key: PARTS.index(key[0]))
+        if part == "run" or (first.get((part, name)) != second.get((part, name)) and not name.startswith("logging."))
+    ]
+
+
+def _facts(client: MlflowClient, run: Run) -> dict[tuple[str, str], Any]:
+    """Returns the facts in the store, and in those files of `config/` that the run has, by part and name."""
+    run_id, data = run.info.run_id, run.data
+    facts: dict[tuple[str, str], Any] = {("run", "id"): run_id, ("run", "name"): run.info.run_name}
+    facts |= {("config", name): value for name, value in data.params.items()}
+    facts |= {("code", name): value for name, value in data.tags.items() if _CODE.fullmatch(name)}
+    facts |= {("environment", name): value for name, value in data.tags.items() if _ENVIRONMENT.fullmatch(name)}
+    facts |= {("metrics", name): value for name, value in data.metrics.items() if "/" not in name}
+    for used in run.inputs.dataset_inputs:
+        facts["data", " ".join(tag.value for tag in used.tags)] = f"{used.dataset.digest} {used.dataset.name}"
+    with tempfile.TemporaryDirectory() as folder, reading(f"config/ of run {run_id}"):
+        for file in client.list_artifacts(run_id, "config"):
+            if Path(file.path).name not in (CONFIG, "git.diff", "environment.txt"):
+                continue
+            if file.file_size is None or file.file_size > LARGEST_FILE:
+                raise ValueError(f"{file.path} is larger than 10 MB")
+            path = Path(client.download_artifacts(run_id, file.path, folder))
+            if path.name == CONFIG:
+                config = flatten(read_config(path.parent, f"run {run_id}"))
+                facts |= {("config", name): value for name, value in config.items()}
+            else:
+                text = path.read_text(encoding="utf-8", errors="replace")
+                facts |= {("environment", name): version for name, version in _PACKAGE.findall(text)}
+                for name, change in _PATCH.findall(f"{text.rstrip()}\ndiff --git"):
+                    size, digest = len(change.strip().splitlines()), joint_digest(change.strip().encode())
+                    facts["code", f"patch {name}"] = f"{pluralized(size, 'line')}, {digest[:8]}"
+    return facts

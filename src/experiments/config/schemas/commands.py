@@ -156,13 +156,14 @@ class Predict:
 
 @dataclass
 class Compare:
-    """Compares runs: params that differ, and metrics."""
+    """Compares runs, or shows all differences of two runs."""
 
     runs: list[str] = described("Runs to compare: the beginnings of their ids, best, or last for the newest run.")
     sweep: str | None = described("Sweep whose jobs are compared: last, or the value of the tag `sweep` of its runs.")
     filter: str | None = described("Filter of MLflow, such as metrics.test_accuracy > 0.9 and params.model = 'cnn'.")
     best: int | None = at_least(1, "Number of best runs, with the monitor and the validation data of the newest one.")
     limit: int = at_least(1, "Maximum number of runs, the newest, without best.")
+    diff: list[str] = described("Two runs whose config, code, data, environment and metrics are compared.")
     note: str | None = described("Text that is added to the note of the first of the runs; null for none.")
     format: str = one_of("table", "csv", "json", description=_FORMAT)
     logging: Any = described(f"{_LOGGING} An empty logging.experiment_name selects the newest sweep or experiment.")
