@@ -1,6 +1,7 @@
 """Sweeps started by the train command, in this process."""
 
 import csv
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ TINY = (
     *("data=digits", "data.limit=100", "model=mlp", "epochs=1", "progress=none", "logging.log_model=false"),
     *("logging.log_figures=false", "logging.system_metrics=false", "tensorboard.graph=false", "tensorboard.images=0"),
 )
+ON_END = "on_end=\"sh -c 'cat >> ends.jsonl; echo >> ends.jsonl'\""
 Sweep = Callable[..., str | int | None]
 
 
@@ -42,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Pat
     shutil.copy(empty_store, root)
     excluded = "sweep.exclude=[{seed: 1, optimizer.learning_rate: 0.01}]"
     with pytest.MonkeyPatch.context() as patch:
-        assert caller(patch, root)("optimizer.learning_rate=1e-3,1e-2", "seed=0,1", excluded) is None
+        assert caller(patch, root)("optimizer.learning_rate=1e-3,1e-2", "seed=0,1", excluded, ON_END) is None
     return root
 
 
@@ -79,6 +81,11 @@ def rows(root: Path, name: str = "jobs") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def ends(root: Path) -> list[dict[str, object]]:
+    """Results that the command `on_end` has received."""
+    return [json.loads(line) for line in (root / "ends.jsonl").read_text().splitlines()]
+
+
 def client(root: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
 
@@ -104,6 +111,9 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
     assert {run.info.status for run in (parent, *jobs)} == {"FINISHED"}
     best = max(found, key=lambda row: float(row["val_accuracy"]))
     assert parent.data.metrics["best"] == float(best["val_accuracy"])
+    (end,) = ends(finished)
+    assert (end["status"], end["run_id"], end["error"]) == ("FINISHED", parent.info.run_id, None)
+    assert (end["monitored"], end["objective"]) == ("val_accuracy", float(best["val_accuracy"]))
     assert [job.data.params["optimizer.learning_rate"] for job in jobs] == ["0.001", "0.001", "0.01"]
     assert {path.name for path in (folder(finished) / "summary").iterdir()} >= {"jobs.csv", "history.png", "slice.png"}
     links = sorted((folder(finished) / "tensorboard").iterdir())
@@ -136,7 +146,7 @@ def test_preview_runs_nothing(command: Sweep, tmp_path: Path, capsys: pytest.Cap
 def test_failed_job_affects_no_other_and_is_retried(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = sweep("optimizer.learning_rate=1e30,1e-3")
+    ended = sweep("optimizer.learning_rate=1e30,1e-3", ON_END)
     assert ended == (
         f"error: 1 job failed: see the logs below {folder(tmp_path)}, and retry it with sweep.resume=last."
     )
@@ -146,7 +156,9 @@ def test_failed_job_affects_no_other_and_is_retried(
     assert "the loss is nan at step" in rows(tmp_path)[0]["error"]
     assert "the loss is nan at step" in (folder(tmp_path) / "0" / "train.log").read_text()
     assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
-    assert str(sweep("sweep.resume=last")).startswith("error: 1 job failed")
+    assert len(ends(tmp_path)) == 1  # the recorded command is not executed
+    assert str(sweep("sweep.resume=last", ON_END)).startswith("error: 1 job failed")
+    assert [end["status"] for end in ends(tmp_path)] == ["FAILED", "FAILED"]
     assert len(client(tmp_path).search_runs(["1"])) == 3
 
 

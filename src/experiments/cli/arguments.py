@@ -131,7 +131,7 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
         raise ConfigError(f"'{override}' has no key: expected KEY=VALUE. Write the key before the equals sign.")
     if key in ("run_id", "runs", "diff"):  # Hydra would read an id such as 12e45678 as a number
         value = re.sub(r"(?<!['\"\w])\d[\de]+(?!['\"\w])", r"'\g<0>'", value)
-    if key in ("filter", "note") and not _WRITTEN.fullmatch(value):
+    if key in ("filter", "note", "on_end") and not _WRITTEN.fullmatch(value):
         value = quoted(value)
     parts = value.split(",") if sweeps and not re.search(r"[\[\]{}()'\"$]", value) else [value]
     parts = [str(Path(part).expanduser()) if part.startswith("~/") else part for part in parts]

@@ -22,6 +22,7 @@ NEUTRAL = (
     "resume",
     "resume_allow",
     "allow_modules",
+    "on_end",
     "checkpoint",
     "tensorboard",
     "logging",

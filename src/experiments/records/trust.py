@@ -31,7 +31,7 @@ _LIBRARIES = re.compile(
     r"|optuna\.(?:samplers|pruners))\.([A-Z]\w*)"
 )
 _OF_TODAY = re.compile(
-    r"(?:hydra|sweep|resume|resume_allow|allow_modules|logging\.tracking_uri|data\.(?:url|sha256|cache_dir))(?:\..*)?"
+    r"(?:hydra|sweep|resume|resume_allow|allow_modules|on_end|logging\.tracking_uri|data\.(?:url|sha256|cache_dir))(?:\..*)?"
 )
 """Keys of stored overrides that are left out, because today's values apply."""
 EXECUTED = re.compile(rf"\$|\\|\.keras\b|\b(?:{'|'.join(_RESERVED)})\b")

@@ -100,7 +100,7 @@ class Plan:
             sections: Any = OmegaConf.to_container(cfg)
             sections["code"] = code_digest(cfg)
             sections["sweep"] = {name: value for name, value in settings.items() if name not in CHANGEABLE}
-            del sections["allow_modules"]
+            del sections["allow_modules"], sections["on_end"]
             for name, section in sections.items():
                 text = json.dumps(section, default=str)
                 found[f"{name} of {' '.join(chosen) or 'all jobs'}"] = sha256(text.encode()).hexdigest()[:16]

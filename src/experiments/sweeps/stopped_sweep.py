@@ -66,7 +66,9 @@ def resumed_plan(folder: Path, arguments: Sequence[str], config: DictConfig, loa
     ConfigError for overrides that cannot change, and if the config of a job differs from that of the start.
     """
     stored, owner = read_plan(folder), f"the sweep in {folder}"
-    changed = [each for each in arguments if key_of(each).removeprefix("sweep.") in (*CHANGEABLE, "allow_modules")]
+    changed = [
+        each for each in arguments if key_of(each).removeprefix("sweep.") in (*CHANGEABLE, "allow_modules", "on_end")
+    ]
     for override in arguments:
         if override not in {*stored["typed"], *changed}:
             raise ConfigError(

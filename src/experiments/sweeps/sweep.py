@@ -10,6 +10,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
+from experiments.cli.on_end import on_end
 from experiments.config.reference import quoted
 from experiments.errors import ConfigError, ExperimentError, pluralized
 from experiments.files import drop_torn_line
@@ -45,7 +46,7 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     if plan.logging.tracking_uri is not None:
         require_answer(plan.logging.tracking_uri)
     stored_path = any(re.match(r"\+*data\b.*path", each) for each in plan.typed if each not in arguments)
-    with run_lock(folder):
+    with on_end(config.on_end, folder) as end, run_lock(folder):
         refuse_workers(folder)
         queue, retries = _filled(folder, plan)
         here = _in_this_process(config)
@@ -60,6 +61,10 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
             from experiments.sweeps.summary import summarize
 
             failures = summarize(queue, plan, folder, opened)
+            name, mode = next(iter(plan.objectives.items()))
+            values = [trial.values[0] for trial in queue.jobs().values() if trial.values]
+            best = (max if mode == "max" else min)(values, default=None)
+            end |= {"run_id": opened.run_id, "monitored": name, "objective": best}
             if failures:  # ends the parent run as FAILED
                 jobs, them = pluralized(failures, "job"), "it" if failures == 1 else "them"
                 raise ExperimentError(

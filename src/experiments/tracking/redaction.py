@@ -57,10 +57,11 @@ _LOGIN = re.compile(  # of curl
     r"(?P<value>(?!\d+(?![^\s\"'])|//|:)(?(quote)[^\"'\n]+|[^\s\"']+))"
 )
 _HEADER = re.compile(r"(?P<start>\bBearer[ \t]+)(?P<value>(?=\S*\d|\S{20})[\w\-.~+/]{6,}=*)", re.IGNORECASE)
-# Tokens of GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack and Google, and JSON Web Tokens.
+# Tokens of GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack and Google, JSON Web Tokens, and addresses of webhooks.
 _KNOWN_FORM = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|hf_[A-Za-z]{20,}|sk-[\w\-]{20,}"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w\-]{10,}|AIza[\w\-]{30,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*"
+    r"|hooks\.slack\.com/[^\s\"']+|discord(?:app)?\.com/api/webhooks/[^\s\"']+)"
 )
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _TRIGGER = re.compile(r"-u|pass|_pat\b|pw|secret|token|key|auth|cred|bearer|cookie|conn|dsn|jwt|otp|sas|sig|hook|://")

@@ -218,6 +218,9 @@ class Config:
         "Keys that may differ when resuming; also code, versions, data, epochs, replicas."
     )
     allow_modules: list[str] = described(_ALLOW_MODULES)
+    on_end: str | None = described(
+        "Command that gets the result as JSON on standard input when the run or the sweep ends, fails or is stopped."
+    )
     monitor: Monitor = node(Monitor, "Metric that selects the best checkpoint.")
     checkpoint: Checkpoint = node(Checkpoint, "Number and frequency of checkpoints.")
     tensorboard: TensorBoard = node(TensorBoard, "Content of the TensorBoard logs.")
