@@ -26,7 +26,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench docs lock audit clean
+.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench docs notebook lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -109,6 +109,9 @@ docs: $(STAMP) ## build the documentation site into build/docs; broken links are
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "Documentation: build/docs/index.html"
 	@echo "Its search needs a server: python -m http.server -d build/docs"
+
+notebook: $(STAMP) ## execute the notebook of the documentation again
+	$(PY) docs/execute_notebook.py
 
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer versions)
 	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)

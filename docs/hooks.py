@@ -1,5 +1,6 @@
 """Hooks of MkDocs: generated configuration keys, links to files outside of docs/, and labels of table cells."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from experiments.config.registry import GROUPS as TYPED_GROUPS
 
 REFERENCE = "reference/configuration.md"
 GROUPS, KEYS = "<!-- generated: groups -->", "<!-- generated: keys -->"
+NOTEBOOK = re.compile(r"<!-- generated: cells of (\S+) -->")
+COLOR = re.compile(r"\x1b\[[\d;]*m")
+STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 LONG_NAME = re.compile(r"<code>[^<]{20,}</code>")
 BREAK = re.compile(r"(?<=\w)(?:_+|\.|::)(?=[A-Za-z])")
@@ -27,6 +31,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if page.file.src_uri == REFERENCE:
         markdown = markdown.replace(GROUPS, "\n".join(groups())).replace(KEYS, "\n\n".join(keys()))
     folder, docs = Path(config.docs_dir, page.file.src_uri).parent, Path(config.docs_dir)
+    markdown = NOTEBOOK.sub(lambda found: "\n\n".join(cells(folder / found[1])), markdown)
     return LINK.sub(lambda link: _within_site(link, folder, docs), markdown)
 
 
@@ -61,6 +66,21 @@ def _within_site(link: re.Match[str], folder: Path, docs: Path) -> str:
     if not target.exists():
         raise PluginError(f"{link.group()} in {folder.relative_to(docs.parent)}/ leads to no file of the repository")
     return link["text"] if "`" in link["text"] else f"`{link['text']}`"
+
+
+def cells(notebook: Path) -> Iterator[str]:
+    """Yields Markdown for each cell of an executed notebook and for its outputs."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+        for output in cell.get("outputs", ()):
+            data = {
+                kind: "".join(text) for kind, text in output.get("data", {"text/plain": output.get("text")}).items()
+            }
+            html = re.sub(r"\n\s*", "", STYLE.sub("", data.get("text/html", "")))
+            text = COLOR.sub("", data["text/plain"]).strip("\n")
+            if html or text:
+                yield html or f"```text\n{text}\n```"
 
 
 def groups() -> Iterator[str]:

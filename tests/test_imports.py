@@ -42,6 +42,7 @@ ALLOWED = {
     "inspect": {"cli", "config", "data"},
     "doctor": {"cli", "config", "repair", "sweeps"},
     "__main__": {"cli", "config", "errors"},
+    "api": {"cli", "comparison", "config", "errors", "runs", "tracking"},
 }
 """Package or module of `experiments` -> those that it may import. Imports under TYPE_CHECKING are not checked."""
 WITHOUT_HYDRA = {"data", "models", "loops", "losses", "metrics", "schedules", "serving", "tracking", "checkpoints"}

@@ -20,7 +20,7 @@ from experiments.cli.arguments import rewritten
 from experiments.cli.help import register_help
 from experiments.cli.safe_text import safe_text
 from experiments.cli.signals import STOPPING
-from experiments.cli.startup import closed_pipe_exits, exit_if_unread
+from experiments.cli.startup import closed_pipe_exits, exit_if_unread, quiet_environment
 from experiments.config.explain import explained
 from experiments.config.registry import CONF, register
 from experiments.tracking.redaction import remember_secrets
@@ -34,11 +34,7 @@ def run_command(main: Callable[[], object], config_name: str, *, overrides: bool
 
     With `overrides=False` the arguments of the command are not those of Hydra and stay as they are.
     """
-    # TensorFlow logs pages of notes on the machine at start-up; errors are still shown.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # By default MLflow reports its use over the network.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    quiet_environment()
     # Without this, Hydra prints a report of its own and exits; with it, Hydra raises, and the similar key can be named.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _keep_streams_open()

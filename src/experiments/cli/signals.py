@@ -15,10 +15,11 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1
 
 
 class Interruption:
-    """Defers signals. `signal` is the number of the one received; None if there was none."""
+    """Defers signals, if `enabled`. `signal` is the number of the one received; None if there was none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
         self.signal: int | None = None
+        self._enabled = enabled
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -26,7 +27,7 @@ class Interruption:
 
         Does nothing outside the main thread, where Python does not allow signal handlers.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not self._enabled or threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._receive) for number in SIGNALS}

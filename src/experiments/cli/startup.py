@@ -8,10 +8,22 @@ import re
 import select
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _NOTE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} \d\d:\d\d:")
+
+
+def quiet_environment() -> None:
+    """Silences libraries, by variables that are not set yet. To be called before the libraries are imported."""
+    # TensorFlow logs pages of notes on the machine at start-up; errors are still shown.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # By default MLflow reports its use over the network.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # MLflow loads tqdm, which warns in notebooks without ipywidgets. Its bars are not used.
+    warnings.filterwarnings("ignore", "IProgress not found")
 
 
 @contextmanager

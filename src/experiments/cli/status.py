@@ -38,15 +38,46 @@ class SpinnerStatus(Status):
         self._spinner.stop()
 
 
+class NotebookStatus(Status):
+    """Shows a line in the output of a notebook cell."""
+
+    def __init__(self) -> None:
+        self._line = notebook_output()
+
+    def update(self, text: str) -> None:
+        self._line.update({"text/plain": f"{text} ..."}, raw=True)
+
+    def stop(self) -> None:
+        self._line.update({"text/plain": ""}, raw=True)
+
+
+def notebook_output() -> Any:
+    """Returns a handle whose `update(data, raw=True)` replaces an output of the current notebook cell."""
+    from IPython.display import display as show
+
+    return show({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+
 SILENT = Status()
 
 
-def display(mode: str) -> Literal["bar", "plain", "none"]:
-    """Resolves `auto` to a bar on a terminal and to plain lines elsewhere, and `terminal` to a bar or to nothing."""
+def display(mode: str) -> Literal["bar", "notebook", "plain", "none"]:
+    """Resolves `auto` to a bar on a terminal and to plain lines elsewhere, and `terminal` to a bar or to nothing.
+
+    In a notebook, both resolve to a bar in the output of the cell.
+    """
+    if mode != "plain" and mode != "none" and in_notebook():
+        return "notebook"
     # A dumb terminal, such as that of an editor, cannot move its cursor.
     if mode == "bar" or (mode in ("auto", "terminal") and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
         return "bar"
     return "plain" if mode in ("auto", "plain") else "none"
+
+
+def in_notebook() -> bool:
+    """Returns True in the process of a Jupyter kernel, not in a terminal's IPython or a process started by a cell."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
 
 @contextmanager
@@ -59,11 +90,17 @@ def status_line(mode: str) -> Iterator[Status]:
 
                 # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
                 with os.fdopen(os.dup(2), "w") as terminal:
-                    status = SpinnerStatus(Console(file=terminal).status(""))
+                    spinner = SpinnerStatus(Console(file=terminal).status(""))
                     try:
-                        yield status
+                        yield spinner
                     finally:
-                        status.stop()
+                        spinner.stop()
+            case "notebook":
+                status = NotebookStatus()
+                try:
+                    yield status
+                finally:
+                    status.stop()
             case "plain":
                 yield PlainStatus()
             case _:

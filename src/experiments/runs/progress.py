@@ -1,5 +1,6 @@
 """Displays the progress of a run as a bar or as plain lines."""
 
+import html
 import shutil
 import sys
 import textwrap
@@ -13,11 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from experiments.cli.status import display
+from experiments.cli.status import display, notebook_output
 
 Logs = Mapping[str, float]
 WIDE = 100
 """Width of the terminal, in columns, from which the bar is long."""
+SECONDS_PER_UPDATE = 0.2
+"""Interval between updates of a notebook, which keeps each in a message."""
 SECONDS_PER_LINE = 30.0
 """Interval between plain lines within an epoch."""
 
@@ -42,6 +45,8 @@ def progress(mode: str, size: Size) -> Iterator[list[keras.callbacks.Callback]]:
                 yield [bar]
             finally:
                 bar.stop()
+        case "notebook":
+            yield [NotebookBar(size)]
         case "plain":
             yield [PlainLines(size)]
         case _:
@@ -150,6 +155,42 @@ class Bar(keras.callbacks.Callback):
             description=f"epoch {self._epoch + 1}/{self._size.epochs} {doing}",
             text=self._line,
         )
+
+
+class NotebookBar(keras.callbacks.Callback):
+    """Shows a bar and a table of the epochs in the output of a notebook cell, which keeps the last state."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self._size = size
+        self._speed = Speed(size.batch_size)
+        self._rows: list[dict[str, str]] = []
+        self._shown = 0.0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._cell = notebook_output()
+        self._cell.update({"text/plain": "tracing the first step"}, raw=True)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        self._speed.start()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        speed = self._speed.text(batch + 1)
+        if time.monotonic() - self._shown > SECONDS_PER_UPDATE:
+            self._show(f"step {batch + 1}/{self._size.steps}  {speed}  {_metrics_text(logs)}", batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._rows.append({"epoch": str(epoch + 1)} | {key: _number(value, 4) for key, value in (logs or {}).items()})
+        self._show(f"epoch {epoch + 1}/{self._size.epochs}", self._size.steps)
+
+    def _show(self, text: str, step: int) -> None:
+        self._shown, total = time.monotonic(), self._size.epochs * self._size.steps
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in (self._rows or [{}])[-1])
+        rows = ("".join(f"<td>{value}</td>" for value in row.values()) for row in self._rows)
+        table = "".join(f"<tr>{row}</tr>" for row in ([head, *rows] if self._rows else []))
+        bar = f'<progress value="{self._epoch * self._size.steps + step}" max="{total}"></progress> {html.escape(text)}'
+        self._cell.update({"text/html": f"{bar}<table>{table}</table>", "text/plain": text}, raw=True)
 
 
 class PlainLines(keras.callbacks.Callback):

@@ -70,7 +70,12 @@ def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
     status.stop()
     own = command.data is None
     with only_existing_files(own), reading(f"the data of run {run.run_id}") if own else nullcontext():
-        split = _evaluation_split(command, run)
+        split: Split | None = getattr(evaluation_splits(command, run), command.split)
+        if split is None:
+            raise ConfigError(
+                f"split={command.split} does not exist in this data. Set split=validation or split=train."
+            )
+        split = other_data(split, run.spec)
         status.update("evaluating")
         metrics, _ = Evaluation(run.model)(split)
     rounded = {name: float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
@@ -78,8 +83,8 @@ def evaluate(command: DictConfig, status: Status) -> dict[str, Any]:
     return {"run_id": run.run_id, **chosen, **rounded}
 
 
-def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
-    """Builds the requested split of the run's data, or of other data, which is one split unless it has several."""
+def evaluation_splits(command: DictConfig, run: RestoredRun) -> Splits:
+    """Builds the splits of the run's data, or of other data, which is one split unless it has several."""
     own, spec = command.data is None, run.spec
     data, options = run.cfg.data if own else command.data, {"seed": run.cfg.seed, "augment": []}
     # Each example is evaluated once and with equal weight, and a disk without space for a cache is not an error.
@@ -107,7 +112,4 @@ def _evaluation_split(command: DictConfig, run: RestoredRun) -> Split:
             f"The data of run {run.run_id} has changed: expected '{splits.train.spec.source}' and its splits as in the "
             "training. Restore it, set allow_other_data=true, or select other data by data=..."
         )
-    split: Split | None = getattr(splits, command.split)
-    if split is None:
-        raise ConfigError(f"split={command.split} does not exist in this data. Set split=validation or split=train.")
-    return other_data(split, spec)
+    return splits

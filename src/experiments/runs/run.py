@@ -48,13 +48,14 @@ def run(
     extra: Mapping[str, keras.callbacks.Callback] | None = None,
     tags: Mapping[str, str] | None = None,
     assemble: Assemble = assemble,
+    handle_signals: bool = True,
 ) -> Result:
     """Trains the model that `cfg` describes and returns the results. Continues a stopped run if `cfg.resume` is set.
 
     Model and data are built before the run is opened in the tracking store, so an error in them leaves no run behind.
 
     `extra` are additional callbacks by name. `tags` are set on the run when it is created. `assemble` builds the model
-    and the data from the config.
+    and the data from the config. Without `handle_signals`, an interrupt raises KeyboardInterrupt at once.
     """
     _resolve_alias(cfg)
     point = find_resume_point(cfg, output_dir)
@@ -78,7 +79,7 @@ def run(
         # Only the owner of the lock may remove stale files: they look like those of a running process.
         remove_stale(point.output_dir)
         identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
-        return _train(point, built, identity, extra or {}, status)
+        return _train(point, built, identity, extra or {}, status, Interruption(enabled=handle_signals))
 
 
 def _resolve_alias(cfg: DictConfig) -> None:
@@ -94,6 +95,7 @@ def _train(
     identity: Mapping[str, str],
     extra: Mapping[str, keras.callbacks.Callback],
     status: Status,
+    interruption: Interruption,
 ) -> Result:
     """Restores the latest valid checkpoint, trains to the last epoch, then evaluates and saves the best weights."""
     cfg, output_dir, splits = point.cfg, point.output_dir, built.splits
@@ -101,7 +103,6 @@ def _train(
     loop = build(cfg.loop)
     tracker: Tracker = build(cfg.logging, READ_HERE, output_dir=output_dir, run_id=point.run_id, identity=identity)
 
-    interruption = Interruption()
     callbacks = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
     options = CheckpointOptions(metric=cfg.monitor.metric, mode=cfg.monitor.mode, **cfg.checkpoint)
     checkpoints = Checkpoints(
