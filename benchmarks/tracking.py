@@ -86,7 +86,7 @@ def training(output_dir: Path, *overrides: str) -> Training:
     def train(turns: Turns) -> None:
         turns.settle = settle
         with tracker:
-            callbacks = [*builtin_callbacks(cfg, splits, tracker, output_dir).values(), turns]
+            callbacks = [*builtin_callbacks(cfg, splits, tracker, output_dir, began=0.0).values(), turns]
             build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
 
     return train

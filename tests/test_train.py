@@ -104,14 +104,16 @@ def test_stderr_has_no_library_messages(done: Done) -> None:
 
 def test_run_has_final_status_and_generated_name(done: Done) -> None:
     assert done.run.info.status == "FINISHED"
-    assert done.run.info.run_name.startswith("cnn-digits-")
+    assert done.run.info.run_name == f"cnn-digits-{done.run.info.run_id[:4]}"
 
 
 def test_config_values_are_params(done: Done) -> None:
     params = done.run.data.params
     expected = {"seed": "0", "epochs": "2", "model.filters": "[8]", "optimizer.learning_rate": "0.01"}
     assert expected.items() <= params.items()
-    assert {"data._target_", "monitor.metric", "runtime.threads", "loop._target_"} <= set(params)
+    chosen = {"data": "digits", "model": "cnn", "metrics": "accuracy", "augment": "none", "loop": "fit"}
+    assert chosen.items() <= params.items()
+    assert not {"data._target_", "runtime.threads", "logging", "logging.run_name", "progress"} & set(params)
 
 
 def test_epoch_and_batch_metrics_are_logged(done: Done) -> None:

@@ -86,7 +86,7 @@ def runs(*overrides: str) -> "pd.DataFrame":
 
     with _composed("compare", "format=json", *overrides) as cfg:
         check_values(cfg)
-        from experiments.comparison.rows import compare
+        from experiments.comparison.side_by_side import compare
 
         return pd.DataFrame(compare(cfg))
 
@@ -174,7 +174,7 @@ def _composed(config_name: str, *overrides: str) -> Iterator[DictConfig]:
             remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             yield cfg
     except Exception as error:
-        message = explained(error, CONF, config_name)
+        message = explained(error, config_name)
         if message is None or isinstance(error, ExperimentError):
             raise
         raise ConfigError(message) from None

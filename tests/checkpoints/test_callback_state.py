@@ -1,6 +1,7 @@
 """State of callbacks is restored when a run resumes, or reported as unsaved."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,8 +17,7 @@ from experiments.checkpoints.callback_state import (
     set_random_state,
     set_state,
 )
-from experiments.runs.callbacks import TrackMetrics
-from experiments.tracking.base import Tracker
+from experiments.runs.callbacks import StopWhenDiverged
 
 
 class Counter(keras.callbacks.Callback):
@@ -98,7 +98,7 @@ def test_unsaved_state_is_reported() -> None:
         "mine": Counter(),
         "stateful": StatefulCounter(),
         "keras": stopping(),
-        "(tracking)": TrackMetrics(Tracker(), every_n_steps=None),
+        "(divergence)": StopWhenDiverged(Path(), max_loss=None),
     }
     watch = Watch(callbacks)
     assert watch.unsaved_state() == {}

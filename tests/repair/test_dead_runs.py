@@ -29,7 +29,7 @@ def status(client: MlflowClient, run: Run) -> str:
 
 def test_dead_run_is_listed_and_becomes_killed_with_fix(client: MlflowClient, running: MakeRun, tmp_path: Path) -> None:
     seen = time.time() + 3600
-    run = running(tmp_path / "gone", heartbeat=seen)
+    run = running(tmp_path / "gone", heartbeat=seen, **{"mlflow.note.content": "mine"})
     (found,) = dead_runs(client)
     assert found.state.startswith(f"RUNNING, but process {run.data.tags['pid']} on {run.data.tags['host']} is gone")
     assert treat(found, fix=False).done == "fix=true makes it KILLED"
@@ -38,6 +38,10 @@ def test_dead_run_is_listed_and_becomes_killed_with_fix(client: MlflowClient, ru
     now = client.get_run(run.info.run_id)
     assert (now.info.status, now.info.end_time) == ("KILLED", int(seen * 1000))
     assert now.data.tags["found_dead_by"].startswith("experiments.doctor, ")
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(seen))
+    assert now.data.tags["mlflow.note.content"] == (
+        f"mine\n\n**KILLED** its process ended without closing the run; last heartbeat {when}"
+    )
     assert list(dead_runs(client)) == []
 
 

@@ -1,5 +1,6 @@
 """Metrics in the tracker and summaries in TensorBoard, with their steps."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from experiments.data import Splits, from_arrays
 from experiments.loops import FitLoop, Loop, Position, TapeLoop
 from experiments.loops.evaluation import build_variables
 from experiments.models.mlp import mlp
-from experiments.runs.callbacks import CAPTION_HEIGHT, TensorBoard, TrackMetrics, captioned, grid
+from experiments.runs.callbacks import CAPTION_HEIGHT, TensorBoard, captioned, grid
+from experiments.runs.measurements import TrackMetrics
 from experiments.tracking.base import Tracker
 
 
@@ -61,13 +63,25 @@ def train(
     return loops[loop](model, splits, epochs=2, start=start or Position(), callbacks=callbacks)
 
 
+def tracked(tracker: Tracker, splits: Splits, every_n_steps: int | None = None, **options: Any) -> TrackMetrics:
+    defaults = {"metric": "val_loss", "mode": "min"}
+    settings = {**defaults, "began": time.monotonic(), **options}
+    return TrackMetrics(tracker, splits.train, every_n_steps=every_n_steps, **settings)
+
+
+MEASURED = {"peak_memory_mb", "seconds_per_epoch", "examples_per_second"}
+
+
 @pytest.mark.parametrize("loop", ["fit", "tape"])
 def test_tracker_receives_metrics_of_each_epoch(splits: Splits, loop: str) -> None:
     tracker = RecordingTracker()
-    history = train(splits, TrackMetrics(tracker, every_n_steps=None), loop=loop)
-    assert [step for step, _ in tracker.metrics] == [1, 2]
-    for epoch, (_, metrics) in enumerate(tracker.metrics):
-        assert set(metrics) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    history = train(splits, tracked(tracker, splits), loop=loop)
+    (first_step, *epochs) = tracker.metrics
+    assert (first_step[0], set(first_step[1])) == (1, {"seconds_to_first_step"})
+    assert [step for step, _ in epochs] == [1, 2]
+    for epoch, (_, metrics) in enumerate(epochs):
+        names = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"} | MEASURED
+        assert set(metrics) - {"best_val_loss", "best_epoch"} == names
         assert all(metrics[name] == values[epoch] for name, values in history.items())
         assert metrics["learning_rate"] == pytest.approx(0.01 * 0.5 ** (6 * (epoch + 1)))
 
@@ -86,7 +100,7 @@ def test_tracker_receives_batch_metrics_every_n_steps(
 ) -> None:
     """`expected` are steps by `every_n_steps`. Each value has its own callback in the same training."""
     trackers = {every: RecordingTracker() for every in expected}
-    callbacks = [TrackMetrics(tracker, every_n_steps=every) for every, tracker in trackers.items()]
+    callbacks = [tracked(tracker, splits, every) for every, tracker in trackers.items()]
     train(splits, *callbacks, loop=loop, steps_per_execution=steps_per_execution, start=start)
     for every, steps in expected.items():
         batches = [(step, metrics) for step, metrics in trackers[every].metrics if "batch/loss" in metrics]

@@ -206,5 +206,5 @@ def test_hostile_file_names_are_drawn_as_text(tmp_path: Path) -> None:
     images = {number: np.zeros((4, 4, 3), np.uint8) for number in range(6)}
     predictions = Predictions(np.zeros(6, np.int64), np.eye(2, dtype=np.float32)[np.ones(6, int)])
     for name in names:
-        drawn = figures._drawable([visible(name)] * 6, "file")
+        drawn = figures.drawable([visible(name)] * 6, "file")
         figures.gallery(images, predictions, ["x", "y"], *drawn).savefig(tmp_path / "gallery.png")

@@ -1,6 +1,7 @@
 """Runs resumed in this process: with more epochs, and with a corrupt checkpoint."""
 
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,8 @@ def points(result: Result) -> dict[str, list[tuple[int, float]]]:
     client = MlflowClient(store(result.output_dir.parent))
     (found,) = client.search_runs(["1"])
     assert (found.info.run_id, found.info.status) == (result.run_id, "FINISHED")
-    names = [name for name in found.data.metrics if not name.startswith(("test_", "best_"))]
+    measured = re.compile("test_.*|peak_memory_mb|.*_per_.*|seconds_.*")
+    names = [name for name in found.data.metrics if not measured.fullmatch(name)]
     return {
         name: [(each.step, each.value) for each in client.get_metric_history(result.run_id, name)] for name in names
     }

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -115,6 +117,11 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
     assert (end["status"], end["run_id"], end["error"]) == ("FINISHED", parent.info.run_id, None)
     assert (end["monitored"], end["objective"]) == ("val_accuracy", float(best["val_accuracy"]))
     assert [job.data.params["optimizer.learning_rate"] for job in jobs] == ["0.001", "0.001", "0.01"]
+    assert [job.info.run_name for job in jobs] == [
+        "#0 learning_rate=0.001 seed=0",
+        "#1 learning_rate=0.001 seed=1",
+        "#2 learning_rate=0.01 seed=0",
+    ]
     assert {path.name for path in (folder(finished) / "summary").iterdir()} >= {"jobs.csv", "history.png", "slice.png"}
     links = sorted((folder(finished) / "tensorboard").iterdir())
     assert [str(link.readlink()) for link in links] == [f"../{number}/tensorboard" for number in range(3)]
@@ -127,6 +134,37 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
         "- optimizer.learning_rate=0.001",
         "- seed=0",
     ]
+
+
+def test_descriptions_repeat_jobs_and_lead_to_the_best_one(finished: Path) -> None:
+    parent, jobs = runs(finished)
+    found = rows(finished)
+    best = max(range(3), key=lambda number: float(found[number]["val_accuracy"]))
+    link = f"#/experiments/1/runs/{jobs[best].info.run_id}?workflowType=machine_learning"
+    value = f"{float(found[best]['val_accuracy']):.4g}"
+    (end,) = re.findall(r"^\*\*FINISHED.*", parent.data.tags["mlflow.note.content"], re.MULTILINE)
+    assert end == f"**FINISHED** Best job [`{jobs[best].info.run_name}`]({link}): `val_accuracy` {value}."
+    typed = ["optimizer.learning_rate=1e-3,1e-2", "seed=0,1"]
+    command = parent.data.tags["mlflow.note.content"].split("```\n")[1].replace("\\\n", "")
+    assert shlex.split(command)[: 3 + len(TINY) + 2] == ["experiments", "train", "-m", *TINY, *typed]
+    assert {"mlflow.user", "mlflow.source.name", "command", "started"} <= set(parent.data.tags)
+    assert parent.data.params == {}
+    inputs = [each.dataset.digest for each in parent.inputs.dataset_inputs]
+    assert sorted(inputs) == sorted(each.dataset.digest for each in jobs[best].inputs.dataset_inputs)
+    for number, job in enumerate(jobs):
+        _, command, data, end, *_ = re.split(r"```\n|\n```\n\n|\n\n", job.data.tags["mlflow.note.content"])
+        typed = [f"{key}={found[number][key]}" for key in ("optimizer.learning_rate", "seed")]
+        assert shlex.split(command.replace("\\\n", "")) == ["experiments", "train", *TINY, *typed]
+        counts = "100 train, 100 validation, 100 test examples, 10 classes"
+        assert data.startswith(f"Data `sklearn.datasets.load_digits`: {counts}, inputs [8, 8, 1] of uint8")
+        value = f"{float(found[number]['val_accuracy']):.4g}"
+        assert end.startswith(f"**FINISHED** Best `val_accuracy` {value} in epoch 1 of 1;")
+    last = jobs[2].data.tags["mlflow.note.content"]
+    better = max(range(2), key=lambda number: float(found[number]["val_accuracy"]))
+    differing = "optimizer.learning_rate=0.001" + (" seed=1" if better else "")
+    assert last.endswith(
+        f"Best other job: #{better} with `{differing}`, `val_accuracy` {float(found[better]['val_accuracy']):.4g}."
+    )
 
 
 def test_invalid_value_of_any_job_is_reported_before_first_job(command: Sweep, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from mlflow import MlflowClient
 from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
-from experiments.errors import TrackingError
+from experiments.errors import StoppedRun, TrackingError
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.journal import deliver, undelivered
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import open_store
 from experiments.tracking.mlflow_tracker import MlflowTracker
+from experiments.tracking.notes import NOTE
 
 NAME = "Vërsuch 1"
 
@@ -37,7 +38,7 @@ def tracker(uri: str, output_dir: Path, **changes: Any) -> MlflowTracker:
     settings: dict[str, Any] = {
         "tracking_uri": uri,
         "experiment_name": NAME,
-        "run_name": "first",
+        "run_name": output_dir.name,
         "tags": {"team": "vision"},
         "flush_timeout": 60,
         "delivery_interval": 0.2,
@@ -69,7 +70,7 @@ def test_run_is_stored_completely(store: str, tmp_path: Path) -> None:
         run.log_artifacts(Upload(figures, "figures"))
     client = MlflowClient(store)
     stored = client.get_run(str(run.run_id))
-    assert (stored.info.status, stored.info.run_name) == ("FINISHED", "first")
+    assert (stored.info.status, stored.info.run_name) == ("FINISHED", tmp_path.name)
     assert stored.data.params == {"model.dropout": "0.5", "uri": "http://me:***@host"}
     assert {"team": "vision", "cpu": "x"}.items() <= stored.data.tags.items()
     assert history(store, run.run_id, "loss") == [(1, 1.0), (2, 0.5)]
@@ -95,14 +96,42 @@ def test_data_sets_are_logged_as_inputs(store: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
-    [(ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED")],
+    ("error", "status", "reason"),
+    [
+        (
+            ValueError("bad `x` <b>\n\nhttp://me:hunter2@host"),
+            "FAILED",
+            "`` ValueError: bad `x` <b> http://me:***@host ``",
+        ),
+        (StoppedRun("pruned after epoch 1"), "KILLED", "`pruned after epoch 1`"),
+        (KeyboardInterrupt(), "KILLED", "`KeyboardInterrupt`"),
+        (SystemExit(143), "KILLED", "`stopped by SIGTERM`"),
+        (SystemExit(138), "KILLED", "`stopped by SIGUSR1`"),
+        (SystemExit(1), "KILLED", "`SystemExit: 1`"),
+        (SystemExit(300), "KILLED", "`SystemExit: 300`"),
+        (SystemExit("bye"), "KILLED", "`SystemExit: bye`"),
+    ],
+    ids=repr,
 )
-def test_exception_determines_final_status(store: str, tmp_path: Path, error: BaseException, status: str) -> None:
-    run = tracker(store, tmp_path)
+def test_exception_determines_final_status_and_description(
+    store: str, tmp_path: Path, error: BaseException, status: str, reason: str
+) -> None:
+    run = tracker(store, tmp_path, tags={NOTE: "start"})
+    run.conclusion = "not reached"
     with pytest.raises(type(error)), run:
         raise error
-    assert MlflowClient(store).get_run(str(run.run_id)).info.status == status
+    stored = MlflowClient(store).get_run(str(run.run_id))
+    assert (stored.info.status, stored.data.tags[NOTE]) == (status, f"start\n\n**{status}** {reason}")
+
+
+def test_description_of_resumed_run_has_one_end_and_what_a_user_adds(store: str, tmp_path: Path) -> None:
+    client, first = MlflowClient(store), tracker(store, tmp_path, tags={NOTE: "start"})
+    with pytest.raises(KeyboardInterrupt), first:
+        raise KeyboardInterrupt
+    with tracker(store, tmp_path, run_id=first.run_id) as second:
+        client.set_tag(str(first.run_id), NOTE, f"{client.get_run(str(first.run_id)).data.tags[NOTE]}\n\nmine")
+        second.conclusion = "Best `x` 1"
+    assert client.get_run(str(first.run_id)).data.tags[NOTE] == "start\n\nmine\n\n**FINISHED** Best `x` 1"
 
 
 def test_failed_run_stores_masked_traceback(store: str, tmp_path: Path) -> None:
@@ -124,7 +153,7 @@ def test_existing_run_is_resumed_in_its_folder(store: str, tmp_path: Path) -> No
         assert second.run_id == first.run_id
     assert history(store, first.run_id, "loss") == [(1, 1.0), (2, 0.5)]
     stored = MlflowClient(store).get_run(str(first.run_id)).info
-    assert (stored.status, stored.run_name) == ("FINISHED", "first")
+    assert (stored.status, stored.run_name) == ("FINISHED", tmp_path.name)
 
 
 def test_repeated_delivery_stores_each_metric_once(store: str, tmp_path: Path) -> None:

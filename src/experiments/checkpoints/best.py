@@ -1,6 +1,7 @@
 """The weights of the epoch with the best monitored metric: a committed checkpoint in a separate folder."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,12 @@ class Best(NamedTuple):
 
     value: float
     epoch: int
+
+
+def improves(value: float, earlier: Iterable[float], mode: str) -> bool:
+    """Returns True if `value` is finite and better than the earlier ones; the first of equal ones is best."""
+    sign = 1 if mode == "max" else -1
+    return math.isfinite(value) and all(sign * value > sign * other for other in filter(math.isfinite, earlier))
 
 
 class Unwritten(NamedTuple):

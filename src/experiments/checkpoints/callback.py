@@ -1,7 +1,6 @@
 """The callback that writes checkpoints, from which a run is resumed, evaluated or used for predictions."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.checkpoints.best import Best, BestWeights
+from experiments.checkpoints.best import Best, BestWeights, improves
 from experiments.checkpoints.callback_state import (
     State,
     Watch,
@@ -82,7 +81,6 @@ class Checkpoints(keras.callbacks.Callback):
         self.directory = directory
         self.best: Best | None = None
         self._options = options
-        self._sign = 1.0 if options.mode == "max" else -1.0
         self._head, self._full_model = model, full_model or model
         self._observers = dict(observers or {})
         self._interruption = interruption or Interruption()
@@ -177,7 +175,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._history.setdefault(name, []).append(float(value))
         value = (logs or {})[self._options.metric]
         due = self._ends_in_checkpoint(epoch)
-        if math.isfinite(value) and (self.best is None or self._sign * value > self._sign * self.best.value):
+        if improves(value, [self.best.value] if self.best else [], self._options.mode):
             self.best = Best(value, epoch)
             self._best_weights.keep(self.best, self._predictions, at_once=due)
         self._total_save_seconds += time.monotonic() - began

@@ -13,17 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.data.base import DataSpec
 from experiments.errors import reading
 from experiments.files import write_atomically
+from experiments.records.description import choices
 from experiments.records.trust import read_record
 from experiments.tracking.redaction import MASK, mask, mask_override, mask_tree
 
-CONFIG, OVERRIDES, DATA = "config.yaml", "overrides.yaml", "data.json"
+CONFIG, OVERRIDES, CHOICES, DATA = "config.yaml", "overrides.yaml", "choices.yaml", "data.json"
 
 
 def write_snapshot(folder: Path, cfg: DictConfig, spec: DataSpec, overrides: Sequence[str] = ()) -> None:
-    """Writes `config.yaml` and `overrides.yaml`, secrets masked, and `data.json` into `folder`."""
+    """Writes `config.yaml`, `overrides.yaml` and `choices.yaml`, secrets masked, and `data.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     masked = [mask_override(override) for override in overrides]
     write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(masked)), private=True)
+    write_atomically(folder / CHOICES, OmegaConf.to_yaml(OmegaConf.create(mask_tree(choices(cfg)))), private=True)
     resolved = mask_tree(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved)), private=True)
     # Written last and atomically: this file marks the snapshot as complete.

@@ -88,11 +88,13 @@ def _is_current(folder: Path, run: "Run") -> bool:
 
 def close(client: "MlflowClient", run_id: str) -> str:
     """Ends a dead run at the time of its last heartbeat, and returns its new status."""
-    run = client.get_run(run_id)
-    ended = max(int(heartbeat(run.data.tags) * 1000), run.info.start_time)
+    from experiments.tracking.mlflow_store import end_run
+
+    seen = heartbeat(client.get_run(run_id).data.tags)
     finder = f"experiments.doctor, {getpass.getuser()} on {socket.gethostname()}, {local_time(time.time())}"
     client.set_tag(run_id, "found_dead_by", finder)
-    client.set_terminated(run_id, status="KILLED", end_time=ended)
+    reason = f"its process ended without closing the run; last heartbeat {local_time(seen)}"
+    end_run(client, run_id, "KILLED", reason, end_time=int(seen * 1000) or 1)
     return "KILLED"
 
 

@@ -26,10 +26,10 @@ from experiments.data import Splits
 from experiments.data.base import WHITE, Split
 from experiments.errors import TrainingError
 from experiments.files import write_atomically
-from experiments.loops.callback_list import passes
-from experiments.records.fingerprint import values
+from experiments.records.description import params
 from experiments.runs import recording
 from experiments.runs.figures import drawable
+from experiments.runs.measurements import TrackMetrics
 from experiments.runs.progress import epoch_line
 from experiments.tracking.base import Tracker
 
@@ -37,31 +37,6 @@ Logs = Mapping[str, float]
 CAPTION_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 96, 18, 13
 HISTORY = logging.getLogger("experiments.history")
 """Writes to the log file only: the terminal shows the epochs in another form."""
-
-
-class TrackMetrics(keras.callbacks.Callback):
-    """Logs metrics to the tracker: per epoch under Keras's names, and every `every_n_steps` batches as `batch/...`."""
-
-    def __init__(self, tracker: Tracker, *, every_n_steps: int | None) -> None:
-        super().__init__()
-        self._tracker = tracker
-        self._every_n_steps = every_n_steps
-        self._steps_before_epoch = self._begun = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._steps_before_epoch = epoch * self.params["steps"]
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._begun = self._steps_before_epoch + batch
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        step = self._steps_before_epoch + batch + 1
-        if passes(self._begun, step, self._every_n_steps):
-            self._tracker.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, step=step)
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self._tracker.log_metrics({**(logs or {}), "learning_rate": learning_rate}, step=epoch + 1)
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -280,14 +255,14 @@ class StopWhenDiverged(keras.callbacks.Callback):
 
 
 def builtin_callbacks(
-    cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path
+    cfg: DictConfig, splits: Splits, tracker: Tracker, output_dir: Path, *, began: float
 ) -> dict[str, keras.callbacks.Callback]:
     """Returns the callbacks of every run, under names that no callback of a config can have."""
+    monitor, every_n_steps = (cfg.monitor.metric, cfg.monitor.mode), cfg.logging.every_n_steps
     trial = f"{cfg.logging.run_name or output_dir.name} {output_dir}"
-    hparams = {**values(cfg), "epochs": str(cfg.epochs)}
-    row = {"trial": trial, "hparams": hparams, "monitor": cfg.monitor.metric, "mode": cfg.monitor.mode}
+    row = {"trial": trial, "hparams": params(cfg), "monitor": cfg.monitor.metric, "mode": cfg.monitor.mode}
     return {
-        "(tracking)": TrackMetrics(tracker, every_n_steps=cfg.logging.every_n_steps),
+        "(tracking)": TrackMetrics(tracker, splits.train, *monitor, every_n_steps=every_n_steps, began=began),
         "(tensorboard)": TensorBoard(output_dir / "tensorboard", train=splits.train, **row, **cfg.tensorboard),
         "(epochs)": EpochLog(output_dir / "metrics.csv", epochs=cfg.epochs),
         "(divergence)": StopWhenDiverged(output_dir / CHECKPOINTS, max_loss=cfg.monitor.max_loss),

@@ -1,6 +1,7 @@
 """Finds the run to resume and its files."""
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class ResumePoint:
     run: Run | None = None
     recorded: DictConfig | None = None
     changed: Mapping[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def run_id(self) -> str | None:
@@ -83,12 +85,10 @@ def find_resume_point(cfg: DictConfig, output_dir: Path) -> ResumePoint:
     # A sweep sets `resume` of its jobs itself, after composing their configs.
     if cfg.resume != LAST and f"resume={cfg.resume}" in typed_overrides():
         cfg = _recompose(cfg, folder / "config", owner)
-    with reading(f"the name or the fingerprint of {owner}"):
+    with reading(f"the fingerprint of {owner}"):
         numbers = [int(recorded(run.data.tags).get(name, 1)) for name in ("threads", "epochs")]
-        if "${" in run.info.run_name or not all(0 < number < 1 << 30 for number in numbers):
-            raise ValueError("it has an interpolation, or numbers that are out of range")
-    # The default name contains the start time, and MLflow refuses to change a logged param.
-    cfg.logging.run_name = run.info.run_name
+        if not all(0 < number < 1 << 30 for number in numbers):
+            raise ValueError("it has numbers that are out of range")
     complete = (folder / "config" / DATA).is_file()
     return ResumePoint(cfg, folder, run, read_config(folder / "config", owner) if complete else None)
 

@@ -1,6 +1,8 @@
 """Executes one run from start to end. The stages are called here, in order."""
 
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from experiments.data.read_errors import named_errors
 from experiments.errors import reading
 from experiments.files import only_existing_files
 from experiments.models.run_weights import BEST_RUN, run_of
+from experiments.records.description import at_end, at_start, params, run_name
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
 from experiments.records.named_run import RANKING
@@ -35,6 +38,7 @@ from experiments.runs.resume import LAST, ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.liveness import run_lock, signs_of_life
+from experiments.tracking.notes import NOTE
 
 READ_HERE = ("every_n_steps", "log_model", "log_figures")
 """Keys of `logging` that configure the run itself. The tracker is built from the other keys."""
@@ -49,13 +53,15 @@ def run(
     tags: Mapping[str, str] | None = None,
     assemble: Assemble = assemble,
     handle_signals: bool = True,
+    remark: Callable[[], str] = str,
 ) -> Result:
     """Trains the model that `cfg` describes and returns the results. Continues a stopped run if `cfg.resume` is set.
 
     Model and data are built before the run is opened in the tracking store, so an error in them leaves no run behind.
 
     `extra` are additional callbacks by name. `tags` are set on the run when it is created. `assemble` builds the model
-    and the data from the config. Without `handle_signals`, an interrupt raises KeyboardInterrupt at once.
+    and the data from the config. Without `handle_signals`, an interrupt raises KeyboardInterrupt at once. `remark`
+    returns a sentence for the end of the description.
     """
     _resolve_alias(cfg)
     point = find_resume_point(cfg, output_dir)
@@ -79,7 +85,9 @@ def run(
         # Only the owner of the lock may remove stale files: they look like those of a running process.
         remove_stale(point.output_dir)
         identity = {**current.tags(), **signs_of_life(point.output_dir), **(tags or {})}
-        return _train(point, built, identity, extra or {}, status, Interruption(enabled=handle_signals))
+        fixed = {"output_dir": point.output_dir, "run_id": point.run_id, "identity": identity}
+        tracker = build(point.cfg.logging, READ_HERE, run_name=run_name(point.cfg), **fixed)
+        return _train(point, built, tracker, extra or {}, status, Interruption(enabled=handle_signals), remark)
 
 
 def _resolve_alias(cfg: DictConfig) -> None:
@@ -92,18 +100,19 @@ def _resolve_alias(cfg: DictConfig) -> None:
 def _train(
     point: ResumePoint,
     built: Built,
-    identity: Mapping[str, str],
+    tracker: Tracker,
     extra: Mapping[str, keras.callbacks.Callback],
     status: Status,
     interruption: Interruption,
+    remark: Callable[[], str],
 ) -> Result:
     """Restores the latest valid checkpoint, trains to the last epoch, then evaluates and saves the best weights."""
     cfg, output_dir, splits = point.cfg, point.output_dir, built.splits
     model, target = built.model, built.target
     loop = build(cfg.loop)
-    tracker: Tracker = build(cfg.logging, READ_HERE, output_dir=output_dir, run_id=point.run_id, identity=identity)
 
-    callbacks = {**builtin_callbacks(cfg, splits, tracker, output_dir), **build_named(cfg.callbacks), **extra}
+    builtin = builtin_callbacks(cfg, splits, tracker, output_dir, began=point.began)
+    callbacks = {**builtin, **build_named(cfg.callbacks), **extra}
     options = CheckpointOptions(metric=cfg.monitor.metric, mode=cfg.monitor.mode, **cfg.checkpoint)
     checkpoints = Checkpoints(
         output_dir / CHECKPOINTS,
@@ -122,7 +131,7 @@ def _train(
 
     status.update("opening the run")
     with _open_run(cfg, tracker, output_dir, target.splits):
-        _record_start(tracker, point, splits)
+        _record_start(tracker, point, built)
         status.stop()
         size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)
         with progress(cfg.progress, size) as bar, interruption.deferred():
@@ -136,6 +145,8 @@ def _train(
             facts = facts_of(model, history, cfg.monitor.metric, best.epoch + 1, metrics)
             tracker.log_artifacts(Upload(output_dir / MODEL, MODEL, replace=True, model=facts))
         status.update("delivering the run")
+        results = at_end(cfg.monitor.metric, *best, len(history["loss"]), metrics, time.monotonic() - point.began)
+        tracker.conclusion = f"{results} {remark()}".strip()
     at_best = {name: values[best.epoch] for name, values in history.items()}
     objective = (cfg.monitor.metric, best.value)
     return Result(tracker.run_id, *objective, at_best, metrics, output_dir, tracker.page, tracker.model_uri)
@@ -156,8 +167,8 @@ def _open_run(cfg: DictConfig, tracker: Tracker, output_dir: Path, splits: Split
             upload_folders(cfg, tracker, output_dir)
 
 
-def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
-    """Logs params, tags and data sets, and writes `config/` into the output folder.
+def _record_start(tracker: Tracker, point: ResumePoint, built: Built) -> None:
+    """Logs params, tags, the description and data sets, and writes `config/` into the output folder.
 
     A resumed run keeps its first record. Only tags for the values that differ now are added.
     """
@@ -165,17 +176,20 @@ def _record_start(tracker: Tracker, point: ResumePoint, splits: Splits) -> None:
     tracker.set_tags({**point.changed, **dict.fromkeys({"left_out", "error", "stopped"} & before.keys(), "none")})
     if point.recorded is not None:
         return
-    if str(point.cfg.model.get("weights")).startswith("runs:/"):
-        tracker.set_tags({"weights_run_id": run_of(point.cfg.model.weights)})
-    params = flatten(point.cfg)
-    del params["logging._target_"]  # names the tracker, which has no influence on results
-    tracker.log_params(params)
+    cfg, splits = point.cfg, built.splits.named()
+    if str(cfg.model.get("weights")).startswith("runs:/"):
+        tracker.set_tags({"weights_run_id": run_of(cfg.model.weights)})
+    trainable = sum(math.prod(weight.shape) for weight in built.model.trainable_weights)
+    counts = {"parameters": str(built.model.count_params()), "trainable_parameters": str(trainable)}
+    tracker.log_params(params(cfg) | counts)
+    note = at_start({name: split.spec for name, split in splits.items()}, cfg.runtime.threads)
+    tracker.set_tags({NOTE: note} | {f"data_{key}": text for key, text in flatten(cfg.data).items() if key == "path"})
     environment, folder = provenance(), point.output_dir / "config"
-    monitored = (point.cfg.monitor.metric, point.cfg.monitor.mode, splits.validation.spec.digest)
+    monitored = (cfg.monitor.metric, cfg.monitor.mode, splits["validation"].spec.digest)
     tracker.set_tags(environment.tags() | dict(zip(RANKING, monitored, strict=True)))
     write_files(environment, folder)
-    for context, split in splits.named().items():
+    for context, split in splits.items():
         tracker.log_dataset(split.spec, context=context)
-    write_snapshot(folder, point.cfg, splits.train.spec, typed_overrides())
+    write_snapshot(folder, cfg, splits["train"].spec, typed_overrides())
     # Uploaded now and not at the end, because another machine needs these files to resume a killed run.
     tracker.log_artifacts(Upload(folder, folder.name))

@@ -13,7 +13,8 @@ from experiments.errors import ConfigError, StoppedRun, near
 from experiments.records.named_run import JOB, SWEEP
 from experiments.sweeps.failures import time_limit
 from experiments.sweeps.plan import Plan
-from experiments.tracking.redaction import remember_secrets
+from experiments.tracking.notes import code
+from experiments.tracking.redaction import mask, remember_secrets
 
 if TYPE_CHECKING:
     from experiments.runs.results import Result
@@ -72,8 +73,22 @@ class Task:
         if self.parent is not None:
             tags["mlflow.parentRunId"] = self.parent
         cfg.resume = None if begun is None else begun.info.run_id
+        name = self.plan.name(self.job.number, self.job.cell, self.job.repeat)
+        cfg.logging.run_name = " ".join(filter(None, [cfg.logging.run_name, name]))
         with sharing_models() as assemble:
-            return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble)
+            return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble, remark=self._best)
+
+    def _best(self) -> str:
+        """Returns the values by which the best other job differs; empty if no other job is finished yet."""
+        done = [trial for trial in self.job.trial.study.best_trials if "job" in trial.user_attrs]
+        objective, way = next(iter(self.plan.objectives.items()))
+        best = (max if way == "max" else min)(done, key=lambda trial: trial.values[0], default=None)
+        if best is None:
+            return ""
+        other = self.plan.overrides(best.params, best.user_attrs["repeat"])
+        values = set(other).difference(self.plan.overrides(self.job.cell, self.job.repeat))
+        differing = code(mask(" ".join(filter(values.__contains__, other))))
+        return f"Best other job: #{best.user_attrs['job']} with {differing}, {code(objective)} {best.values[0]:.4g}."
 
 
 def load() -> None:

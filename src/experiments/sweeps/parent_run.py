@@ -9,15 +9,17 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import ExperimentError, reading
+from experiments.records.description import command
+from experiments.records.environment import provenance
 from experiments.records.named_run import SWEEP
-from experiments.records.params import flatten
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.previous_runs import for_sweep
 from experiments.tracking.liveness import Heartbeat, signs_of_life
-from experiments.tracking.mlflow_store import checked, get_or_create_experiment, open_store
+from experiments.tracking.mlflow_store import checked, end_run, get_or_create_experiment, name_run, open_store
 from experiments.tracking.mlflow_tracker import page_of
+from experiments.tracking.notes import NOTE, code
 from experiments.tracking.redaction import mask
 from experiments.tracking.uris import where_to_look
 
@@ -35,6 +37,7 @@ class Parent:
         self._logging, self._plan, self._folder = plan.logging, plan, folder
         self._client: MlflowClient | None = None
         self.run_id: str | None = None
+        self._results = ""
         self._heartbeat = Heartbeat(self._send_heartbeat)
 
     def __enter__(self) -> Self:
@@ -63,7 +66,8 @@ class Parent:
         self._heartbeat.stop()
         if self._client is not None and self.run_id is not None:
             status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
-            self._client.set_terminated(self.run_id, status)
+            reason = "" if error is None else code(mask(str(error) or type(error).__name__))
+            end_run(self._client, self.run_id, status, f"{self._results} {reason}".strip())
 
     @property
     def page(self) -> str | None:
@@ -85,7 +89,7 @@ class Parent:
             return {}
 
     def log(self, folder: Path, values: dict[str, float], texts: dict[str, str]) -> None:
-        """Logs the summary: its files, metrics and tags."""
+        """Logs the summary: its files, metrics and tags, the data of the best job, and a link to it."""
         if self._client is None or self.run_id is None:
             return
         try:
@@ -94,6 +98,11 @@ class Parent:
                 self._client.log_metric(self.run_id, name, value)
             for name, text in texts.items():
                 self._client.set_tag(self.run_id, name, mask(text))
+            if "best job" in texts:
+                run, metric = self._client.get_run(texts["best job"].split()[-1]), next(iter(self._plan.objectives))
+                self._client.log_inputs(self.run_id, datasets=run.inputs.dataset_inputs)
+                name = code(mask(run.info.run_name))
+                self._results = f"Best job [{name}]({page_of(run)}): {code(metric)} {values['best']:.4g}."
         except (MlflowException, OSError) as failure:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
 
@@ -107,11 +116,13 @@ class Parent:
 
     def _created(self, client: MlflowClient) -> str:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)
+        name, (base, *_) = mask(self._logging.run_name or f"sweep-{self._folder.name}"), self._plan.bases.values()
         tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
-        run = client.create_run(experiment, run_name=f"sweep-{self._folder.name}", tags=tags)
+        typed = [*self._plan.typed, *(each for each in base.hydra.overrides.hydra if "launcher" in each)]
+        tags |= provenance().tags() | {NOTE: command("experiments train -m", typed, base.hydra)}
+        run = client.create_run(experiment, run_name=name, tags=tags)
         checked(client, run, writes=True)
-        for key, value in flatten(self._plan.settings).items():
-            client.log_param(run.info.run_id, f"sweep.{key}", mask(str(value)))
-        client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
         (self._folder / RUN_ID).write_text(run.info.run_id)
+        name_run(client, run.info.run_id, name)
+        client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
         return str(run.info.run_id)

@@ -75,6 +75,12 @@ class Plan:
         seeds = [f"seed={first + repeat}"] if self.settings.repeats > 1 else []
         return [*cell_overrides(self.space, cell), *seeds]
 
+    def name(self, number: int, cell: Cell, repeat: int) -> str:
+        """Name of a job: its number, and its values with the last parts of their keys."""
+        pairs = [override.lstrip("+").partition("=") for override in self.overrides(cell, repeat)]
+        keys = [key for key, *_ in pairs]
+        return " ".join([f"#{number}", *(search_space.short(key, keys) + "".join(value) for key, *value in pairs)])
+
     def config(self, cell: Cell, repeat: int = 0) -> DictConfig:
         """Config of one job, with its `hydra` node."""
         typed = self.overrides(cell, repeat)

@@ -60,8 +60,7 @@ def equal_to_each(configs: Mapping[int, DictConfig]) -> dict[int, Run]:
             if tuple(shared.values()) not in known:
                 oldest_first = reversed(_newest(cfg.logging, tags_of(shared), status="= 'FINISHED'"))
                 known[tuple(shared.values())] = {
-                    (recorded(run.data.tags)["config"], run.data.params.get("data.path", "")): run
-                    for run in oldest_first
+                    (recorded(run.data.tags)["config"], run.data.tags.get("data_path", "")): run for run in oldest_first
                 }
         run = known[tuple(shared.values())].get(config_and_path)
         if run is not None:

@@ -137,6 +137,12 @@ def cell_overrides(space: Sequence[Dimension], cell: Mapping[str, Label]) -> lis
     return [override for dimension in space for override in dimension.overrides(cell[dimension.name])]
 
 
+def short(name: str, names: Sequence[str]) -> str:
+    """Last part of a key, or the full key if another one has the same last part."""
+    last = name.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
+
+
 def is_excluded(rules: Sequence[Mapping[Any, object]], job: Sequence[str]) -> bool:
     """Returns True if the overrides of `job` match all values of one rule, such as {model: cnn, seed: 1}."""
     values = dict(parsed(override) for override in job if "=" in override)

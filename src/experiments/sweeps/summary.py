@@ -27,6 +27,7 @@ from experiments.sweeps.failures import failure_reason
 from experiments.sweeps.parent_run import Parent
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.queue import DIRECTIONS, Queue, cell_of
+from experiments.sweeps.search_space import short
 
 matplotlib.use("Agg")
 
@@ -82,7 +83,7 @@ def _link_boards(folder: Path, jobs: Mapping[int, FrozenTrial], plan: Plan) -> N
     try:
         boards.mkdir(exist_ok=True)
         for number, trial in jobs.items():
-            name = f"#{number} {' '.join(plan.overrides(cell_of(trial), trial.user_attrs['repeat']))}".replace("/", "_")
+            name = plan.name(number, cell_of(trial), trial.user_attrs["repeat"]).replace("/", "_")
             link = boards / name.encode()[:250].decode(errors="ignore")  # Most file systems allow 255 bytes.
             # A job has no files if its results are those of an equal run. A link may be of an earlier start.
             if (folder / str(number) / boards.name).is_dir() and not os.path.lexists(link):
@@ -138,8 +139,8 @@ def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
     shown = [{name: value for name, value in row.items() if name not in HIDDEN} for row in rows]
     if shown:
         columns = list(shown[0])
-        optional = [_short(name, columns) for name in reversed(columns) if name not in ("job", "mean", *names)]
-        table = [{_short(name, columns): _text(row[name], name in names) for name in columns} for row in shown]
+        optional = [short(name, columns) for name in reversed(columns) if name not in ("job", "mean", *names)]
+        table = [{short(name, columns): _text(row[name], name in names) for name in columns} for row in shown]
         write(table, "table", optional)
 
 
@@ -148,12 +149,6 @@ def _text(value: Any, is_objective: bool) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) and not is_objective else value
-
-
-def _short(name: str, names: list[str]) -> str:
-    """Last part of a key, or the full key if another one has the same last part."""
-    last = name.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 
 
 def draw_figures(jobs: Mapping[int, FrozenTrial], output: Path, objective: str, direction: str) -> None:

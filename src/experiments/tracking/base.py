@@ -32,12 +32,14 @@ class Tracker:
     """Base class of trackers. It records nothing; subclasses override its methods.
 
     Entering starts the run; leaving ends it as FINISHED, FAILED (on an error) or KILLED (on an interrupt or exit).
-    `page` is the path of the run's page below the address of the MLflow UI; None if the run has no page.
+    `page` is the path of the run's page below the address of the MLflow UI; None if the run has no page. `conclusion`
+    is Markdown that completes the description if the run ends without an error.
     """
 
     run_id: str | None = None
     page: str | None = None
     model_uri: str | None = None  # of the logged model, once the store has it
+    conclusion: str = ""
 
     def __init__(self, **settings: Any) -> None:
         """Accepts the keys of `logging` that the run does not read itself, plus output_dir, run_id and identity."""

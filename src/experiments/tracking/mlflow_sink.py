@@ -14,13 +14,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models.model import MLMODEL_FILE_NAME, Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_MODELS
+from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_LOGGED_MODELS
 from mlflow.utils.validation import path_not_unique
 from requests import HTTPError
 
 from experiments.errors import TrackingError
 from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
 from experiments.tracking.logged_model import log_model
+from experiments.tracking.mlflow_store import end_run, name_run
 from experiments.tracking.redaction import mask
 
 logger = logging.getLogger(__name__)
@@ -86,24 +87,30 @@ class MlflowSink:
         params = [Param(*item) for item in texts["params"].items()]
         tags = [RunTag(*item) for item in texts["tags"].items()]
         self._client.log_batch(self._run_id, metrics=metrics, params=params, tags=tags)
+        if "monitor.metric" in texts["params"]:
+            self._set_primary_metric(f"best_{texts['params']['monitor.metric']}")
 
     def _send_one(self, event: Event) -> None:
         match event["event"]:
             case "start":
                 self._client.update_run(self._run_id, status="RUNNING")
+            case "name":
+                name_run(self._client, self._run_id, event["name"])
             case "dataset":
                 self._client.log_inputs(self._run_id, datasets=[_dataset_input(event)])
             case "artifacts":
                 self._upload(Path(event["path"]), event)
             case "end" if event["status"] in ("FINISHED", "FAILED", "KILLED"):
-                self._end(event)
+                end_run(self._client, self._run_id, event["status"], event.get("note", ""), end_time=event["time"])
             case other:
                 raise Rejected(f"no such event: {other}")
 
-    def _end(self, event: Event) -> None:
-        """Ends the run, never at a time before its start: the clock may have been set back since."""
-        began = self._client.get_run(self._run_id).info.start_time
-        self._client.set_terminated(self._run_id, status=event["status"], end_time=max(event["time"], began))
+    def _set_primary_metric(self, name: str) -> None:
+        """Names the metric of the newest run, unless a user has chosen another one in MLflow."""
+        experiment = self._client.get_experiment(self._client.get_run(self._run_id).info.experiment_id)
+        if experiment.tags.get(MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, "best_").startswith("best_"):
+            with suppress(MlflowException):  # the account may not be allowed to change the experiment
+                self._client.set_experiment_tag(experiment.experiment_id, MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, name)
 
     def _upload(self, path: Path, event: Event) -> None:
         folder: str | None = event["folder"]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -19,6 +20,7 @@ from mlflow.utils.uri import append_to_uri_path
 
 from experiments.errors import TrackingError
 from experiments.files import replacing
+from experiments.tracking.notes import NOTE, with_end
 from experiments.tracking.redaction import mask
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
@@ -174,6 +176,33 @@ def checked(client: MlflowClient, found: Run | LoggedModel, *, writes: bool = Fa
             "the location of its experiment. Do not use this record, or set logging.tracking_uri to the run's store."
         )
     return found
+
+
+def name_run(client: MlflowClient, run_id: str, name: str) -> None:
+    """Gives a new run `name` if no other run of its experiment has it, else with the first characters of its id.
+
+    A name that ends in `-` always gets them. A name that a user has given the run in MLflow is kept.
+    """
+    run = client.get_run(run_id)
+    ends = [f"{'' if name[-1:] == '-' else ' ' if ' ' in name else '-'}{run_id[:count]}" for count in (4, 8, 16, 32)]
+    names = [name, *(name[: 250 - len(end)] + end for end in ends)]
+    if run.info.run_name not in names:
+        return
+    for chosen in names[name[-1:] == "-" :]:
+        client.update_run(run_id, name=chosen)  # before the search: of two runs at the same time, one finds the other
+        # Quotes and patterns of the query language become placeholders: too many matches do no harm.
+        pattern = re.sub(r"[^\w #=.,+-]", "_", chosen)
+        same = client.search_runs([run.info.experiment_id], f"attributes.run_name LIKE '{pattern}'", max_results=2)
+        if all(other.info.run_id == run_id for other in same):
+            return
+
+
+def end_run(client: MlflowClient, run_id: str, status: str, note: str, *, end_time: int | None = None) -> None:
+    """Ends a run and completes its description. It never ends before its start: the clock may have been set back."""
+    run = client.get_run(run_id)
+    client.set_terminated(run_id, status, end_time and max(end_time, run.info.start_time))
+    if note:
+        client.set_tag(run_id, NOTE, with_end(run.data.tags.get(NOTE, ""), status, note))
 
 
 def find_runs(

@@ -3,6 +3,7 @@
 import json
 import logging
 import shlex
+import signal
 import time
 import traceback as tracebacks
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from experiments.tracking.journal import Journal, first_event, last_steps, undel
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import checked, existing_run, get_or_create_experiment, open_store
+from experiments.tracking.notes import code
 from experiments.tracking.redaction import mask, mask_value
 from experiments.tracking.system_metrics import SystemMetrics
 from experiments.tracking.uris import SQLITE, database_path
@@ -45,6 +47,7 @@ class MlflowTracker(Tracker):
     flush_timeout: Seconds without progress after which the final delivery ends; the rest stays in the journal.
     delivery_interval: Seconds between two deliveries.
     system_metrics_interval: Seconds between two samples of CPU, memory, disk, network and GPU.
+    run_name: Name of a new run; see `name_run`.
     run_id: Id of a run to resume; `output_dir` must be the folder of that run. None creates a run. Metrics that the
         run has already recorded are not recorded again.
     identity: Tags that are set when the run is created; a resumed run is found by them.
@@ -80,6 +83,7 @@ class MlflowTracker(Tracker):
         self.run_id = str(checked(client, run, writes=True).info.run_id)
         self.page = page_of(run)
         self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
+        self._journal.append("name", name=mask(self.run_name))
         self.set_tags(self.identity)
         self._start_threads(client, run)
         return self
@@ -200,7 +204,8 @@ class MlflowTracker(Tracker):
                 self.set_tags({"stopped": str(error)})
             elif isinstance(error, Exception):
                 self._record_failure(error)
-            self._journal.append("end", status=status)
+            note = mask(self.conclusion) if error is None else code(_reason(error))
+            self._journal.append("end", status=status, note=note)
             self._journal.close()
         except OSError as full:
             _log.error("The end of run %s cannot be written to %s: %s", self.run_id, self.output_dir, full)
@@ -210,8 +215,7 @@ class MlflowTracker(Tracker):
     def _record_failure(self, error: Exception) -> None:
         path = self.output_dir / "traceback.txt"
         path.write_text(mask("".join(tracebacks.format_exception(error))), encoding="utf-8")
-        last_line = "".join(tracebacks.format_exception_only(error)).strip()
-        self.set_tags({"error": mask(last_line)[:ERROR_TAG_LENGTH]})  # half a secret would not be recognized
+        self.set_tags({"error": _reason(error)[:ERROR_TAG_LENGTH]})  # masked before: half a secret is not recognized
         self.log_artifacts(Upload(path))
 
     def _finish_delivery(self, at_most: float | None) -> None:
@@ -250,6 +254,14 @@ def _status(error: BaseException | None) -> str:
     if error is None:
         return "FINISHED"
     return "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedRun) else "KILLED"
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the last line of the traceback, the reason of a `StoppedRun`, or the name of the signal."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code - 128 in [*signal.Signals]:
+        return f"stopped by {signal.Signals(error.code - 128).name}"
+    last_line = "".join(tracebacks.format_exception_only(error)).strip()
+    return mask(str(error) if isinstance(error, StoppedRun) else last_line)
 
 
 def _dataset_fields(spec: "DataSpec", context: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ class Untracked(Target):
 
     tracking_uri: str | None = described(_TRACKING_URI)
     experiment_name: str | None = described(_EXPERIMENT_NAME)
-    run_name: str | None = described("Name of the run in MLflow. MLFLOW_RUN_NAME sets the default.")
+    run_name: str | None = described("Name of the run in MLflow; null generates it. MLFLOW_RUN_NAME sets the default.")
     every_n_steps: int = at_least(1, "Steps between two points of the `batch/...` metrics.")
     log_model: bool = described("Save the best model to `model/` when training ends.")
     log_figures: bool = described("Write learning curves, and tables and figures of the predictions, to `figures/`.")
