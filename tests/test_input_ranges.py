@@ -219,6 +219,44 @@ def test_arrays_that_cannot_be_converted_are_refused(
     assert message.endswith("no other classes. Change the data (pixels to uint8), or set run_id to another run.")
 
 
+MEASURED = np.random.default_rng(1).random((48, 5)) + LABELS[:, None] / 10
+FEATURES = (MEASURED - MEASURED.min(axis=0)) / np.ptp(MEASURED, axis=0)
+"""Features of three classes, scaled to 0..1."""
+
+
+@pytest.mark.parametrize(
+    ("scale", "other"), [(1, FEATURES * 1.04 - 0.02), (1, FEATURES * 3), (200, FEATURES * 300), (200, FEATURES * 90)]
+)
+def test_features_are_evaluated_as_they_are_whatever_their_largest_value(
+    scale: float,
+    other: Array,
+    composed: Callable[..., DictConfig],
+    read: Callable[..., Any],
+    store: str,
+    tmp_path: Path,
+) -> None:
+    """Features of new examples lie a little outside of the range of the training."""
+    folder = tmp_path.parent / f"{tmp_path.name} arrays"
+    folder.mkdir()
+    own, new = write(folder / "own.npz", FEATURES * scale), write(folder / "new.npz", other)
+    cfg = composed("data=npz", f'data.path="{own}"', *FIXED, f"logging.tracking_uri={store}")
+    run = Trained(cfg, folder / "output")
+    (row,) = read("evaluate", run, "data=npz", f'data.path="{new}"')
+    assert (row["loss"], row["examples"]) == (loss(other[:12], LABELS[:12], run.weights), 12)
+
+
+def test_features_are_not_scaled_as_pixels_are(
+    composed: Callable[..., DictConfig], read: Callable[..., Any], store: str, tmp_path: Path
+) -> None:
+    folder = tmp_path.parent / f"{tmp_path.name} arrays"
+    folder.mkdir()
+    own, new = write(folder / "own.npz", FEATURES), write(folder / "new.npz", FEATURES * 200)
+    cfg = composed("data=npz", f'data.path="{own}"', *FIXED, f"logging.tracking_uri={store}")
+    message = read("evaluate", Trained(cfg, folder / "output"), "data=npz", f'data.path="{new}"')
+    assert "has inputs [5] of float32 in the range 0..255" in message
+    assert "but the run was trained on inputs [5] of float32 in the range 0..1" in message
+
+
 @pytest.mark.parametrize("labels", [(0, 1), (1, 2), (2,), (0,)])
 def test_data_without_splits_is_evaluated_as_one(
     labels: tuple[int, ...], trained: Callable[[str], Trained], read: Callable[..., Any], tmp_path: Path

@@ -92,9 +92,11 @@ def other_data(split: Split, run: DataSpec) -> Split:
     if all(getattr(found, name) == getattr(run, name) for name in names):
         return split
     shape, expected = ([side for side in spec.input_shape if side > 1] for spec in (found, run))
-    ranges = {found.value_range, run.value_range}
+    ranges, same_type = {found.value_range, run.value_range}, found.input_dtype == run.input_dtype
     # If a range is unknown, only the types can be compared.
-    known = found.input_dtype == run.input_dtype if None in ranges else ranges <= WHITE.keys() or len(ranges) == 1
+    known = same_type if None in ranges else ranges <= WHITE.keys() or len(ranges) == 1
+    if len(run.input_shape) == 1:  # features, whose largest value differs between data sets
+        known = same_type and ranges != WHITE.keys()
     classes = {name for name, count in zip(found.class_names, found.class_counts, strict=True) if count}
     if not isinstance(split, IndexedSplit) or shape != expected or not known or not classes <= set(run.class_names):
         raise DataError(
