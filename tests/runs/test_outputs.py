@@ -228,11 +228,14 @@ def test_served_and_predicted_probabilities_have_one_softmax(tmp_path: Path, nam
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_one_output_is_served_as_it_is_and_not_predicted() -> None:
+def test_one_output_is_served_as_the_loss_takes_it_and_not_predicted() -> None:
     model = sequential(layers.Dense(1))
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
     spec = DataSpec(SHAPE, "uint8", 2, ("a", "b"), 5, "0", (3, 2), "here")
-    np.testing.assert_array_equal(np.asarray(servable(model, spec)(images)), np.asarray(model(images)))
+    outputs = np.asarray(model(images))
+    np.testing.assert_array_equal(np.asarray(servable(model, spec)(images)), outputs)
+    served = np.asarray(servable(model, spec, from_logits=True)(images))
+    np.testing.assert_allclose(served, 1 / (1 + np.exp(-outputs)), atol=1e-6)
     with pytest.raises(ConfigError, match="mine returns one output: expected one for each class"):
         Predictor(model, spec, antialias=False).rows([], all_classes=False)
 

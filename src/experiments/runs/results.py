@@ -69,7 +69,7 @@ def save_results(
         folder = output_dir / MODEL
         with attempt("model"):
             shutil.rmtree(folder, ignore_errors=True)  # of a resumed run that was finished before
-            saved_model.save_model(model, validation.spec, folder)
+            saved_model.save_model(model, validation.spec, folder, from_logits=bool(cfg.loss.get("from_logits")))
         if failed:  # an incomplete folder would be uploaded
             shutil.rmtree(folder, ignore_errors=True)
     if cfg.logging.log_figures:

@@ -11,27 +11,31 @@ import tensorflow as tf
 from mlflow.models import Model, infer_signature
 
 from experiments.data.base import DataSpec
-from experiments.models.outputs import meaning_of_outputs
+from experiments.models.outputs import ONE, meaning_of_outputs
 
 PACKAGES = ("tensorflow", "keras", "numpy")
 """Requirements of a saved model, besides MLflow, which adds itself."""
 
 
-def servable(model: keras.Model, spec: DataSpec) -> keras.Model:
-    """Returns `model` with a softmax on logits. Its inputs are raw and have the dtype of the data, uint8 for pixels."""
+def servable(model: keras.Model, spec: DataSpec, *, from_logits: bool = False) -> keras.Model:
+    """Returns `model` with a softmax on logits. Its inputs are raw and have the dtype of the data, uint8 for pixels.
+
+    from_logits: of the loss. One output for each example then gets a sigmoid, and else stays as it is.
+    """
     inputs = keras.Input(spec.input_shape, dtype=spec.input_dtype, name="inputs")
-    is_logits = meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "logits"
-    last = keras.layers.Activation("softmax" if is_logits else "linear", dtype="float32", name="probabilities")
+    meaning = meaning_of_outputs(model, spec.input_shape, spec.input_dtype)
+    activation = "softmax" if meaning == "logits" else "sigmoid" if meaning == ONE and from_logits else "linear"
+    last = keras.layers.Activation(activation, dtype="float32", name="probabilities")
     return keras.Model(inputs, last(model(inputs)))
 
 
-def save_model(model: keras.Model, spec: DataSpec, directory: Path) -> None:
-    """Writes an MLflow model folder with the exported graph and a signature.
+def save_model(model: keras.Model, spec: DataSpec, directory: Path, *, from_logits: bool = False) -> None:
+    """Writes an MLflow model folder with the exported graph of `servable` and a signature.
 
     The folder has the form that `mlflow.keras.save_model(save_exported_model=True)` writes, but contains each weight
     once, no optimizer and no input example: as JSON, images would take more space than the weights of a small network.
     """
-    serving = servable(model, spec)
+    serving = servable(model, spec, from_logits=from_logits)
     inputs = np.zeros((1, *spec.input_shape), spec.input_dtype)
     # Passed to `save_model` instead, a signature without an input example causes a warning.
     packaged = Model(signature=infer_signature(inputs, np.asarray(serving(inputs))))
