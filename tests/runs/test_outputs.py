@@ -66,6 +66,17 @@ def softmax_model(input_shape: tuple[int, ...], num_classes: int, **_: Any) -> k
     return keras.Sequential([layers.Flatten(), layers.Dense(num_classes, "softmax")], name="mine")
 
 
+class Computed(keras.Model):
+    """Calls the sigmoid itself, so that none of its layers names it."""
+
+    def __init__(self) -> None:
+        super().__init__(name="mine")
+        self.flatten, self.last = layers.Flatten(), layers.Dense(3)
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.sigmoid(self.last(self.flatten(inputs)))
+
+
 MODELS: dict[str, tuple[Callable[[], keras.Model], str]] = {
     "dense": (lambda: sequential(layers.Dense(3)), "logits"),
     "ends in relu": (lambda: sequential(layers.Dense(3, "relu")), "logits"),
@@ -87,6 +98,7 @@ MODELS: dict[str, tuple[Callable[[], keras.Model], str]] = {
     "sigmoid layer": (lambda: sequential(layers.Dense(3), layers.Activation("sigmoid")), "independent probabilities"),
     "sigmoid operation": (functional_sigmoid, "independent probabilities"),
     "nested sigmoid": (lambda: keras.Sequential([keras.Input(SHAPE), Gated("sigmoid")]), "independent probabilities"),
+    "subclassed sigmoid": (lambda: Computed(), "independent probabilities"),
     "log_sigmoid": (lambda: sequential(layers.Dense(3, "log_sigmoid")), "logits"),
     "sigmoid, then softmax": (lambda: Subclassed("sigmoid"), "probabilities"),
     "logits within 0..1": (

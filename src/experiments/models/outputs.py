@@ -15,7 +15,7 @@ EACH = "independent probabilities"  # of a sigmoid, which do not sum to 1
 
 def meaning_of_outputs(model: keras.Model, input_shape: tuple[int, ...], input_dtype: str) -> str:
     """Returns ONE, "probabilities" if the outputs of three inputs are not negative and sum to 1, EACH, or "logits"."""
-    return _meaning(model, _outputs(model, input_shape, input_dtype))
+    return _meaning(model, _outputs(model, input_shape, input_dtype), tf.TensorSpec((None, *input_shape), input_dtype))
 
 
 def _outputs(model: keras.Model, input_shape: tuple[int, ...], input_dtype: str, highest: int = 255) -> np.ndarray:
@@ -30,7 +30,7 @@ def _outputs(model: keras.Model, input_shape: tuple[int, ...], input_dtype: str,
         raise
 
 
-def _meaning(model: keras.Model, outputs: np.ndarray) -> str:
+def _meaning(model: keras.Model, outputs: np.ndarray, inputs: tf.TensorSpec) -> str:
     # Values are compared, because a subclassed model does not name its last layer.
     # A sum of bfloat16, which has three digits, differs more from 1 than one of float32.
     tolerance = 1e-4 if keras.config.dtype_policy().compute_dtype == "float32" else 1e-2
@@ -39,7 +39,8 @@ def _meaning(model: keras.Model, outputs: np.ndarray) -> str:
     positive = finite.size and np.all(finite >= 0)
     is_softmax = positive and np.all(abs(finite.sum(axis=-1) - 1) < tolerance)
     # Outputs of other layers may lie in 0..1 by chance.
-    other = EACH if positive and _ends_in_sigmoid(model) and np.all(finite <= 1) else "logits"
+    within = positive and np.all(finite <= 1)
+    other = EACH if within and (_ends_in_sigmoid(model) or _last_operation(model, inputs) == "Sigmoid") else "logits"
     return ONE if outputs.shape[-1] == 1 else "probabilities" if is_softmax else other
 
 
@@ -49,10 +50,20 @@ def _ends_in_sigmoid(layer: keras.Layer) -> bool:
     return _ends_in_sigmoid(inner[-1]) if inner else "sigmoid" in name.lower()
 
 
+def _last_operation(model: keras.Model, inputs: tf.TensorSpec) -> str:
+    """Returns the type of the operation that computes the outputs, which no layer of a subclassed model may name."""
+    traced = tf.function(lambda batch: model(batch, training=False), [inputs], autograph=False)
+    last = traced.get_concrete_function().outputs[0].op
+    while last.type in ("Identity", "Cast", "Reshape"):
+        last = last.inputs[0].op
+    return str(last.type)
+
+
 def check_outputs(parts: Iterable[object], model: keras.Model, input_shape: tuple[int, ...], input_dtype: str) -> None:
     """Raises ConfigError if one of `parts`, loss and metrics, expects other outputs than those of the model."""
     outputs = _outputs(model, input_shape, input_dtype)
-    received, count = _meaning(model, outputs), outputs.shape[-1]
+    received = _meaning(model, outputs, tf.TensorSpec((None, *input_shape), input_dtype))
+    count = outputs.shape[-1]
     for part in parts:
         name, from_logits = type(part).__name__, getattr(part, "from_logits", None)
         expected = received if from_logits is None else "logits" if from_logits else "probabilities"
