@@ -287,6 +287,13 @@ LAYOUTS = {
         {"train-clean/a": 2, "train-clean/b": 2, "train-noisy/a": 2, "train-noisy/c": 2},
         unclear("train-clean, train-noisy"),
     ),
+    "classes and splits in one name": Layout(
+        dict.fromkeys(("trainA", "trainB", "testA", "testB"), 2), unclear("testA, testB, trainA and 1 more")
+    ),
+    "classes and splits in one name, with underscores": Layout(
+        {f"{kind}_{part}": 2 for kind in PETS for part in ("train", "val")},
+        unclear("cats_train, cats_val, dogs_train and 1 more"),
+    ),
     "TrainSet, TestSet of other classes": Layout(
         {"TrainSet/a": 2, "TrainSet/b": 2, "TestSet/a": 2, "TestSet/c": 2},
         "The class folders of 'ROOT' differ between splits: TrainSet/ has a, b; TestSet/ has a, c. Give both the same "

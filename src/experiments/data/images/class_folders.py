@@ -107,6 +107,9 @@ def _check_understood(root: Path, found: Walk) -> None:
     classes = sorted(folder for folder in found.folders if "/" not in folder)
     bare = [folder for folder in classes if folder in inner and folder not in own]
     unclear = [folder for folder in bare if len(inner[folder]) > 1 and inner[folder] == inner[classes[0]]]
+    named = {_split_of(folder) for folder in classes}
+    if split_rules() > 2 and "train" in named and None not in named and len(named) > 1:  # such as trainA and testA
+        unclear = classes
     if len(unclear) < max(2, len(classes)):
         # A class of vehicles may contain a folder named train beside others.
         folders = sorted(folder for folder in inner if folder and inner[folder]) if split_rules() > 2 else ()
