@@ -91,11 +91,14 @@ def test_mlp_accepts_rows_and_is_linear_without_hidden_layers() -> None:
     assert len(model.weights) == 2
 
 
-def test_cnn_refuses_inputs_that_are_not_images() -> None:
+@pytest.mark.parametrize(
+    ("shape", "remedy"), [((64,), ""), ((8, 8), ", or save grey images as images[..., np.newaxis]")]
+)
+def test_cnn_refuses_inputs_that_are_not_images(shape: tuple[int, ...], remedy: str) -> None:
     with pytest.raises(ModelError) as error:
-        small_cnn((64,))
+        small_cnn(shape)
     assert str(error.value) == (
-        "model=cnn expects images of shape (height, width, channels), received (64,). Set model=mlp."
+        f"model=cnn expects images of shape (height, width, channels), received {shape}. Set model=mlp{remedy}."
     )
 
 

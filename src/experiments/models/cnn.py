@@ -70,9 +70,10 @@ def cnn(
     Raises ModelError if `input_shape` is not (height, width, channels).
     """
     if len(input_shape) != 3:
+        remedy = ", or save grey images as images[..., np.newaxis]" if len(input_shape) == 2 else ""
         raise ModelError(
             f"model=cnn expects images of shape (height, width, channels), received {tuple(input_shape)}. "
-            "Set model=mlp."
+            f"Set model=mlp{remedy}."
         )
     model = ConvolutionalNetwork(filters, dropout, batch_norm_momentum, l2, num_classes)
     return initialized(model, weights, input_shape)
