@@ -225,7 +225,13 @@ LAYOUTS = {
     ),
     "a split without class folders": Layout(
         split(train=PETS) | {"test": 3},
-        f"'ROOT/test' has 0 class folders (none): expected 2 or more. Set data.path to a folder with {LAYOUT}.",
+        "'ROOT/test' has 0 class folders (none): expected 2 or more. Remove it if its images have no class, or move "
+        "all classes to 'ROOT/train' if it is one.",
+    ),
+    "a class named train": Layout(
+        {"bus": 2, "train": 3},
+        "'ROOT/train' has 0 class folders (none): expected 2 or more. Remove it if its images have no class, or move "
+        "all classes to 'ROOT/train' if it is one.",
     ),
     "an empty class": Layout(
         {"cats": 3, "dogs": 0},

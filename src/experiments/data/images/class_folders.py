@@ -131,7 +131,10 @@ def _classes(root: Path, split: str, found: Walk, least: int) -> tuple[tuple[str
     classes: dict[str, list[str]] = {name: [] for name in sorted(map(_composed, folders))}
     if len(classes) < least:
         received = f"'{root / split}' has {len(classes)} class folders ({', '.join(classes) or 'none'})"
-        raise DataError(f"{received}: expected {least} or more. Set data.path to a folder with {LAYOUT}.")
+        remedy = f"Set data.path to a folder with {LAYOUT}."
+        if split and not classes:
+            remedy = f"Remove it if its images have no class, or move all classes to '{root}/train' if it is one."
+        raise DataError(f"{received}: expected {least} or more. {remedy}")
     for path in found.files:
         parts = path.split("/", len(above) + 1)
         if parts[:-2] == above and len(parts) > 1:
