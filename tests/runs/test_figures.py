@@ -30,7 +30,7 @@ def attempt(name: str) -> Iterator[None]:
 
 @pytest.fixture
 def predictions() -> Predictions:
-    return Predictions(LABELS, LOGITS)
+    return Predictions(LABELS, figures.probabilities(LOGITS))
 
 
 @pytest.fixture(scope="module")

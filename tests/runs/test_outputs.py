@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, losses, metrics
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from experiments import losses as own_losses
@@ -19,8 +19,10 @@ from experiments.cli.status import SILENT
 from experiments.data import Splits, from_arrays
 from experiments.data.base import DataSpec, Split
 from experiments.errors import ConfigError
+from experiments.loops.evaluation import Predictions
 from experiments.models.mlp import mlp
 from experiments.models.outputs import check_outputs, meaning_of_outputs
+from experiments.runs import results
 from experiments.runs.assembly import assemble
 from experiments.runs.predictor import Predictor
 from experiments.runs.saved_model import servable
@@ -238,6 +240,22 @@ def test_served_and_predicted_probabilities_have_one_softmax(tmp_path: Path, nam
     rows = Predictor(model, spec, antialias=False).rows(files, all_classes=True)
     found = [list(row["probabilities"].values()) for row in rows]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "softmax activation", "sigmoid of each class"])
+def test_figures_show_the_predicted_probabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    make, meaning = MODELS[name]
+    model, labels, drawn = make(), np.arange(5) % 3, list[Predictions]()
+    images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(np.uint8)
+    outputs = np.asarray(model(images))
+    monkeypatch.setattr(results, "best_predictions", lambda _: Predictions(labels, outputs))
+    monkeypatch.setattr("experiments.runs.figures.draw", lambda *_, predictions, **__: drawn.append(predictions))
+    cfg = OmegaConf.create({"logging": {"log_model": False, "log_figures": True}})
+    splits = from_arrays((images, labels), (images, labels), batch_size=2, shuffle=False, seed=0)
+    results.save_results(cfg, model, splits, {}, tmp_path, cast(Any, None))
+    exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    expected = exponents / exponents.sum(axis=1, keepdims=True) if meaning == "logits" else outputs
+    np.testing.assert_allclose(drawn[0].outputs, expected, atol=1e-6)
 
 
 def test_one_output_is_served_as_the_loss_takes_it_and_not_predicted() -> None:

@@ -36,7 +36,10 @@ Attempt = Callable[[str], AbstractContextManager[None]]
 def draw(
     directory: Path, attempt: Attempt, *, history: History, best: int, predictions: Predictions, validation: Split
 ) -> None:
-    """Draws curves and the predictions for the validation split, each in `attempt(name)`. `best` is an epoch from 0."""
+    """Draws curves and the predictions for the validation split, each in `attempt(name)`. `best` is an epoch from 0.
+
+    The outputs of `predictions` are probabilities, as `probabilities` computes them of logits, or one for each example.
+    """
     directory.mkdir(exist_ok=True)
     with attempt("curves"):
         curves(history, best).savefig(directory / "curves.png")
@@ -105,8 +108,8 @@ def curves(history: History, best: int) -> Figure:
 
 def prediction_rows(predictions: Predictions, spec: DataSpec, examples: Sequence[object]) -> Iterator[Row]:
     """Yields true class, predicted class and its probability for the first `MOST_ROWS` of the named examples."""
-    softmax = probabilities(predictions.outputs[:MOST_ROWS])
-    rows = zip(examples, predictions.labels, softmax.argmax(axis=1), softmax.max(axis=1), strict=False)
+    outputs = predictions.outputs[:MOST_ROWS]
+    rows = zip(examples, predictions.labels, outputs.argmax(axis=1), outputs.max(axis=1), strict=False)
     for example, label, guess, probability in rows:
         classes = {"true_class": spec.class_names[label], "predicted_class": spec.class_names[guess]}
         yield {"example": str(example), **classes, "probability": round(float(probability), 6)}
@@ -122,7 +125,7 @@ def class_rows(predictions: Predictions, class_names: Sequence[str]) -> Iterator
 
 def binary(predictions: Predictions, positive: str) -> Figure:
     """Draws precision over recall, ROC and calibration of the second of two classes, named `positive`."""
-    truth, scores = predictions.labels == 1, probabilities(predictions.outputs)[:, 1]
+    truth, scores = predictions.labels == 1, predictions.outputs[:, 1]
     figure = Figure(figsize=(15, 5), layout="constrained")
     figure.suptitle(f"label 1: {positive}")
     left, middle, right = figure.subplots(1, 3)
@@ -156,7 +159,7 @@ def probabilities(outputs: np.ndarray) -> np.ndarray:
 
 def most_wrong(predictions: Predictions, count: int) -> np.ndarray:
     """Returns indices of up to `count` misclassified examples, sorted by rising probability of the true class."""
-    true_probability = probabilities(predictions.outputs)[np.arange(len(predictions.labels)), predictions.labels]
+    true_probability = predictions.outputs[np.arange(len(predictions.labels)), predictions.labels]
     order = np.argsort(true_probability, kind="stable")
     worst: np.ndarray = order[predictions.outputs.argmax(axis=1)[order] != predictions.labels[order]][:count]
     return worst
@@ -190,10 +193,10 @@ def gallery(
         if image.dtype != np.uint8 and not 0 <= image.min() <= image.max() <= 1:  # Matplotlib would cut values off
             image = (image - image.min()) / max(float(np.ptp(image)), 1e-9)
         axes.imshow(image, cmap="gray", extent=(left + 0.02, left + 0.98, bottom, top))
-        softmax = probabilities(predictions.outputs[index])
-        guess = int(softmax.argmax())
+        outputs = predictions.outputs[index]
+        guess = int(outputs.argmax())
         truth, taken = _short(names[predictions.labels[index]]), _short(names[guess])
-        title = f"{truth}\n{taken} ({softmax[guess]:.2f})"
+        title = f"{truth}\n{taken} ({outputs[guess]:.2f})"
         axes.text(left + 0.5, top - 0.09, title, ha="center", va="bottom")
         axes.text(left + 0.5, top - 0.02, files[place], ha="center", va="bottom", family=font, size="small")
     axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -75,9 +74,8 @@ def save_results(
     if cfg.logging.log_figures:
         with attempt("figures"):
             predictions, spec = best_predictions(output_dir / CHECKPOINTS), validation.spec
-            if meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "probabilities":
-                # The logarithms of probabilities are logits.
-                predictions = predictions._replace(outputs=np.log(np.maximum(predictions.outputs, 1e-30)))
+            if meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "logits":
+                predictions = predictions._replace(outputs=figures.probabilities(predictions.outputs))
             folder = output_dir / "figures"
             figures.draw(folder, attempt, history=history, best=best, predictions=predictions, validation=validation)
             if (folder / "most_wrong.png").is_file():
