@@ -156,6 +156,15 @@ def test_contradictions_of_model_and_loss_or_metric_are_refused(part: str) -> No
                 check_outputs([make()], sequential(last), SHAPE, "uint8")
 
 
+def test_binary_crossentropy_of_three_classes_is_refused() -> None:
+    """With a label of 2 the loss has no minimum."""
+    model, loss = sequential(layers.Dense(1)), losses.BinaryCrossentropy(from_logits=True)
+    check_outputs([loss], model, SHAPE, "uint8", 2)
+    with pytest.raises(ConfigError, match="BinaryCrossentropy expects one output for each class, received one output"):
+        check_outputs([loss], model, SHAPE, "uint8", 3)
+    check_outputs([losses.MeanSquaredError()], model, SHAPE, "uint8", 3)
+
+
 @pytest.mark.parametrize("make", [metrics.SparseTopKCategoricalAccuracy, metrics.TopKCategoricalAccuracy])
 def test_top_k_that_no_example_can_miss_is_refused(make: Callable[..., keras.metrics.Metric]) -> None:
     """The label of the example is the class with the smallest output."""

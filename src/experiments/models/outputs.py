@@ -59,7 +59,13 @@ def _last_operation(model: keras.Model, inputs: tf.TensorSpec) -> str:
     return str(last.type)
 
 
-def check_outputs(parts: Iterable[object], model: keras.Model, input_shape: tuple[int, ...], input_dtype: str) -> None:
+def check_outputs(
+    parts: Iterable[object],
+    model: keras.Model,
+    input_shape: tuple[int, ...],
+    input_dtype: str,
+    num_classes: int = 2,
+) -> None:
     """Raises ConfigError if one of `parts`, loss and metrics, expects other outputs than those of the model."""
     outputs = _outputs(model, input_shape, input_dtype)
     received = _meaning(model, outputs, tf.TensorSpec((None, *input_shape), input_dtype))
@@ -69,6 +75,7 @@ def check_outputs(parts: Iterable[object], model: keras.Model, input_shape: tupl
         expected = received if from_logits is None else "logits" if from_logits else "probabilities"
         if received == ONE:
             by_class = name.startswith("Sparse") or type(part).__module__.startswith("experiments.")
+            by_class |= from_logits is not None and num_classes > 2  # a cross-entropy of 0 and 1
             expected = "one output for each class" if by_class else ONE
         if expected != received:
             raise ConfigError(

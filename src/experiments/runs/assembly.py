@@ -118,7 +118,8 @@ def build_model(node: DictConfig, spec: DataSpec) -> keras.Model:
 
 def compile_model(cfg: DictConfig, model: keras.Model, splits: Splits) -> None:
     loss, metrics = build(cfg.loss), [build(node, name=name) for name, node in cfg.metrics.items() if node is not None]
-    check_outputs([loss, *metrics], model, splits.train.spec.input_shape, splits.train.spec.input_dtype)
+    spec = splits.train.spec
+    check_outputs([loss, *metrics], model, spec.input_shape, spec.input_dtype, spec.num_classes)
     model.compile(
         optimizer=build(cfg.optimizer, learning_rate=schedule(cfg, splits, cfg.epochs)),
         loss=loss,
