@@ -122,9 +122,9 @@ class LoadedRun:
         from experiments.tracking.mlflow_store import existing_store
 
         client, points = existing_store(self._command.logging.tracking_uri), {}
-        for name in client.get_run(self.run_id).data.metrics:
-            if "/" not in name and not name.startswith(("test_", "best_")):
-                points[name] = {each.step: each.value for each in client.get_metric_history(self.run_id, name)}
+        validated = [name for name in client.get_run(self.run_id).data.metrics if name.startswith("val_")]
+        for name in (each for pair in validated for each in (pair.removeprefix("val_"), pair)):
+            points[name] = {point.step: point.value for point in client.get_metric_history(self.run_id, name)}
         return pd.DataFrame(points).rename_axis("epoch").sort_index()
 
 

@@ -157,7 +157,7 @@ def test_tables_list_predictions_and_scores_of_classes(tmp_path: Path) -> None:
     pair = np.zeros((200, 2), np.float32), labels
     split = from_arrays(pair, pair, batch_size=64, shuffle=False, seed=0, class_names=names).validation
     for each, example in ((split, "validation[{}]"), (UserDefinedSplit(split), "{}")):
-        figures.draw_classes(tmp_path, attempt, Predictions(labels, outputs), each)
+        figures.draw_classes(tmp_path, attempt, Predictions(labels, figures.probabilities(outputs)), each)
         shown, guesses = ["'=1+1", "b\\x1b[2J", *names[2:]], outputs.argmax(axis=1)
         softmax = np.exp(outputs.astype(float)) / np.exp(outputs.astype(float)).sum(axis=1, keepdims=True)
         rows = table(tmp_path / "predictions.csv")
@@ -188,7 +188,7 @@ def test_two_classes_have_three_curves() -> None:
     labels = rng.integers(0, 2, 300)
     outputs = np.stack([np.zeros(300), rng.normal(size=300) + labels], axis=1).astype(np.float32)
     scores = 1 / (1 + np.exp(-outputs[:, 1]))
-    figure = figures.binary(Predictions(labels, outputs), "dog")
+    figure = figures.binary(Predictions(labels, figures.probabilities(outputs)), "dog")
     assert figure.get_suptitle() == "label 1: dog"
     (precision_recall, *_), (roc, *_), (_, calibration, *_) = (axes.lines for axes in figure.axes)
     for x, y in np.asarray(precision_recall.get_xydata()):

@@ -261,7 +261,7 @@ def test_figures_show_the_predicted_probabilities(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("experiments.runs.figures.draw", lambda *_, predictions, **__: drawn.append(predictions))
     cfg = OmegaConf.create({"logging": {"log_model": False, "log_figures": True}})
     splits = from_arrays((images, labels), (images, labels), batch_size=2, shuffle=False, seed=0)
-    results.save_results(cfg, model, splits, {}, tmp_path, cast(Any, None))
+    results.save_results(cfg, model, splits, {}, 0, tmp_path, cast(Any, None))
     exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     expected = exponents / exponents.sum(axis=1, keepdims=True) if meaning == "logits" else outputs
     np.testing.assert_allclose(drawn[0].outputs, expected, atol=1e-6)

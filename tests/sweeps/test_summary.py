@@ -158,7 +158,7 @@ def test_files_of_jobs_are_linked_under_valid_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = {0: "a=../../x/y", 1: "b=" + "é" * 300, 2: "equal run without files", 3: "$(x) `y` <b> = + @"}
-    plan = cast("Plan", SimpleNamespace(overrides=lambda _, repeat: [names[repeat]]))
+    plan = cast("Plan", SimpleNamespace(name=lambda number, _, repeat: f"#{number} {names[repeat]}"))
     jobs = {number: trial({}, 0.5) for number in names}
     for number, job in jobs.items():
         job.set_user_attr("repeat", number)
