@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
             from experiments.runs.predictor import predict
 
         rows = predict(cfg, status)
-    write(rows, cfg.format)
+    write(rows, cfg.format, wrapped=("error",))
 
 
 if __name__ == "__main__":

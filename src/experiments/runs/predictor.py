@@ -33,8 +33,8 @@ CLASS_INDEX = "https://storage.googleapis.com/download.tensorflow.org/data/image
 
 def predict(command: DictConfig, status: Status) -> list[dict[str, Any]]:
     """Returns the rows that `predict` prints, one for each image at or below `command.path`."""
-    paths = [command.path] if isinstance(command.path, str) else list(command.path)
-    files = list(dict.fromkeys(file for path in paths for file in image_files(path)))
+    paths = [command.path] if isinstance(command.path, str) else [*command.path] or [""]
+    files = list(dict.fromkeys(file for path in paths for file in image_files(path, alone=len(paths) == 1)))
     status.update("reading the model")
     predictor = _run_predictor(command) if command.model is None else _stock_predictor(command)
     status.update("predicting")
@@ -59,19 +59,19 @@ def _stock_predictor(command: DictConfig) -> "Predictor":
     return Predictor(model, spec, antialias=False)
 
 
-def image_files(name: str | Path) -> list[Path]:
+def image_files(name: str | Path, *, alone: bool = True) -> list[Path]:
     """Returns the file of this name, the image files below a folder, or those that a pattern such as *.jpg matches."""
     path = Path(name or "?")  # an empty name is not the working folder
     # Path.glob accepts no absolute pattern.
     matching = [] if path.exists() else sorted(glob(str(name), recursive=True))  # noqa: PTH207
     if matching:
         return [file for each in matching for file in image_files(each)]
-    if not path.exists():
+    if not path.exists() and alone:
         raise DataError(
             f"path={name} does not exist: expected an image, a folder with images, a pattern, or a list of these. "
             "Set path."
         )
-    if path.is_file():
+    if path.is_file() or not path.exists():
         return [path]
     found = walk(path)
     report_left_out(path, found.left_out)
@@ -109,7 +109,8 @@ class Predictor:
                 found |= {file: self._row(file, row, all_classes) for file, row in zip(images, rows, strict=True)}
         check_whole(Manifest(Path(), {"": tuple(records)}, {}), "error")
         if not found:
-            raise DataError(next(iter(errors.values())))
+            file, reason = next(iter(errors.items()))
+            raise DataError(f"{file} cannot be read: {reason}. Expected a complete {FORMATS} image. Replace it.")
         empty = dict.fromkeys(next(iter(found.values())))
         every = {file: found.get(file, empty | {"path": str(file)}) for file in files}
         return [row | ({"error": errors.get(file)} if errors else {}) for file, row in every.items()]
@@ -126,7 +127,7 @@ class Predictor:
 def _decoded(
     decoder: Decoder, files: Sequence[Path], records: list[Record], errors: dict[Path, str]
 ) -> Iterator[tuple[Path, tf.Tensor]]:
-    """Yields the files that training reads, with their images. Adds to `records`, or messages to `errors`."""
+    """Yields the files that training reads, with their images. Adds to `records`, or reasons to `errors`."""
     for file in files:
         with quiet_exif():
             found = examine(str(file.parent), ImageFile(file.name, 0))
@@ -135,8 +136,7 @@ def _decoded(
                 yield file, decoder.read(tf.constant(str(file)), tf.constant(found.header.orientation))
                 records.append(found._replace(path=str(file)))
                 continue
-        reason = found.reason if isinstance(found, Damage) else "corrupt"
-        errors[file] = f"{file} cannot be read: {reason}. Expected a complete {FORMATS} image. Replace or remove it."
+        errors[file] = found.reason if isinstance(found, Damage) else "corrupt"
 
 
 def imagenet_classes() -> list[str]:
