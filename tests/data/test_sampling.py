@@ -40,6 +40,7 @@ def test_missing_class_weights_are_one() -> None:
 
 def test_numbered_classes_are_weighted_by_number() -> None:
     assert weights_of({"cats": 1.0, "owls": 0}) == {0: 1.0, 1: 1.0, 2: 0.0}
+    assert weights_of({0: 2.0, 2: 0.5}) == {0: 2.0, 1: 1.0, 2: 0.5}
     numbered = splits(class_weight={1: 2.0}, class_names=None).train
     assert isinstance(numbered, IndexedSplit)
     assert numbered.class_weights == (1.0, 2.0, 1.0)

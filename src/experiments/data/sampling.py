@@ -28,7 +28,8 @@ def class_weights(given: ClassWeight, spec: DataSpec) -> tuple[float, ...] | Non
         return tuple(spec.num_examples / (present * count) if count else 0.0 for count in spec.class_counts)
     if not isinstance(given, Mapping):
         raise _wrong(f"class_weight={given}", spec)
-    weights = {str(name): weight for name, weight in given.items()}
+    numbers: dict[object, str] = {} if any(map(str.isdecimal, spec.class_names)) else dict(enumerate(spec.class_names))
+    weights = {numbers.get(name, str(name)): weight for name, weight in given.items()}
     for name, weight in weights.items():
         if name not in spec.class_names:
             raise DataError(f"data.class_weight names the class '{name}'. {near(name, spec.class_names)}")
