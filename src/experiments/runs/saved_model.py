@@ -63,6 +63,7 @@ def _export(serving: keras.Model, spec: DataSpec, folder: Path) -> None:
     exported = tf.Module()
     exported.weights = [variable.value for variable in serving.variables]
     exported.serve = tf.function(lambda inputs: serving(inputs, training=False), input_signature=[shape])
+    exported.__call__ = exported.serve  # makes the object that `mlflow.keras.load_model` returns callable
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.WARNING)  # without a note on the folder
