@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TESTS = "test test-long test-kill test-launchers test-fast"
-TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench docs lock audit clean"
+TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench docs notebook lock audit clean"
 RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
 
 

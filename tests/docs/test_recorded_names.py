@@ -17,10 +17,11 @@ OVERRIDES = (
     *("data=npz", "data.path=rows.npz", "data.batch_size=8", "model=mlp", "model.hidden_sizes=[4]", "progress=none"),
     *("epochs=1", "tensorboard.graph=false", "logging.every_n_steps=1", "logging.system_metrics_interval=0.1"),
     *("logging.log_model=false", "logging.log_figures=false", "augment=[flip,rot90]"),
+    "logging.system_metrics_interval=0.1",
 )
 ABSENT = {
     *("figures", "model", "traceback.txt", "mlflow.log-model.history", "error", "stopped", "left_out"),
-    *("weights_run_id", "resumed.KEY", "found_dead_by"),
+    *("weights_run_id", "resumed.KEY", "found_dead_by", "note"),
 }
 """Documented names that these runs do not have: they have no model and no figures, and do not fail."""
 

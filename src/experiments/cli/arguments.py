@@ -29,8 +29,8 @@ POSITIONAL = {"evaluate": "run_id", "predict": "path"}
 _COMPLETION = ("--shell-completion", "-sc")
 _SYNTAX = re.compile(r"[\[\]{}(),'\"$]")
 """Characters with a meaning in Hydra's values. A value without them can only be meant as text."""
-_LOST = re.compile(r"\\(?![\\()\[\]{}:=, \t'\"])")
-"""Backslashes that Hydra would remove although they escape nothing, as in a Windows path."""
+_LOST = re.compile(r"\\(?![\\()\[\]{}:=, \t'\"])|=(?:[^\[{(]*,)?\d+(?:_\d+)+(?:,|$)")
+"""What Hydra would remove: backslashes that escape nothing, as in a Windows path, and underscores between digits."""
 _SHOWN = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help")
 
 
@@ -173,8 +173,7 @@ def _below_swept_groups(overrides: Sequence[Override]) -> list[str]:
         if dot and group in depending and not override.is_sweep_override() and not override.is_delete():
             name, _, value = text.partition("=")
             # Hydra's choice() does not accept null.
-            shared = "null,null" if override.value() is None else f"choice({value})"
-            text = text if "(" in value else f"{name}={shared}"
+            text = f"{name}=null,null" if override.value() is None else f"{name}=choice({value})"
         texts.append(text)
     return texts
 

@@ -18,6 +18,8 @@ Label = str | int | float
 """Value of a choice, or the values of a zip as text. Distinguishes the choices of a dimension."""
 Cell = dict[str, Label]
 """One combination: maps the name of each dimension to the label of a choice, or to a number from its interval."""
+_SHARED = re.compile(r"=(?:choice\((.*)\)|(null),null)$")
+"""A value that all jobs share. Hydra would return the text in `choice()` without the quotes that it may need."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _refuse_twice(dimension: Dimension) -> None:
 def fixed(overrides: Sequence[Override]) -> list[str]:
     """Overrides that all jobs share, without those of the `sweep` group. `KEY=choice(VALUE)` becomes `KEY=VALUE`."""
     return [
-        _dimension(override).choices[0][0] if override.is_sweep_override() else str(override.input_line)
+        _SHARED.sub(r"=\1\2", str(override.input_line))
         for override in overrides
         if not _varies(override) and not str(override.key_or_group).startswith("sweep.")
     ]
@@ -84,7 +86,7 @@ def _varies(override: Override) -> bool:
     """Returns False for overrides of a single value and for choices of one value."""
     value = override.value()
     single = isinstance(value, ChoiceSweep) and (len(value.list) == 1 or value.list == [None, None])
-    return override.is_sweep_override() and not single
+    return override.is_sweep_override() and not (single and _SHARED.search(str(override.input_line)))
 
 
 def _dimension(override: Override) -> Dimension:
