@@ -29,19 +29,20 @@ _EXPECTED_BY_REASON = {
     "to Float": "a number",
     "not a valid bool": "true or false",
     "not Optional": "a value other than null",
-    "not a ListConfig": "a list such as [1,2]",
+    "ListConfig": "a list such as [1,2]",
+    "is not a subclass of": "the keys below it one by one, which experiments help lists",
 }
 """Pieces of OmegaConf's messages, and the values that were expected."""
 
 
-def explained(error: Exception, config_name: str) -> str | None:
+def explained(error: Exception, config_name: str, overrides: Sequence[str] | None = None) -> str | None:
     """Returns the message for `error`, or None if it is not an error that a user can correct."""
     folder, typed = split_config_dir()
-    in_file = explain_file(error, [*([] if folder is None else [folder]), Path(CONF)], typed)
+    in_file = explain_file(error, [*([] if folder is None else [folder]), Path(CONF)], overrides or typed)
     if in_file is not None:
         return in_file
     known = error if isinstance(error, EXPLAINED) else unwritable_output(error)
-    return None if known is None else explain(known, config_name)
+    return None if known is None else explain(known, config_name, overrides)
 
 
 def explain(error: Exception, config_name: str, overrides: Sequence[str] | None = None) -> str:

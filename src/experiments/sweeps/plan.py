@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import check, check_values
-from experiments.config.explain import EXPLAINED, explain, explain_value
+from experiments.config.explain import EXPLAINED, explain_value, explained
 from experiments.errors import ConfigError, close_to
 from experiments.records.environment import all_cores
 from experiments.records.fingerprint import code_digest
@@ -205,6 +205,10 @@ def _check_names(space: Sequence[Dimension], settings: DictConfig) -> None:
 
 def _objectives(settings: Mapping[str, str] | None) -> dict[str, str]:
     """Maps each metric to min or max; empty if none is configured."""
+    if isinstance(settings, str):
+        raise ConfigError(
+            f"sweep.objectives={settings}: expected metrics. Write 'sweep.objectives={{{settings}: min}}'."
+        )
     for metric, way in (settings or {}).items():
         if way not in ("min", "max"):
             raise ConfigError(f"sweep.objectives.{metric}={way}: expected min or max. Change it.")
@@ -226,9 +230,8 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) ->
     try:
         return loader.load_sweep_config(master, overrides)
     except EXPLAINED as error:
-        raise ConfigError(
-            f"the job {' '.join(overrides)} cannot be composed: {explain(error, 'config', overrides)}"
-        ) from error
+        message = explained(error, "config", overrides)
+        raise ConfigError(f"the job {' '.join(overrides)} cannot be composed: {message}") from error
 
 
 def _share(cfg: DictConfig, workers: int) -> None:

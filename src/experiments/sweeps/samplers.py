@@ -104,6 +104,9 @@ def distribution(dimension: Dimension) -> BaseDistribution:
         return CategoricalDistribution(dimension.labels)
     low, high = cast(tuple[float, float], (dimension.interval.start, dimension.interval.end))
     log = "log" in dimension.interval.tags  # as in tag(log, interval(1e-5, 1e-1))
+    if low > high or (log and low <= 0):
+        bounds = f"{dimension.name}=interval({low:g},{high:g})"
+        raise ConfigError(f"{bounds}: expected the lower bound first, and above 0 for log. Change them.")
     if isinstance(low, int):  # as in int(interval(1, 9))
         return IntDistribution(low, int(high), log=log)
     return FloatDistribution(low, high, log=log)
