@@ -198,6 +198,7 @@ def test_help_names_the_commands_in_which_a_key_of_a_group_has_an_effect() -> No
     assert help_text(["logging.tracking_uri"]).endswith("commands  train, evaluate, predict, compare, doctor")
     assert help_text(["data.path"]).endswith("commands  train, evaluate, inspect")
     assert help_text(["data.shuffle"]).endswith("commands  train")
+    assert help_text(["sweep.exclude"]).endswith("commands  train")
 
 
 @pytest.mark.parametrize("name", ["cü", "it's", r"c\b", "a b"])
@@ -222,6 +223,7 @@ def test_help_refuses_several_keys() -> None:
         ("sed", "'sed' is not a key or a group of keys. Did you mean 'seed'?"),
         ("optimizer.learning_rat", "is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
         ("learning_rate", "Did you mean 'optimizer.learning_rate'?"),
+        ("lr", "'lr' is not a key or a group of keys. Did you mean 'optimizer.learning_rate'?"),
         ("zzz", "'zzz' is not a key or a group of keys. Known: allow_modules, allow_other_data, augment,"),
     ],
 )

@@ -121,7 +121,9 @@ def test_picture_of_packages_shows_the_tested_imports() -> None:
     """Each arrow is an allowed import that no longer path of arrows implies, and none is missing."""
     picture = text_of("docs/images/packages.svg")
     shown = set(re.findall(r'data-edge="(\w+) (\w+)"', picture))
-    allowed = {name: others for name, others in ALLOWED.items() if name not in (*COMMANDS, "__main__", "__init__", "api")}
+    allowed = {
+        name: others for name, others in ALLOWED.items() if name not in (*COMMANDS, "__main__", "__init__", "api")
+    }
     allowed["commands"] = set().union(*(ALLOWED[name] for name in COMMANDS))
     assert shown == set(reduced(allowed))
     assert set(re.findall(r'class="title middle"[^>]*>(\w+)<', picture)) == set(allowed)

@@ -64,7 +64,7 @@ def rewritten(arguments: Sequence[str], command: str) -> list[str]:
     if sweeps:
         return [*options, *_below_swept_groups(parsed)]
     if not shown:
-        _refuse_sweeps(parsed)
+        _refuse_sweeps(parsed, command)
     return [*options, *(str(override.input_line) for override in parsed)]
 
 
@@ -76,7 +76,7 @@ def _split(arguments: Sequence[str], command: str) -> tuple[list[str], list[str]
     while left:
         each = left.pop(0)
         name, equals, value = each.partition("=")
-        if name in GROUPS and re.fullmatch(r"null|true|false|[\d.]+|shared/.*", value):
+        if name in (*GROUPS, *PRESETS) and re.fullmatch(r"null|true|false|[\d.]+|shared/.*", value):
             raise ConfigError(f"{each} is not an option: expected its name. experiments help {name} lists the options.")
         if not each.startswith("-"):
             overrides.append(each)
@@ -107,9 +107,7 @@ def _unknown_option(option: str, following: Sequence[str], command: str) -> Conf
         return ConfigError(f"{name} has no value: expected one after it. Add it, or leave the option out.")
     key = name.lstrip("-").replace("-", "_")
     key = ALIASES.get(key, key)
-    known = key.partition(".")[0] in [
-        item.name for item in fields(COMMANDS["train" if command == "config" else command])
-    ]
+    known = key.partition(".")[0] in {item.name for item in fields(COMMANDS.get(command, COMMANDS["train"]))}
     value = value if equals else next((each for each in following[:1] if "=" not in each and each[0] != "-"), "VALUE")
     near = "" if known else close_to(name[2:], [each[2:] for each in FLAGS | VALUED if each.startswith("--")])
     remedy = f"Write {key}={value}." if known else near or "--help lists the keys."
@@ -142,7 +140,9 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
     readable = _read(text)
     if readable is not None and all(parts) and not _SYNTAX.search("".join(parts)):
         return readable
-    remedy = f"If it is text, write {shlex.quote(text)}." if readable else "experiments help KEY describes a key."
+    as_list = re.sub(r"=\((.*)\)$", r"=[\1]", override)
+    meant, form = ("a list", as_list) if as_list != override and _read(as_list) else ("text", text)
+    remedy = f"If it is {meant}, write {shlex.quote(form)}." if readable else "experiments help KEY describes a key."
     raise ConfigError(
         f"'{override}' cannot be read: expected KEY=VALUE, with closed lists, mappings and quotes. {remedy}"
     )
@@ -178,14 +178,15 @@ def _below_swept_groups(overrides: Sequence[Override]) -> list[str]:
     return texts
 
 
-def _refuse_sweeps(overrides: Sequence[Override]) -> None:
+def _refuse_sweeps(overrides: Sequence[Override], command: str) -> None:
     """Raises ConfigError for several values of a key, and for settings of a sweep."""
+    run_each = "Add -m to run each of them, or write" if command == "config" else "Write"
     for override in overrides:
         key, _, value = str(override.input_line).partition("=")
         if override.is_sweep_override():
             raise ConfigError(
                 f"{override.input_line} has several values, but this command starts a single run: expected one value. "
-                f"Add -m to run each of them, or write {shlex.quote(f'{key}=[{value}]')} for a list, or "
+                f"{run_each} {shlex.quote(f'{key}=[{value}]')} for a list, or "
                 f"{shlex.quote(f'{key}={quoted(value)}')} for text."
             )
         if re.match(r"[+~]*(sweep\.|hydra[./](launcher|sweeper))", key):

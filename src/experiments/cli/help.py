@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.aliases import ALIASES
 from experiments.config.reference import (
     PRESETS,
     REQUIRED,
@@ -75,7 +76,7 @@ def _nearest(name: str, searched: Sequence[Section]) -> str:
     """Suggests a key that ends in `name`, or a similar one; lists the first parts of all keys if there is none."""
     known = {key.name for section in searched for key in section.keys} | {*GROUPS, *PRESETS}
     every = known if "." in name else known | {key.name for section in sections() for key in section.keys}
-    ending = sorted(key for key in every if key.endswith(f".{name}"))
+    ending = sorted(key for key in every if key.endswith(f".{name}") or key == ALIASES.get(name))
     if ending:
         return f"Did you mean {' or '.join(repr(key) for key in ending)}?"
     return close_to(name, known) or listed(sorted({key.partition(".")[0] for key in known}))

@@ -118,7 +118,7 @@ def _wrong_type(key: str, value: str, reason: str) -> str:
 
 
 def _unknown_option(config: str, options: Sequence[str] | None) -> str:
-    group, slash, option = config.rpartition("/")
+    group, slash, option = config.partition("/") if config.partition("/")[0] in GROUPS else config.rpartition("/")
     if not slash:
         return f"--config-name={option}: there is no {option}.yaml. Add its folder by --config-dir, or leave it out."
     if group == "hydra/launcher" and option in _PLUGINS:

@@ -27,9 +27,10 @@ PRESETS = {
 }
 _NO_EFFECT = {
     "evaluate": r"logging\.(?!tracking_uri|experiment_name)"
-    r"|data\.(shuffle|sampling|class_weight|image_size|cache_required)$",
-    "predict": r"logging\.(?!tracking_uri|experiment_name)|model\.(freeze|dropout|batch_norm_momentum|cache_features)$",
-    "compare": r"logging\.(?!tracking_uri|experiment_name)",
+    r"|data\.(shuffle|sampling|class_weight|image_size|cache_required)$|sweep\.|checkpoint\.",
+    "predict": r"logging\.(?!tracking_uri|experiment_name)|model\.(freeze|dropout|batch_norm_momentum|cache_features)$"
+    r"|sweep\.|checkpoint\.",
+    "compare": r"logging\.(?!tracking_uri|experiment_name)|sweep\.|checkpoint\.",
     "inspect": r"data\.(batch_size|shuffle|sampling|class_weight|num_parallel_calls|prefetch|antialias|cache"
     r"|cache_required|on_corrupt|allow_leakage|rescan)$",
     "doctor": r"logging\.(?!tracking_uri)",
