@@ -80,7 +80,7 @@ def cells(notebook: Path) -> Iterator[str]:
             html = re.sub(r"\n\s*", "", STYLE.sub("", data.get("text/html", "")))
             text = COLOR.sub("", data["text/plain"]).strip("\n")
             if html or text:
-                yield html or f"```text\n{text}\n```"
+                yield f'<div class="output">{html}</div>' if html else f"```text\n{text}\n```"
 
 
 def groups() -> Iterator[str]:
