@@ -22,7 +22,7 @@ ABSENT = {
     *("figures", "model", "traceback.txt", "mlflow.log-model.history", "error", "stopped", "left_out"),
     *("weights_run_id", "resumed.KEY", "found_dead_by", "note", "system/NAME"),
 }
-"""Documented names that these runs do not have: they have no model and no figures, do not fail, and may take less than a second."""
+"""Documented names that these runs may lack: they have no model and no figures, do not fail, and are short."""
 
 
 def documented(section: str) -> set[str]:

@@ -223,9 +223,12 @@ LAYOUTS = {
     "no folder": Layout(
         {".": 3}, f"'ROOT' has 0 class folders (none): expected 2 or more. Set data.path to a folder with {LAYOUT}."
     ),
+    "test images of a competition, without classes": Layout(
+        split(train=PETS) | {"test": 3}, {"train": PETS}, left_out={f"test/{n}.jpg": UNUSED for n in range(3)}
+    ),
     "a split without class folders": Layout(
-        split(train=PETS) | {"test": 3},
-        "'ROOT/test' has 0 class folders (none): expected 2 or more. Remove it if its images have no class, or move "
+        split(train=PETS) | {"valid": 3},
+        "'ROOT/valid' has 0 class folders (none): expected 2 or more. Remove it if its images have no class, or move "
         "all classes to 'ROOT/train' if it is one.",
     ),
     "a class named train": Layout(
@@ -285,8 +288,13 @@ LAYOUTS = {
     "splits two folders deeper": Layout(
         {f"my/data/{part}/{kind}": 2 for kind in PETS for part in ("train", "val")} | {"docs": 1}, unclear("my/data")
     ),
+    "seg_train, seg_test, and images without classes": Layout(
+        split(seg_train=PETS, seg_test=PETS) | {"seg_pred": 1},
+        {"train": PETS, "test": PETS},
+        left_out={"seg_pred/0.jpg": UNUSED},
+    ),
     "train_set, test_set beside others": Layout(
-        {f"{part}_set/{kind}": 2 for kind in PETS for part in ("train", "test")} | {"masks": 1},
+        {f"{part}_set/{kind}": 2 for kind in PETS for part in ("train", "test")} | {"masks/old": 1},
         unclear("test_set, train_set"),
     ),
     "two folders like train": Layout(

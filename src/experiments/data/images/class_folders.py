@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,9 @@ def class_folders(root: Path, fraction: float) -> ClassFolders:
     """Lists the images below `root` without reading them.
 
     A folder is a split if its name is in `SPLITS`, or if a part of its name is and there is a folder train or only such
-    splits. Without a validation folder, `fraction` of the training images is held out by a hash of their paths below
-    the class folder; 1 takes all. Raises DataError if a folder is missing, empty or ambiguous, or if classes differ.
+    splits, beside folders of images at most. A test split without class folders is left out. Without a validation
+    folder, `fraction` of the training images is held out by a hash of their paths below the class folder; 1 takes all.
+    Raises DataError if a folder is missing, empty or ambiguous, or if classes differ.
     """
     if not root.is_dir():
         raise DataError(f"data.path='{root}' is not a folder: expected {LAYOUT}. Set data.path=FOLDER.")
@@ -56,6 +57,8 @@ def class_folders(root: Path, fraction: float) -> ClassFolders:
     found = walk(root, filter(None, folders.values()))
     if folders["train"] == "" and split_rules() > 1:
         _check_understood(root, found)
+    if split_rules() > 2 and "test" in folders and _flat(root, [folders["test"]]):
+        del folders["test"]  # images of a competition, without labels: left out, which is reported
     listed = {split: _classes(root, folder, found, 1 if fraction == 1 else 2) for split, folder in folders.items()}
     names, train = listed["train"]
     for split, (others, _) in listed.items():
@@ -77,7 +80,10 @@ def _split_folders(root: Path) -> dict[str, str]:
     names = sorted(name for name in next(os.walk(root), ("", [], []))[1] if name[0] != "." and name not in SYSTEM)
     found = {name: split for name in names if (split := _split_of(name))}
     exact = {n: split for n, split in found.items() if n.casefold() in SPLITS} if split_rules() > 2 else found
-    if "train" not in exact.values() and not len(set(found.values())) == len(found) == len(names):
+    others = [name for name in names if name not in found]
+    # Beside seg_train/ and seg_test/ with class folders, seg_pred/ with images only is no class.
+    clear = not others or (len(found) > 1 and _flat(root, others) == others and not _flat(root, found))
+    if "train" not in exact.values() and not (len(set(found.values())) == len(found) and clear):
         found = exact
     for name, split in found.items():
         if (name in exact or split not in exact.values()) and (other := folders.setdefault(split, name)) != name:
@@ -87,6 +93,11 @@ def _split_folders(root: Path) -> dict[str, str]:
             f"'{root}' has {min(folders.values())}/ but no train/: expected {LAYOUT}. Add or rename the folder."
         )
     return folders or {"train": ""}
+
+
+def _flat(root: Path, names: Iterable[str]) -> list[str]:
+    """Returns those of the folders that contain files only."""
+    return [name for name in names if not next(os.walk(root / name), ("", [], []))[1]]
 
 
 def _split_of(name: str) -> str | None:
