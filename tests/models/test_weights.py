@@ -80,6 +80,7 @@ def run_id(runs: list[str], tmp_path_factory: pytest.TempPathFactory, store: mlf
     store.create_registered_model("m")
     store.create_model_version("m", str(folder), run_id=found)
     store.set_registered_model_alias("m", "best", "1")
+    store.create_model_version("m", str(folder))
     return found
 
 
@@ -120,6 +121,7 @@ def test_run_of_other_model_is_refused(run_id: str) -> None:
         ("models:/m@other", "MlflowException: Registered model alias other not found"),
         ("models:/m", "it has another form"),
         ("models:/m/latest", "it has another form"),
+        ("models:/m/2", "this version was registered without a run"),
         ("models:/m-0123456789abcdef0123456789abcdef", "it has another form"),
     ],
 )

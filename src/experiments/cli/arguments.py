@@ -76,7 +76,7 @@ def _split(arguments: Sequence[str], command: str) -> tuple[list[str], list[str]
     while left:
         each = left.pop(0)
         name, equals, value = each.partition("=")
-        if name in (*GROUPS, *PRESETS) and re.fullmatch(r"null|true|false|[\d.]+|shared/.*", value):
+        if name in (*GROUPS, *PRESETS) and re.fullmatch(r"null|(.*,)?(true|false|nan|[\d.]+)(,.*)?|shared/.*", value):
             raise ConfigError(f"{each} is not an option: expected its name. experiments help {name} lists the options.")
         if not each.startswith("-"):
             overrides.append(each)

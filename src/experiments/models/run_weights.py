@@ -43,6 +43,8 @@ def run_of(source: str, tracking_uri: str | None = None, experiment: str | None 
         name, alias, version = form.groups()
         client = store_of_weights(tracking_uri)
         found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        if not found.run_id:
+            raise ValueError("this version was registered without a run")
         return str(found.run_id)
 
 
