@@ -94,9 +94,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def store_of_its_own() -> Iterator[None]:
-    """Removes the store that MLflow writes to the environment, because the next test would use it."""
+    """Removes the store that MLflow remembers and writes to the environment, because the next test would use it."""
     yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    # Set by `run_command`; commands that a later test starts would show tracebacks.
+    os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 @pytest.fixture(scope="session")

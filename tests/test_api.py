@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hydra.core.hydra_config import HydraConfig
 from tests.trainings import Trainings, assert_same_bits
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from experiments.runs.results import Result
 
 pytestmark = pytest.mark.slow
-SMALL = ("model=mlp", "data=digits", "epochs=2", "runtime.threads=1", "logging.log_figures=false")
+SMALL = ("model=mlp", "data=digits", "epochs=2", "logging.log_figures=false", "progress=plain")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,17 @@ def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(project: Path) -> Iterator["Result"]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        yield train(*SMALL)
+        yield train(*SMALL, *threads())
+
+
+def threads() -> list[str]:
+    """Override for the number of compute threads that an earlier test of this process has set."""
+    count = tf.config.threading.get_intra_op_parallelism_threads()
+    return [f"runtime.threads={count}"] if count else []
 
 
 def test_training_equals_that_of_the_command(trained: "Result", trainings: Trainings, tmp_path: Path) -> None:
-    command = trainings.run(tmp_path, *SMALL, "hydra.run.dir=run")
+    command = trainings.run(tmp_path, *SMALL, *threads(), "hydra.run.dir=run")
     assert command.returncode == 0, command.stderr
     assert_same_bits(trained.output_dir / "checkpoints", tmp_path / "run" / "checkpoints")
     assert f"objective      {trained.objective:.4f}" in command.stdout
@@ -92,7 +99,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def test_interrupted_training_resumes_to_the_same_bits(trained: "Result") -> None:
-    stopped = [*SMALL, "checkpoint.every_epoch=true", f"+callbacks.stop._target_={__name__}.Interrupt"]
+    stopped = [*SMALL, *threads(), "checkpoint.every_epoch=true", f"+callbacks.stop._target_={__name__}.Interrupt"]
     with pytest.raises(KeyboardInterrupt):
         train(*stopped)
     resumed = train(*stopped, "resume=last")

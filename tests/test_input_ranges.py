@@ -423,7 +423,7 @@ def test_new_run_uses_the_newest_rules_although_an_earlier_one_was_found(
 ) -> None:
     from mlflow import MlflowClient
 
-    from experiments.data.base import using_split_rules
+    from experiments.data.base import SPLIT_RULES, using_split_rules
     from experiments.runs.run import run
 
     file, client = write(tmp_path / "a.npz", SHADES), MlflowClient(store)
@@ -439,4 +439,4 @@ def test_new_run_uses_the_newest_rules_although_an_earlier_one_was_found(
     assert f"Run {earlier} started with other data; starting a new run." in caplog.messages
     assert later.run_id != earlier
     record = json.loads((tmp_path / "later" / "config" / "data.json").read_text())
-    assert (record["split_rules"], record["input_dtype"]) == (2, "uint8")
+    assert (record["split_rules"], record["input_dtype"]) == (SPLIT_RULES, "uint8")

@@ -179,7 +179,7 @@ def test_run_page_shows_params_metrics_data_tags_and_model(shown: Shown, mlflow_
 
 
 def test_metric_pages_show_epoch_batch_and_system_charts(shown: Shown, mlflow_page: str, browser: Browser) -> None:
-    charts = ("Model metrics (11)", "batch (2)", "test_accuracy", "learning_rate")
+    charts = ("Model metrics (15)", "batch (2)", "test_accuracy", "learning_rate")
     assert browser.missing(f"{mlflow_page}/model-metrics{TRAINING_VIEW}", *charts) == []
     assert (
         browser.missing(f"{mlflow_page}/system-metrics{TRAINING_VIEW}", "System metrics (8)", "cpu_utilization_p") == []

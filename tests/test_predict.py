@@ -163,7 +163,7 @@ def test_reason_is_complete_in_a_narrow_table(
     lines = predict(f"[{red_photo},{tmp_path}/bad.jpg]").splitlines()
     assert max(map(len, lines)) <= 80
     shown = " ".join(line.split("│")[4].strip() for line in lines if line.startswith("│"))
-    assert shown == " not a JPEG, PNG, BMP, GIF or WebP image"
+    assert shown == "- not a JPEG, PNG, BMP, GIF or WebP image"
 
 
 def test_empty_list_is_refused(refusal: Callable[..., str]) -> None:

@@ -48,7 +48,7 @@ def save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Save:
         model = keras.Sequential(
             [keras.Input((4, 3, channels)), keras.layers.Flatten(), keras.layers.Dense(outputs or 2)]
         )
-        cfg: DictConfig = OmegaConf.create({"logging": {"log_model": log_model, "log_figures": True}})
+        cfg: DictConfig = OmegaConf.create({"loss": {}, "logging": {"log_model": log_model, "log_figures": True}})
         tracker = RecordingTracker()
         results.save_results(cfg, model, splits, HISTORY, 1, tmp_path, tracker)
         return tracker.tags.get("left_out")
@@ -101,7 +101,7 @@ def test_one_output_for_two_classes_is_saved_without_its_figures(save: Save, tmp
 
 
 def test_model_is_saved_first_and_may_fail(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         assert not (tmp_path / "figures").exists()
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / "MLmodel").touch()
@@ -114,7 +114,7 @@ def test_model_is_saved_first_and_may_fail(save: Save, tmp_path: Path, monkeypat
 
 
 def test_full_disk_is_an_error(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(saved_model, "save_model", fail)
@@ -129,7 +129,7 @@ def test_resumed_run_shows_nothing_of_the_results_before(
 
     from experiments.runs.run import run
 
-    def save_model(*arguments: Any) -> None:
+    def save_model(*arguments: Any, **_: object) -> None:
         folder: Path = arguments[-1]
         folder.mkdir()
         (folder / f"{len(list(tmp_path.glob('run*')))}.bin").touch()

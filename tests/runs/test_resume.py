@@ -85,7 +85,6 @@ def test_resumed_run_keeps_folder_and_name(runs: Runs, tmp_path: Path) -> None:
     run_id = runs.create()
     found = runs.check("resume=last")
     assert (found.run_id, found.output_dir) == (run_id, runs.output_dir(run_id))
-    assert found.cfg.logging.run_name == "run-1"
     assert (tmp_path / "new" / "resumed").resolve() == runs.output_dir(run_id).resolve()
     assert dict(found.changed) == {}
 

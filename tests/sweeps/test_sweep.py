@@ -126,7 +126,7 @@ def test_grid_is_run_summarized_and_grouped_under_parent_run(finished: Path) -> 
     links = sorted((folder(finished) / "tensorboard").iterdir())
     assert [str(link.readlink()) for link in links] == [f"../{number}/tensorboard" for number in range(3)]
     assert [str(link.name) for link in links] == [
-        f"#{number} optimizer.learning_rate={row['optimizer.learning_rate']} seed={row['seed']}"
+        f"#{number} learning_rate={row['optimizer.learning_rate']} seed={row['seed']}"
         for number, row in enumerate(found)
     ]
     assert all([*link.glob("events.out.tfevents.*")] for link in links)
@@ -154,7 +154,7 @@ def test_descriptions_repeat_jobs_and_lead_to_the_best_one(finished: Path) -> No
     for number, job in enumerate(jobs):
         _, command, data, end, *_ = re.split(r"```\n|\n```\n\n|\n\n", job.data.tags["mlflow.note.content"])
         typed = [f"{key}={found[number][key]}" for key in ("optimizer.learning_rate", "seed")]
-        assert shlex.split(command.replace("\\\n", "")) == ["experiments", "train", *TINY, *typed]
+        assert shlex.split(command.replace("\\\n", "")) == ["experiments", "train", *TINY, ON_END, *typed]
         counts = "100 train, 100 validation, 100 test examples, 10 classes"
         assert data.startswith(f"Data `sklearn.datasets.load_digits`: {counts}, inputs [8, 8, 1] of uint8")
         value = f"{float(found[number]['val_accuracy']):.4g}"

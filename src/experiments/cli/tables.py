@@ -72,8 +72,14 @@ def write_csv(rows: Iterable[Row], file: TextIO) -> None:
     """Writes rows, which all have the same keys. An apostrophe precedes text that a spreadsheet would execute."""
     writer = csv.writer(file, lineterminator="\n")
     for number, row in enumerate(rows):
-        for line in [list(row), row.values()] if number == 0 else [row.values()]:
-            writer.writerow(_FORMULA.sub("'", visible(each)) if isinstance(each, str) else each for each in line)
+        if number == 0:
+            # The keys of a sweep may begin with a plus, and scripts read columns by them.
+            writer.writerow(name if name.startswith("+") else _escaped(name) for name in row)
+        writer.writerow(map(_escaped, row.values()))
+
+
+def _escaped(value: Any) -> Any:
+    return _FORMULA.sub("'", visible(value)) if isinstance(value, str) else value
 
 
 def _json(rows: Sequence[Row]) -> None:

@@ -32,6 +32,7 @@ from experiments.runs.figures import drawable
 from experiments.runs.measurements import TrackMetrics
 from experiments.runs.progress import epoch_line
 from experiments.tracking.base import Tracker
+from experiments.tracking.redaction import mask
 
 Logs = Mapping[str, float]
 CAPTION_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 96, 18, 13
@@ -259,7 +260,7 @@ def builtin_callbacks(
 ) -> dict[str, keras.callbacks.Callback]:
     """Returns the callbacks of every run, under names that no callback of a config can have."""
     monitor, every_n_steps = (cfg.monitor.metric, cfg.monitor.mode), cfg.logging.every_n_steps
-    trial = f"{cfg.logging.run_name or output_dir.name} {output_dir}"
+    trial = mask(f"{cfg.logging.run_name or output_dir.name} {output_dir}")
     row = {"trial": trial, "hparams": params(cfg), "monitor": cfg.monitor.metric, "mode": cfg.monitor.mode}
     return {
         "(tracking)": TrackMetrics(tracker, splits.train, *monitor, every_n_steps=every_n_steps, began=began),
