@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -26,11 +26,14 @@ def assert_equal_weights(loaded: keras.Model, source: keras.Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[mlflow.MlflowClient]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
+
+
+@pytest.fixture(autouse=True)
+def current_store(store: mlflow.MlflowClient) -> None:
+    """Makes the store that of MLflow, as a run does; `store_of_its_own` resets it."""
+    mlflow.set_tracking_uri(store.tracking_uri)
 
 
 @pytest.mark.parametrize("name", ["network.weights.h5", "network.h5"])

@@ -76,7 +76,8 @@ class Finished:
         return sink.model_uri
 
     def models(self) -> list[Any]:
-        return [model for model in self.client.search_logged_models(["1"]) if model.source_run_id == self.run_id]
+        experiment = self.client.get_run(self.run_id).info.experiment_id
+        return [each for each in self.client.search_logged_models([experiment]) if each.source_run_id == self.run_id]
 
     def assert_one(self, weights: str) -> Any:
         """Checks everything that must not depend on the number of deliveries."""
