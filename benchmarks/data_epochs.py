@@ -90,7 +90,7 @@ def cold_sides(root: Path, folder: Path) -> dict[str, Side]:
         splits: list[Splits] = []
         scan = cost(lambda: splits.append(built(cfg)))
         taken = cost(lambda: epoch(as_float(splits[0].train.epoch(0))))
-        while not all(entry.state == "whole" for entry in entries(str(cache_dir))):
+        while not all(entry.state == "complete" for entry in entries(str(cache_dir))):
             time.sleep(0.05)  # the pack is finished in the background, which must not slow down the next side
         shutil.rmtree(cache_dir)
         return Cost(*map(sum, zip(scan, taken, strict=True))) if scanned else taken
