@@ -33,7 +33,7 @@ def stages(root: Path, folder: Path) -> list[Cost]:
     costs = [cost(lambda: splits.append(built(cfg)))]
     for number in range(2):
         costs.append(cost(lambda: deque(splits[0].train.epoch(number), maxlen=0)))  # noqa: B023 -- called at once
-        while not all(entry.state == "whole" for entry in entries(str(cache_dir))):
+        while not all(entry.state == "complete" for entry in entries(str(cache_dir))):
             time.sleep(0.05)  # otherwise the warm epoch includes the end of the packing
     shutil.rmtree(cache_dir)
     return costs
