@@ -60,6 +60,14 @@ def test_process_keeps_handlers_loggers_and_config(trained: "Result") -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert logging.getLogger("experiments").handlers == []
     assert logging.getLogger("experiments").propagate
+    own, logger = logging.NullHandler(), logging.getLogger("experiments")
+    logger.addHandler(own)
+    try:
+        with pytest.raises(DataError):
+            train("data=npz", "data.path=none.npz")
+        assert logger.handlers == [own]
+    finally:
+        logger.removeHandler(own)
     before = HydraConfig.instance().cfg
     data("digits")
     assert HydraConfig.instance().cfg is before

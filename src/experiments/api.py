@@ -187,7 +187,8 @@ def _log_file() -> Iterator[Path]:
     """Yields the output folder of the run, and writes the log of the block to `train.log` in it."""
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    logger, level = logging.getLogger("experiments"), logging.getLogger("experiments").level
+    logger = logging.getLogger("experiments")
+    before = logger.handlers, logger.propagate, logger.level
     file, terminal = logging.FileHandler(output_dir / "train.log", encoding="utf-8"), TerminalHandler()
     file.setFormatter(SafeFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     terminal.setLevel(logging.WARNING)
@@ -196,6 +197,6 @@ def _log_file() -> Iterator[Path]:
     try:
         yield output_dir
     finally:
-        logger.handlers, logger.propagate = [], True
-        logger.setLevel(level)
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])  # also resets what loggers remember of their level
         file.close()

@@ -209,7 +209,9 @@ def test_averages_are_exact_in_both_loops_and_after_stops(
 
 @pytest.mark.parametrize("number", [1, 4, *(pytest.param(each, marks=pytest.mark.long) for each in NOT_DAILY)])
 def test_each_checkpoint_is_evaluated(train: Train, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    check_kinds(train("run", cell(number)), monkeypatch)
+    trained = train("run", cell(number))
+    check_kinds(trained, monkeypatch)
+    assert len(trained.recorder.after_steps) == STEPS * trained.cfg.epochs
 
 
 def test_weights_stay_in_place_before_the_first_update() -> None:

@@ -207,4 +207,6 @@ def test_hostile_file_names_are_drawn_as_text(tmp_path: Path) -> None:
     predictions = Predictions(np.zeros(6, np.int64), np.eye(2, dtype=np.float32)[np.ones(6, int)])
     for name in names:
         drawn = figures.drawable([visible(name)] * 6, "file")
-        figures.gallery(images, predictions, ["x", "y"], *drawn).savefig(tmp_path / "gallery.png")
+        figure = figures.gallery(images, predictions, ["x", "y"], *drawn)
+        figure.savefig(tmp_path / "gallery.png")
+        assert [text.get_text() for text in figure.axes[0].texts[1::2]] == drawn[0]
