@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from tests.mlflow_server import MlflowServer
 
 from experiments.cli.arguments import rewritten
 from experiments.cli.tables import write
@@ -42,10 +43,11 @@ RANKED = {"monitor.metric": "val_accuracy", "monitor.mode": "max", "data_digest"
 class Store:
     """A store with runs that are logged directly."""
 
-    def __init__(self, path: Path) -> None:
-        self.uri = f"sqlite:///{path}"
+    def __init__(self, uri: str, folder: Path | None = None) -> None:
+        """Creates experiments with artifacts in `folder`; None leaves the place to the server."""
+        self.uri = uri
         self.client = MlflowClient(self.uri)
-        self.folder = path.parent
+        self.folder = folder
         self.time = 1_700_000_000_000
 
     def add(
@@ -60,7 +62,7 @@ class Store:
         files: Mapping[str, str] | None = None,
     ) -> str:
         found = self.client.get_experiment_by_name(experiment)
-        artifacts = (self.folder / "artifacts" / experiment).as_uri()
+        artifacts = None if self.folder is None else (self.folder / "artifacts" / experiment).as_uri()
         identity = self.client.create_experiment(experiment, artifacts) if found is None else found.experiment_id
         self.time += 1000
         run_id = str(self.client.create_run(identity, start_time=self.time, run_name=name).info.run_id)
@@ -88,7 +90,7 @@ class Store:
 
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path) -> Store:
-    return Store(Path(shutil.copy(empty_store, tmp_path)))
+    return Store(f"sqlite:///{shutil.copy(empty_store, tmp_path)}", tmp_path)
 
 
 def best(value: float) -> dict[str, float]:
@@ -285,6 +287,24 @@ def test_differences_of_two_runs(store: Store) -> None:
         ("environment", "c", None, "1"),
         ("metrics", "loss", None, 2.0),
     ]
+
+
+@pytest.mark.slow
+def test_runs_of_a_server_are_compared_as_those_of_a_file(server: MlflowServer, store: Store) -> None:
+    answers = []
+    for each in (Store(server.uri), store):
+        runs = [
+            each.add(name, metrics=best(value), params={"model": name}, experiment="compared", files=files)
+            for name, value, files in (("cnn", 0.5, {"config/config.yaml": CONFIG_A}), ("mlp", 0.75, {}))
+        ]
+        selections = ("best=1", "filter='params.model = \"cnn\"'", f"runs=[{runs[0][:10]}]", f"diff=[{runs[0]},best]")
+        chosen = [each.compare("logging.experiment_name=compared", "format=json", typed) for typed in selections]
+        noted = each.compare(f"runs=[{runs[1]}]", "note='a note'", "format=json")
+        text = json.dumps([*chosen, noted])
+        answers.append(text.replace(runs[0], "FIRST").replace(runs[1], "SECOND"))
+    assert '"note": "a note"' in answers[0]
+    assert '"optimizer.learning_rate"' in answers[0]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize(

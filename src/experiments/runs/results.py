@@ -78,9 +78,11 @@ def save_results(
             if meaning_of_outputs(model, spec.input_shape, spec.input_dtype) == "logits":
                 predictions = predictions._replace(outputs=figures.probabilities(predictions.outputs))
             folder = output_dir / "figures"
+            most_wrong = folder / "most_wrong.png"
+            most_wrong.unlink(missing_ok=True)  # of a resumed run that was finished before
             figures.draw(folder, attempt, history=history, best=best, predictions=predictions, validation=validation)
-            if (folder / "most_wrong.png").is_file():
-                recording.save_image("most wrong", np.asarray(Image.open(folder / "most_wrong.png")), best + 1)
+            if most_wrong.is_file():
+                recording.save_image("most wrong", np.asarray(Image.open(most_wrong)), best + 1)
     if failed:
         left_out = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
         logger.warning("The run is complete, but without %s.", left_out)

@@ -183,7 +183,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, built: Built) -> None:
     counts = {"parameters": str(built.model.count_params()), "trainable_parameters": str(trainable)}
     tracker.log_params(params(cfg) | counts)
     note = at_start({name: split.spec for name, split in splits.items()}, cfg.runtime.threads)
-    tracker.set_tags({NOTE: note} | {f"data_{key}": text for key, text in flatten(cfg.data).items() if key == "path"})
+    path = flatten(cfg.data).get("path")
+    tracker.set_tags({NOTE: note} | ({} if path is None else {"data_path": path}))
     environment, folder = provenance(), point.output_dir / "config"
     monitored = (cfg.monitor.metric, cfg.monitor.mode, splits["validation"].spec.digest)
     tracker.set_tags(environment.tags() | dict(zip(RANKING, monitored, strict=True)))
