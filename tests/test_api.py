@@ -1,6 +1,7 @@
 """Functions for notebooks: results equal to those of the commands, errors, and the state of the process."""
 
 import csv
+import json
 import logging
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from tests.trainings import Trainings, assert_same_bits
 
@@ -71,6 +73,19 @@ def test_process_keeps_handlers_loggers_and_config(trained: "Result") -> None:
     before = HydraConfig.instance().cfg
     data("digits")
     assert HydraConfig.instance().cfg is before
+
+
+def test_command_at_the_end_of_a_run_is_executed(project: Path) -> None:
+    with pytest.raises(DataError):
+        train("data=npz", "data.path=none.npz", "on_end=cp /dev/stdin ended.json")
+    assert json.loads((project / "ended.json").read_text())["status"] == "FAILED"
+
+
+def test_hydra_of_the_user_stays_initialized(project: Path) -> None:
+    (project / "users.yaml").write_text("key: value\n")
+    with initialize_config_dir(str(project), version_base="1.3"):
+        assert data("digits").train.spec.num_classes == 10
+        assert compose("users").key == "value"
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,18 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.cli.arguments import rewritten
+from experiments.cli.on_end import on_end
 from experiments.cli.safe_text import SafeFormatter, TerminalHandler
 from experiments.cli.startup import quiet_environment, suppress_startup_logs
 from experiments.cli.status import status_line
@@ -26,6 +28,7 @@ from experiments.config.explain import explained
 from experiments.config.registry import CONF
 from experiments.errors import ConfigError, ExperimentError
 from experiments.tracking.redaction import remember_secrets
+from experiments.tracking.uris import SQLITE, database_path
 
 if TYPE_CHECKING:
     import keras
@@ -47,12 +50,14 @@ def train(*overrides: str) -> "Result":
     """
     with _composed("config", *overrides) as cfg:
         check(cfg)
-        with status_line(cfg.progress) as status, _log_file() as output_dir:
+        with _log_file() as output_dir, on_end(cfg.on_end, output_dir) as end, status_line(cfg.progress) as status:
             status.update("loading TensorFlow")
             with suppress_startup_logs():
                 from experiments.runs.run import run
             status.stop()
-            return run(cfg, output_dir, status, handle_signals=False)
+            result = run(cfg, output_dir, status, handle_signals=False)
+            end |= result._asdict()
+            return result
 
 
 def sweep(*overrides: str) -> "pd.DataFrame":
@@ -88,7 +93,11 @@ def runs(*overrides: str) -> "pd.DataFrame":
         check_values(cfg)
         from experiments.comparison.side_by_side import compare
 
-        return pd.DataFrame(compare(cfg))
+        table = pd.DataFrame(compare(cfg))
+    for name in table.columns.difference(["run", "run_id", "status", "note", "first", "second"]):
+        with suppress(ValueError, TypeError):  # The store has all params as text.
+            table[name] = pd.to_numeric(table[name])
+    return table
 
 
 class LoadedRun:
@@ -129,7 +138,7 @@ class LoadedRun:
 
 
 def load(run_id: str | None = None, *overrides: str) -> LoadedRun:
-    """Loads a run of the tracking store: its id, "best", or None for the newest finished run.
+    """Loads a run of the tracking store: its id, "best", "last", or None for the newest finished run.
 
     `overrides` are those of `experiments evaluate`, such as `checkpoint=latest` or `logging.tracking_uri=URI`.
     """
@@ -137,6 +146,8 @@ def load(run_id: str | None = None, *overrides: str) -> LoadedRun:
         check_values(cfg)
         with suppress_startup_logs():
             from experiments.runs.restored_run import restored_run
+        if str(cfg.logging.tracking_uri).startswith(SQLITE):  # for history and data after a change of the folder
+            cfg.logging.tracking_uri = f"{SQLITE}{database_path(cfg.logging.tracking_uri)}"
         return LoadedRun(restored_run(cfg), cfg)
 
 
@@ -155,7 +166,8 @@ def _composed(config_name: str, *overrides: str) -> Iterator[DictConfig]:
     """Yields the config of a command, and raises errors of the block with the message that the command prints."""
     register()
     quiet_environment()
-    before = HydraConfig.instance().cfg
+    before, users = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()  # a notebook may use Hydra itself
     try:
         for option in (each for each in overrides if each.startswith("-")):
             raise ConfigError(
@@ -179,7 +191,7 @@ def _composed(config_name: str, *overrides: str) -> Iterator[DictConfig]:
             raise
         raise ConfigError(message) from None
     finally:
-        HydraConfig.instance().cfg = before
+        HydraConfig.instance().cfg, GlobalHydra.instance().hydra = before, users
 
 
 @contextmanager

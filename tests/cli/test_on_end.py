@@ -37,7 +37,7 @@ def received(command: Callable[[str], str], tmp_path: Path) -> tuple[str, Callab
     keep = f"open({str(path)!r}, 'x').write(sys.stdin.read() + '|'.join(sys.argv[1:]))"
 
     def read() -> Any:
-        text, arguments = path.read_text().rsplit("}", 1)
+        text, arguments = path.read_text().rsplit("}\n", 1)  # a line, so that results can be appended to a file
         assert arguments == "an argument|$HOME"  # there is no shell
         return json.loads(text + "}", parse_constant=pytest.fail)
 

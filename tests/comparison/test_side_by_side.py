@@ -14,10 +14,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from rich.console import Console
 from tests.mlflow_server import MlflowServer
 
 from experiments.cli.arguments import rewritten
 from experiments.cli.tables import write
+from experiments.compare import least_important
 from experiments.comparison.side_by_side import compare
 from experiments.config import check_values, register
 from experiments.config.registry import CONF
@@ -131,7 +133,7 @@ def test_values_that_a_run_lacks_are_dashes(store: Store, capsys: pytest.Capture
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ older")]
     assert len(lines) == 1
     assert "None" not in lines[0]
-    assert lines[0].count(" - ") == 5
+    assert lines[0].count(" - ") == 4  # notes have a column only if there are some
 
 
 def test_newest_experiment_or_sweep_is_the_default(store: Store) -> None:
@@ -229,13 +231,18 @@ def test_smaller_is_better_if_the_monitor_is_minimized(store: Store) -> None:
         (["runs=[nothere]"], "runs=nothere is not in sqlite:///"),
         (["runs=[last,12e45678]"], "runs=12e45678 is not in sqlite:///"),
         (["diff=[last,01234567]"], "diff=01234567 is not in sqlite:///"),
-        (["sweep=none"], "is selected: expected one or more. Change runs, sweep, filter or logging.experiment_name"),
+        (
+            ["sweep=none"],
+            "is selected: expected one or more, of the experiments digits, Default. Change runs, sweep",
+        ),
+        (["runs=[last]", "best=3"], "runs names the runs: expected no best beside it. Leave one out."),
+        (["diff=[last,last]", "filter=x", "runs=[last]"], "expected no runs or filter beside it."),
         (["best=1"], "can be ranked: expected the tags monitor.metric, monitor.mode, data_digest and metrics."),
         (["best=0"], "best=0 is out of range: expected 1 or more."),
         (["diff=[last]"], "diff=['last'] is out of range: expected two runs. Write diff=[RUN,RUN]."),
-        (["runs=[last]", "note="], "note cannot be added to 1 runs: expected one run, and a text"),
-        (["note=x"], "note cannot be added to 2 runs: expected one run"),
-        (["runs=[last]", f"note={'x' * 5001}"], "a text that has at most 5000 characters with the notes before it."),
+        (["runs=[last]", "note="], "note cannot be added: expected one run and a text"),
+        (["note=x"], "with earlier notes 5000 characters at most, received 2 runs and 1."),
+        (["runs=[last]", f"note={'x' * 5001}"], "5000 characters at most, received 1 run and 5001."),
     ],
 )
 def test_messages(store: Store, typed: list[str], message: str) -> None:
@@ -254,6 +261,66 @@ def test_notes_are_added_to_the_tag(store: Store) -> None:
     tags = store.client.get_run(run_id).data.tags
     assert tags["note"] == row["note"] == 'better than "b", [really]: $5\ntoken=***'
     assert tags["mlflow.note.content"] == "description"
+
+
+def test_of_equal_runs_the_first_is_the_best(store: Store) -> None:
+    names = [store.add(name, metrics=best(0.5)) for name in ("first", "second", "third")]
+    assert [row["run_id"] for row in store.compare("format=json")] == names
+    assert [row["run"] for row in store.compare("best=2")] == ["first", "second"]
+    assert named_run(store.client, "best", "digits").info.run_id == names[0]
+    assert [row["run_id"] for row in store.compare("runs=[best,last,best]", "format=json")] == [names[0], names[2]]
+
+
+def test_best_looks_beyond_the_runs_of_the_other_mode(store: Store) -> None:
+    for number in range(3):
+        store.add(f"other {number}", metrics=best(0.9), tags=RANKED | {"monitor.mode": "min"})
+    store.add("own", metrics=best(0.1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.records.named_run.EXAMINED", 1)
+        assert [row["run"] for row in store.compare("best=1")] == ["own"]
+
+
+def test_sweep_is_named_by_its_tag_or_its_parent_run(store: Store) -> None:
+    parent = store.add("parent", tags={"sweep": "0123456789ab"})
+    for number in range(2):
+        store.add(f"#{number}", tags=RANKED | {"sweep": "0123456789ab", "sweep.job": str(number)})
+    store.add("alone")
+    for name in ("0123456789ab", parent, parent[:6], "last"):
+        assert {row["run"] for row in store.compare(f"sweep={name}")} == {"#0", "#1"}, name
+
+
+def test_runs_of_several_data_sets_are_pointed_out(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.add("a", metrics=best(0.5))
+    store.compare()
+    assert caplog.text == ""
+    store.add("b", metrics=best(0.6), tags=RANKED | {"data_digest": "d2"})
+    store.compare()
+    assert "validated on 2 different data sets: best=N compares runs of one." in caplog.text
+
+
+def test_params_named_as_other_columns_keep_their_complete_names(store: Store) -> None:
+    for value in "12":
+        params = {f"callbacks.x.{name}": value for name in ("run", "status", "note", "best_epoch")}
+        store.add(f"run {value}", metrics=best(0.5), params=params)
+    rows = store.compare()
+    assert [row["run"] for row in rows] == ["run 1", "run 2"]
+    assert [row["callbacks.x.run"] for row in rows] == ["1", "2"]
+    assert [row["best_epoch"] for row in rows] == [3, 3]
+
+
+def test_narrow_terminal_leaves_params_out_before_the_monitor(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        params = {f"group.parameter_{key}": f"{number}.12345678901" for key in range(9)}
+        store.add(f"#{number} learning_rate=0.01", metrics=best(0.12345), params=params)
+    rows = store.compare()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.cli.tables.console", lambda: Console(width=80))
+        write(rows, "table", least_important(rows[0]), wrapped=("run",))
+    output = capsys.readouterr().out
+    assert "0.1235" in output
+    assert "FINISHED" in output
+    assert all(row["run_id"] in output for row in rows)
+    assert "Not shown: seconds_per_epoch, test_accuracy" in output
 
 
 CONFIG_A = "seed: 0\nepochs: 5\noptimizer:\n  learning_rate: 0.1\n"

@@ -117,7 +117,6 @@ def test_run_of_other_model_is_refused(run_id: str) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("runs:/0123", "MlflowException: Run with id=0123 not found"),
         ("runs:/0123/model", ""),
         ("runs:/", "it has another form"),
         ("models:/nothing@best", "MlflowException: Registered Model with name=nothing not found"),
@@ -138,6 +137,12 @@ def test_unknown_run_is_refused(build: Build, source: str, reason: str) -> None:
         " Expected runs:/ID or models:/NAME@ALIAS of a run of the tracking store, trained by experiments train with a "
         "similar model. Set model.weights or logging.tracking_uri; HYDRA_FULL_ERROR=1 shows where this came from."
     )
+
+
+def test_name_of_no_run_is_refused(build: Build, run_id: str) -> None:
+    with pytest.raises(TrackingError, match=r"model.weights=0123 is not in sqlite:///.*Set model.weights to the id"):
+        build(weights="runs:/0123")
+    assert run_of(f"runs:/{run_id[:10]}") == run_id
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not an index"], ids=["missing", "empty", "other"])

@@ -44,6 +44,7 @@ def test_clean_repository_has_no_changes(repository: Path) -> None:
 
 
 def test_changes_are_saved_with_masked_secrets(repository: Path, tmp_path: Path) -> None:
+    _git(repository, "config", "diff.mnemonicPrefix", "true")  # must not change the names of files
     (repository / "a.py").write_text("password = 'geheim77'\nx = 2\n")
     (repository / "neü.py").write_text("y = 1\n")
     found = provenance()
@@ -51,6 +52,7 @@ def test_changes_are_saved_with_masked_secrets(repository: Path, tmp_path: Path)
     diff = (tmp_path / "config" / "git.diff").read_text()
     assert found.tags()["mlflow.source.git.dirty"] == "true"
     assert "+x = 2" in diff
+    assert "diff --git a/a.py b/a.py" in diff
     assert "# untracked: neü.py" in diff
     assert "password = ***" in diff
     assert "geheim77" not in diff

@@ -133,7 +133,13 @@ def test_call_inside_graph_is_refused_with_advice(tmp_path: Path) -> None:
         step(tf.constant(1.0))
 
 
-@pytest.mark.parametrize("name", ["", "../x", "/x", "a//b", "a|b", "x/", "a/../b"])
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a//b", "a|b", "x/", "a/../b", "é" * 76])
 def test_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="got the name"):
+        log_scalar(name, 1.0, 0)
+
+
+@pytest.mark.parametrize("name", ["best_val_accuracy", "best_epoch", "training images", "most wrong"])
+def test_name_of_what_the_run_records_is_refused(tmp_path: Path, name: str) -> None:
+    with recording(RecordingTracker(), tmp_path), pytest.raises(ExperimentError, match="which the run itself records"):
         log_scalar(name, 1.0, 0)

@@ -133,6 +133,7 @@ def test_resumed_run_shows_nothing_of_the_results_before(
         folder: Path = arguments[-1]
         folder.mkdir()
         (folder / f"{len(list(tmp_path.glob('run*')))}.bin").touch()
+        (folder / "MLmodel").touch()
 
     def fail(*_: object, **__: object) -> None:
         raise ValueError("no font")
@@ -148,11 +149,16 @@ def test_resumed_run_shows_nothing_of_the_results_before(
         run_id = run(cfg, tmp_path / "run 1").run_id
     assert run_id is not None
     assert client.get_run(run_id).data.tags["left_out"] == "figures (no font)"
-    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/1.bin"]
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/1.bin", "model/MLmodel"]
     client.set_tag(run_id, "error", "ValueError: stopped at first")
     cfg.merge_with({"resume": run_id, "epochs": 2})
     (tmp_path / "run 2").mkdir()
     run(cfg, tmp_path / "run 2")
     tags = client.get_run(run_id).data.tags
     assert (tags["left_out"], tags["error"], "stopped" in tags) == ("none", "none", False)
-    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/2.bin"]
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/2.bin", "model/MLmodel"]
+    # The model in the store must not be older than the metrics of the run.
+    cfg.merge_with({"epochs": 3, "logging": {"log_model": False}})
+    (tmp_path / "run 3").mkdir()
+    run(cfg, tmp_path / "run 3")
+    assert [artifact.path for artifact in client.list_artifacts(run_id, "model")] == ["model/3.bin", "model/MLmodel"]

@@ -12,6 +12,7 @@ from tests.stopped_runs import THREADS, Compose, Runs, current_fingerprint
 
 from experiments.errors import ConfigError, TrackingError
 from experiments.runs import resume, resume_checks
+from experiments.runs.run import run
 from experiments.tracking.liveness import HEARTBEAT_SECONDS, Heartbeat, is_alive, run_lock, signs_of_life
 
 
@@ -199,6 +200,20 @@ def test_allowed_changes_become_tags(runs: Runs) -> None:
     }
     with pytest.raises(ConfigError, match=r"allow it by resume_allow=\[optimizer\.learning_rate\]"):
         runs.check(*overrides, "resume_allow=[optimizer.beta_1]")
+
+
+def test_monitor_that_chose_the_best_weights_cannot_change(runs: Runs) -> None:
+    run_id = runs.create()
+    with pytest.raises(ConfigError) as error:
+        runs.check(f"resume={run_id}", "monitor.metric=val_loss", "monitor.mode=min", "resume_allow=[monitor]")
+    assert "monitor.metric was val_accuracy, now val_loss. Expected the one that chose the best" in str(error.value)
+    assert str(error.value).endswith(f"resume=null model.weights=runs:/{run_id}.")
+
+
+def test_last_refuses_weights_that_may_be_of_another_run(composed: Compose, tmp_path: Path) -> None:
+    cfg = composed("data=digits", "model=mlp", "resume=last", "model.weights=runs:/best")
+    with pytest.raises(ConfigError, match=r"model.weights=runs:/best may be another run than before"):
+        run(cfg, tmp_path)
 
 
 def test_resumed_run_keeps_number_of_threads(runs: Runs) -> None:

@@ -325,3 +325,10 @@ def test_queue_of_another_plan_is_refused(work: Path) -> None:
     plan = start(work / "swept", *TYPED)
     Queue(work / "swept", plan).fill()
     assert len(Queue.of_another_start(work / "swept", resume(work / "swept")).jobs()) == 3
+
+
+def test_weights_that_could_change_between_jobs_are_refused_in_presets(work: Path) -> None:
+    (work / "own" / "experiment").mkdir()
+    (work / "own" / "experiment" / "warm.yaml").write_text("# @package _global_\nmodel: {weights: runs:/best}\n")
+    with pytest.raises(ConfigError, match="runs:/best could change between the jobs of a sweep"):
+        start(work / "swept", "experiment=warm", "seed=1,2")

@@ -48,7 +48,7 @@ def on_end(command: str | None, output_dir: Path) -> Iterator[dict[str, Any]]:
 def _execute(arguments: list[str], result: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(result, default=str), parse_constant=lambda _: None)  # NaN is not JSON
     try:
-        subprocess.run(arguments, input=json.dumps(plain).encode(), stdout=2, timeout=SECONDS, check=True)
+        subprocess.run(arguments, input=f"{json.dumps(plain)}\n".encode(), stdout=2, timeout=SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         reason = f"{error}".rpartition("' ")[2].rstrip(".")  # after the command, which may contain secrets
         logger.warning("on_end=%s failed: %s. The result is not affected.", mask_command(arguments), reason)

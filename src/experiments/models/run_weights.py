@@ -11,9 +11,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from experiments.errors import first_few, pluralized, reading
-from experiments.records.named_run import best_runs
+from experiments.records.named_run import named_run
 
-PREFIXES, BEST_RUN = ("runs:/", "models:/"), "runs:/best"
+PREFIXES = ("runs:/", "models:/")
+ID = re.compile(r"runs:/([0-9a-f]{32})(/model)?")
+"""Source that names a run by its complete id. Earlier versions named the folder of the saved model."""
 LEAST = 0.5
 """Smallest share of a model's arrays that must match: fewer are equal by chance, as biases of equal length are."""
 EXPECTED = (
@@ -26,26 +28,26 @@ logger = logging.getLogger(__name__)
 def run_of(source: str, tracking_uri: str | None = None, experiment: str | None = None) -> str:
     """Returns the run id in `runs:/ID`, or of the registered version in `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
-    `runs:/best` is the best run of the experiment. Raises TrackingError if the source has another form, or if the
-    registry has no such version.
+    Other names, as in `runs:/best`, are those of `named_run` in the experiment. Raises TrackingError if the source has
+    another form, or if the registry has no such version.
     """
     from experiments.records.finished_run import store_of_weights  # Imports MLflow, which takes 4 s.
 
-    if source == BEST_RUN:
-        return str(best_runs(store_of_weights(tracking_uri), experiment, 1)[0].info.run_id)
+    if found := ID.fullmatch(source):
+        return found[1]
     kind, _, rest = source.partition(":/")
-    if kind == "runs" and re.fullmatch(r"\w+(/model)?", rest):  # earlier versions named the folder of the saved model
-        return rest.partition("/")[0]
+    if kind == "runs" and re.fullmatch(r"\w+", rest):
+        return str(named_run(store_of_weights(tracking_uri), rest, experiment, "model.weights").info.run_id)
     with reading(f"model.weights='{source}'", EXPECTED):
         form = re.fullmatch(r"([^/@]+)(?:@(.+)|/(\d+))", rest)
         if kind != "models" or form is None:
             raise ValueError("it has another form")
         name, alias, version = form.groups()
         client = store_of_weights(tracking_uri)
-        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
-        if not found.run_id:
+        model = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        if not model.run_id:
             raise ValueError("this version was registered without a run")
-        return str(found.run_id)
+        return str(model.run_id)
 
 
 def load_run_weights(source: str, model: keras.Model) -> None:

@@ -40,15 +40,21 @@ def run_name(cfg: DictConfig) -> str:
 def command(start: str, typed: Iterable[str], hydra: Any) -> str:
     """Returns a command with these overrides, one per line, as MLflow's page does not wrap code; secrets are masked."""
     options = [] if hydra.job.config_name in (None, "config") else [f"--config-name={hydra.job.config_name}"]
+    typed = [*(each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")), *typed]
     options += [f"--config-dir={each.path}" for each in hydra.runtime.config_sources if each.provider == "command-line"]
     return code(" \\\n    ".join([start, *(mask_command([each]) for each in (*options, *typed))]), block=True)
 
 
-def at_start(specs: Mapping[str, DataSpec], threads: int | None) -> str:
-    """Returns the command that repeats the run, which includes the `threads` of its sweep, and a line on its data."""
+def at_start(specs: Mapping[str, DataSpec], threads: int | None, weights: object = None) -> str:
+    """Returns the command that repeats the run, and a line on its data.
+
+    The command includes the `threads` of a sweep, and the `weights` as resolved, as the best run may be another later.
+    """
     train, counts = specs["train"], ", ".join(f"{spec.num_examples:,} {name}" for name, spec in specs.items())
     data = f"Data {code(mask(train.source))}: {counts} examples, {train.num_classes:,} classes, {train.inputs}"
     typed = [override for override in typed_overrides() if not override.startswith(("resume=", "sweep."))]
+    named = ("model.weights=runs:", "model.weights=models:")
+    typed = [f"model.weights={weights}" if override.startswith(named) else override for override in typed]
     typed += [f"runtime.threads={threads}"] if threads and "runtime.threads=" not in " ".join(typed) else []
     return f"{command('experiments train', typed, HydraConfig.get())}\n\n{data}" if HydraConfig.initialized() else data
 

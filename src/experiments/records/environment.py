@@ -68,6 +68,10 @@ class Provenance:
         return named | {f"version.{name}": number for name, number in self.versions.items()}
 
 
+PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
+"""Options of `git diff`, which a user's settings may have changed."""
+
+
 def provenance() -> Provenance:
     """Returns the provenance of this process. Imports no heavy packages."""
     return Provenance(
@@ -157,7 +161,7 @@ def _git_state(folder: Path) -> GitState | None:
     return GitState(
         commit=commit,
         branch=branch,
-        diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or ""),
+        diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", *PREFIXES, "HEAD") or ""),
         untracked=tuple(mask(name) for name in untracked.splitlines()),
     )
 

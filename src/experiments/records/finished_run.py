@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.checkpoints.layout import BEST, CHECKPOINTS
 from experiments.data.base import DataSpec
 from experiments.errors import TrackingError, reading
-from experiments.records.named_run import SWEEP, is_parent, named_run
+from experiments.records.named_run import SWEEP, is_parent, named_run, sweep_of
 from experiments.records.snapshot import read_snapshot
 from experiments.records.trust import check_targets
 from experiments.tracking.redaction import mask
@@ -84,7 +84,7 @@ def _selected(client: "MlflowClient", command: DictConfig) -> str:
 
     experiment = command.logging.experiment_name
     if command.sweep is not None:
-        tags = {SWEEP: None if command.sweep == "last" else str(command.sweep)}
+        tags = {SWEEP: None if command.sweep == "last" else sweep_of(client, str(command.sweep))}
         run = next(filter(is_parent, find_runs(client, experiment, tags)), None)
     else:
         run = named_run(client, command.run_id, experiment)

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from experiments.errors import TrackingError, reading
@@ -18,6 +19,7 @@ SWEEP, JOB = "sweep", "sweep.job"
 METRIC, MODE, DATA = RANKING = ("monitor.metric", "monitor.mode", "data_digest")
 """Tags that ranked runs share; `data_digest` is that of the validation split."""
 DONE = "attributes.status = 'FINISHED'"
+RUN_ID = re.compile("[0-9a-f]{4,32}")
 EXAMINED = 100
 """Number of newest finished runs that are examined for the report on excluded runs: reading one takes 2 ms."""
 logger = logging.getLogger(__name__)
@@ -25,6 +27,15 @@ logger = logging.getLogger(__name__)
 
 def is_parent(run: "Run") -> bool:
     return SWEEP in run.data.tags and JOB not in run.data.tags
+
+
+def sweep_of(client: "MlflowClient", name: str) -> str:
+    """Returns the id of the sweep `name`, which may also be the beginning of the id of its parent run."""
+    from experiments.tracking.mlflow_store import find_runs
+
+    id_starts = f"attributes.run_id LIKE '{name}%'"
+    parents = find_runs(client, tags={SWEEP: None}, where=id_starts, newest=1) if RUN_ID.fullmatch(name) else ()
+    return next((str(run.data.tags[SWEEP]) for run in parents), name)
 
 
 def named_run(client: "MlflowClient", name: str | None, experiment: str | None, key: str = "run_id") -> "Run":
@@ -44,9 +55,11 @@ def named_run(client: "MlflowClient", name: str | None, experiment: str | None, 
                 "logging.tracking_uri."
             )
         name = newest.info.run_id
-    elif re.fullmatch("[0-9a-f]{4,31}", name):
+    elif len(name) < 32 and RUN_ID.fullmatch(name):
         found = [run.info.run_id for run in find_runs(client, where=f"attributes.run_id LIKE '{name}%'", newest=2)]
-        name = found[0] if len(found) == 1 else name
+        if len(found) > 1:
+            raise TrackingError(f"{key}={name} begins several ids, such as {' and '.join(found)}. Type more of one.")
+        name = found[0] if found else name
     return existing_run(client, name, key)
 
 
@@ -66,8 +79,10 @@ def best_runs(client: "MlflowClient", experiment: str | None, most: int, where: 
     with reading(f"the monitor {metric[:99]!r} of the newest finished run"):
         # MLflow's sort takes seconds with more conditions. The comparison excludes runs without the metric.
         rule, tags = f"{done} and {best} > -1.7e308", {DATA: data}
-        found = list(find_runs(client, experiment, tags, where=rule, order=f"{best} {order}", newest=most + EXAMINED))
-        found = [checked(client, run) for run in found if run.data.tags.get(MODE) == mode][:most]
+        order = f"{best} {order}, attributes.start_time ASC"  # of equal runs, the first
+        by_rank = find_runs(client, experiment, tags, where=rule, order=order, page=most + EXAMINED)
+        ranked = (run for run in by_rank if run.data.tags.get(MODE) == mode)
+        found = [checked(client, run) for run in islice(ranked, most)]
     if not found:
         raise TrackingError(
             f"no finished run of logging.experiment_name={experiment} in {mask(client.tracking_uri)} can be ranked: "

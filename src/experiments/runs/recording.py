@@ -17,6 +17,7 @@ from experiments.tracking.base import Tracker, Upload
 
 IMAGES, PREVIEW_SIZE = "images", 512  # the folder is the one that MLflow's page reads
 _NAME = re.compile(r"[\w\- :]+(?:[./][\w\- :]+)*")
+RESERVED = re.compile(r"best_.*|training images|most wrong")
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -126,11 +127,13 @@ def _recorder(function: str, name: str) -> Recorder:
             "`experiments train` runs (model, loss, callback, train step). Remove the call, or open a run "
             "around it with experiments.runs.recording.recording(tracker, output_dir)."
         )
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name.encode()) > 150:  # file systems allow 255 bytes with the step
         raise ExperimentError(
             f"{function} got the name '{name}': expected letters, digits, '_', '-', ':', blanks, and single "
-            "'.' or '/' between them."
+            "'.' or '/' between them, at most 150 bytes."
         )
+    if RESERVED.fullmatch(name):
+        raise ExperimentError(f"{function} got the name '{name}', which the run itself records. Choose another one.")
     return _active[-1]
 
 

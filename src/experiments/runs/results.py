@@ -65,10 +65,11 @@ def save_results(
     """Saves the model of epoch `best` and draws the figures, if enabled. The tag `left_out` names what fails."""
     failed: dict[str, str] = {}
     attempt, validation = partial(_attempt, failed), splits.validation
-    if cfg.logging.log_model:
-        folder = output_dir / MODEL
+    folder = output_dir / MODEL
+    # A resumed run that has saved a model replaces it, so that the model and the metrics of a run belong together.
+    if cfg.logging.log_model or has_model(output_dir):
         with attempt("model"):
-            shutil.rmtree(folder, ignore_errors=True)  # of a resumed run that was finished before
+            shutil.rmtree(folder, ignore_errors=True)
             saved_model.save_model(model, validation.spec, folder, from_logits=bool(cfg.loss.get("from_logits")))
         if failed:  # an incomplete folder would be uploaded
             shutil.rmtree(folder, ignore_errors=True)
@@ -110,9 +111,13 @@ def facts_of(model: keras.Model, history: History, metric: str, step: int, teste
     return {"step": step, "digest": digest, "metrics": metrics}
 
 
-def upload_folders(cfg: DictConfig, tracker: Tracker, output_dir: Path) -> None:
+def has_model(output_dir: Path) -> bool:
+    return (output_dir / MODEL / "MLmodel").is_file()
+
+
+def upload_folders(tracker: Tracker, output_dir: Path) -> None:
     """Uploads every visible folder of the output folder, so a callback logs artifacts by writing a folder there."""
-    uploaded = (recording.IMAGES, MODEL if cfg.logging.log_model else "")  # when they were written
+    uploaded = (recording.IMAGES, MODEL if has_model(output_dir) else "")  # when they were written
     for folder in sorted(output_dir.iterdir()):
         if folder.is_dir() and not folder.name.startswith(".") and folder.name not in uploaded:
             # `replace` removes checkpoints that training has rotated out or improved.

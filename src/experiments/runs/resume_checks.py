@@ -10,6 +10,7 @@ import tensorflow as tf
 from experiments.errors import ConfigError, TrackingError
 from experiments.loops.base import Position
 from experiments.records.fingerprint import Fingerprint, values
+from experiments.records.named_run import RANKING
 from experiments.runs.resume import LAST, ResumePoint, unfinished_runs
 from experiments.schedules import LearningRate
 from experiments.tracking.liveness import is_alive
@@ -72,6 +73,12 @@ def check_resume(point: ResumePoint, current: Fingerprint, output_dir: Path) -> 
 
 def _refuse_changes(point: ResumePoint, changed: Mapping[str, tuple[str, str]]) -> None:
     allowed = list(point.cfg.resume_allow)
+    for key in (each for each in RANKING if each in changed):
+        raise ConfigError(
+            f"resume={point.run_id} would continue differently: {key} was {changed[key][0]}, now {changed[key][1]}. "
+            "Expected the one that chose the best weights so far. Change it back, or start a new run with resume=null "
+            f"model.weights=runs:/{point.run_id}."
+        )
     refused = [key for key in changed if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
         differences = "; ".join(f"{key} was {changed[key][0]}, now {changed[key][1]}" for key in refused)

@@ -18,9 +18,9 @@ from experiments.config.build import build, build_named
 from experiments.data import Splits
 from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
-from experiments.errors import reading
+from experiments.errors import ConfigError, reading
 from experiments.files import only_existing_files
-from experiments.models.run_weights import BEST_RUN, run_of
+from experiments.models.run_weights import ID, PREFIXES, run_of
 from experiments.records.description import at_end, at_start, params, run_name
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
@@ -33,7 +33,15 @@ from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.disk_errors import explained_disk_errors
 from experiments.runs.progress import Size, progress
 from experiments.runs.recording import recording
-from experiments.runs.results import MODEL, Result, evaluate_test_split, facts_of, save_results, upload_folders
+from experiments.runs.results import (
+    MODEL,
+    Result,
+    evaluate_test_split,
+    facts_of,
+    has_model,
+    save_results,
+    upload_folders,
+)
 from experiments.runs.resume import LAST, ResumePoint, find_resume_point
 from experiments.runs.resume_checks import check_resume, refuse_epochs
 from experiments.tracking.base import Tracker, Upload
@@ -91,9 +99,14 @@ def run(
 
 
 def _resolve_alias(cfg: DictConfig) -> None:
-    """Replaces `runs:/best` and aliases of registered models in `model.weights` by a run id, which cannot change."""
+    """Replaces other names of runs and registered models in `model.weights` by a run id, which cannot change."""
     source, store = str(cfg.model.get("weights")), cfg.logging
-    if source == BEST_RUN or source.startswith("models:/"):
+    if source.startswith(PREFIXES) and not ID.fullmatch(source):
+        if cfg.resume == LAST:
+            raise ConfigError(
+                f"model.weights={source} may be another run than before, which resume=last would not find: expected "
+                "runs:/ID. Set model.weights=runs:/ID, or resume=ID."
+            )
         cfg.model.weights = f"runs:/{run_of(source, store.tracking_uri, store.experiment_name)}"
 
 
@@ -130,7 +143,7 @@ def _train(
     refuse_epochs(point, start, steps, lambda epochs: schedule(cfg, splits, epochs))
 
     status.update("opening the run")
-    with _open_run(cfg, tracker, output_dir, target.splits):
+    with _open_run(tracker, output_dir, target.splits):
         _record_start(tracker, point, built)
         status.stop()
         size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)
@@ -141,7 +154,7 @@ def _train(
         best = checkpoints.restore_best(model)
         metrics = evaluate_test_split(target, history, tracker)
         save_results(cfg, model, splits, history, best.epoch, output_dir, tracker)
-        if cfg.logging.log_model and (output_dir / MODEL).is_dir():
+        if has_model(output_dir):
             facts = facts_of(model, history, cfg.monitor.metric, best.epoch + 1, metrics)
             tracker.log_artifacts(Upload(output_dir / MODEL, MODEL, replace=True, model=facts))
         status.update("delivering the run")
@@ -153,7 +166,7 @@ def _train(
 
 
 @contextmanager
-def _open_run(cfg: DictConfig, tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
+def _open_run(tracker: Tracker, output_dir: Path, splits: Splits) -> Iterator[None]:
     """Opens the run in the tracking store. When the block ends or raises, uploads the output folder and closes the run.
 
     Disk errors are explained inside the tracker's context, so that the tracker records the explanation, and again
@@ -164,7 +177,7 @@ def _open_run(cfg: DictConfig, tracker: Tracker, output_dir: Path, splits: Split
             with explained_disk_errors(output_dir, tracker), recording(tracker, output_dir), named_errors(splits):
                 yield
         finally:
-            upload_folders(cfg, tracker, output_dir)
+            upload_folders(tracker, output_dir)
 
 
 def _record_start(tracker: Tracker, point: ResumePoint, built: Built) -> None:
@@ -182,7 +195,8 @@ def _record_start(tracker: Tracker, point: ResumePoint, built: Built) -> None:
     trainable = sum(math.prod(weight.shape) for weight in built.model.trainable_weights)
     counts = {"parameters": str(built.model.count_params()), "trainable_parameters": str(trainable)}
     tracker.log_params(params(cfg) | counts)
-    note = at_start({name: split.spec for name, split in splits.items()}, cfg.runtime.threads)
+    specs = {name: split.spec for name, split in splits.items()}
+    note = at_start(specs, cfg.runtime.threads, cfg.model.get("weights"))
     path = flatten(cfg.data).get("path")
     tracker.set_tags({NOTE: note} | ({} if path is None else {"data_path": path}))
     environment, folder = provenance(), point.output_dir / "config"

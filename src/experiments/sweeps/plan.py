@@ -1,6 +1,7 @@
 """The plan of a sweep: the swept values, and all configs as composed when the sweep starts."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,8 +125,6 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     _refuse_resume(typed)
     space = tuple(dimensions(typed, settings.zip))
     _refuse_secrets(typed, space)
-    if "runs:/best" in " ".join(arguments):
-        raise ConfigError("runs:/best could change between the jobs of a sweep: expected runs:/ID. Set model.weights.")
     _check_names(space, settings)
     shared = tuple(fixed(typed))
     keys = {key_of(override) for dimension in space for choice in dimension.choices for override in choice}
@@ -134,6 +133,11 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
         key for key in keys if key[0] in "+~" or key in SHARED or loader.get_group_options(key.partition("@")[0])
     )
     bases = {chosen: _composed(loader, master, [*shared, *chosen]) for chosen in _composing_overrides(space, composing)}
+    weights = [str(OmegaConf.select(cfg, "model.weights")) for cfg in bases.values()]
+    if changing := re.search("runs:/(best|last)", " ".join([*arguments, *weights])):
+        raise ConfigError(
+            f"{changing[0]} could change between the jobs of a sweep: expected runs:/ID. Set model.weights."
+        )
     _require_agreement(bases, SHARED[:2])
     objectives, first = _objectives(settings.objectives), next(iter(bases.values()))
     if not objectives:

@@ -214,6 +214,7 @@ def find_runs(
     where: str = "",
     order: str = "start_time DESC",
     newest: int | None = None,
+    page: int = RUNS_PER_PAGE,
 ) -> Iterator[Run]:
     """Yields runs of the store, the newest first unless `order` differs; none if the experiment does not exist.
 
@@ -221,7 +222,9 @@ def find_runs(
     tags: Tags that the runs must have; the value None accepts any value.
     status: A comparison, such as "!= 'FINISHED'".
     where: A further filter in MLflow's syntax.
+    order: Columns to sort by, separated by ", ".
     newest: Maximum number of runs.
+    page: Number of runs in one request.
     """
     if experiment is None:
         ids = [each.experiment_id for each in _pages(client.search_experiments)]
@@ -231,8 +234,8 @@ def find_runs(
     rules = [f"tags.`{name}` " + ("!= ''" if value is None else f"= '{value}'") for name, value in tags.items()]
     rules += [each for each in (f"attributes.status {status}" if status else "", where) if each]
     if ids:
-        search = partial(client.search_runs, ids, " and ".join(rules), order_by=[order])
-        yield from islice(_pages(search, max_results=newest or RUNS_PER_PAGE), newest)
+        search = partial(client.search_runs, ids, " and ".join(rules), order_by=order.split(", "))
+        yield from islice(_pages(search, max_results=newest or page), newest)
 
 
 def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
