@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
 from tests.small_training import damage
 
 from experiments.checkpoints.callback_state import Arrays, pack, unpack
-from experiments.checkpoints.store import commit, latest_valid, remove_uncommitted, uncommit
+from experiments.checkpoints.layout import literal
+from experiments.checkpoints.store import commit, latest_valid, remove_uncommitted, save, uncommit
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
 
@@ -182,3 +184,20 @@ def test_state_of_unsupported_type_is_an_error() -> None:
         "callbacks.mine.seen is a set, which a checkpoint cannot store: expected numbers, strings, None, NumPy arrays, "
         "and lists or dicts of these. Change its get_state."
     )
+
+
+@pytest.mark.parametrize(("name", "other"), [("ex [v1]", "ex v"), ("a*", "ab"), ("c?d", "cxd"), ("m=[a,b]", "m=a")])
+def test_folder_whose_name_is_a_pattern_matches_no_other_folder(tmp_path: Path, name: str, other: str) -> None:
+    variable = tf.Variable(0)
+    checkpoint = tf.train.Checkpoint(variable=variable)
+    for folder, first in ((tmp_path / other, 10), (tmp_path / name, 20)):
+        folder.mkdir()
+        for number in range(4):
+            variable.assign(first + number)
+            prefix = save(checkpoint, folder / "checkpoints", number, "ckpt", 2)
+            assert prefix == f"{folder}/checkpoints/ckpt-{number}"
+    for folder, first in ((tmp_path / other, 10), (tmp_path / name, 20)):
+        assert sorted(path.stem for path in (folder / "checkpoints").glob("*.index")) == ["ckpt-2", "ckpt-3"]
+        with literal(folder / "checkpoints" / "ckpt-2") as path:
+            checkpoint.restore(path).assert_consumed()
+        assert variable.numpy() == first + 2

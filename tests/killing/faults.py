@@ -170,6 +170,9 @@ class _Lines:
     def flush(self) -> None:
         """Does nothing, because each line is flushed when it is written."""
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def close(self) -> None:
         self._file.close()
 

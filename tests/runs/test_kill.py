@@ -34,7 +34,7 @@ def signalled(sent: str, call: str, number: int, times: int = 1) -> Fault:
 CHAINS: dict[str, list[Fault]] = {
     "fit": [
         at("numpy.savez", 1),  # before anything is saved
-        at("os.fsync", 3, "after"),
+        at("os.fsync", 6, "after"),
         signalled("TERM", STEP, 3),
         at("pathlib.Path.replace", 7),
         at("journal line", 12, "torn"),

@@ -197,7 +197,7 @@ def test_acknowledged_position_is_end_of_journal_after_delivery(tmp_path: Path, 
     journal.close()
 
 
-@pytest.mark.parametrize("position", ["9" * 20, "planted", "", "-1"])
+@pytest.mark.parametrize("position", ["9" * 20, f"{30:020}", "planted", "", "-1"])
 def test_wrong_position_delivers_events_again(tmp_path: Path, journal: Journal, position: str) -> None:
     _append_metrics(journal, 1, 2)
     journal.close()

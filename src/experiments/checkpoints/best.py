@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.layout import BEST
-from experiments.checkpoints.store import commit, find, list_until, read_state, remove_uncommitted, uncommit, verify
+from experiments.checkpoints.store import commit, find, list_until, read_state, remove_uncommitted, save, verify
 from experiments.checkpoints.training_state import assign, restore_weights, values, weights
 from experiments.errors import ExperimentError
 from experiments.loops.evaluation import Predictions
@@ -48,11 +48,11 @@ class BestWeights:
         self._unwritten: Unwritten | None = None
 
     @cached_property
-    def _manager(self) -> tf.train.CheckpointManager:
-        """Creates the manager on first use, when the model has its variables."""
+    def _checkpoint(self) -> tf.train.Checkpoint:
+        """Creates the checkpoint on first use, when the model has its variables."""
         listed = tf.train.get_checkpoint_state(str(self._folder))
         list_until(self._folder, listed and listed.model_checkpoint_path)
-        return tf.train.CheckpointManager(weights(self._model), str(self._folder), 1, checkpoint_name=BEST)
+        return weights(self._model)
 
     def keep(self, best: Best, predictions: Predictions | None, *, at_once: bool) -> None:
         """Marks the current weights as the best, to be written by `write`. `predictions` are for the validation split.
@@ -66,9 +66,8 @@ class BestWeights:
         if self._unwritten is None:
             return
         best, kept, predictions = self._unwritten
-        uncommit(self._prefix(best.epoch))
         with self._assigned(kept):
-            prefix = self._manager.save(checkpoint_number=best.epoch + 1)
+            prefix = save(self._checkpoint, self._folder, best.epoch + 1, BEST, max_to_keep=1)
         predicted = None if predictions is None else predictions._asdict()
         commit(prefix, {"metric": self._metric, **best._asdict(), "predictions": predicted})
         remove_uncommitted(self._folder, BEST)

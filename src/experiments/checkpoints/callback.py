@@ -10,7 +10,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from experiments.checkpoints.best import Best, BestWeights, improves
 from experiments.checkpoints.callback_state import (
@@ -22,7 +21,7 @@ from experiments.checkpoints.callback_state import (
     set_random_state,
     set_state,
 )
-from experiments.checkpoints.store import commit, latest_valid, list_until, remove_uncommitted, uncommit
+from experiments.checkpoints.store import commit, latest_valid, list_until, remove_uncommitted, save
 from experiments.checkpoints.training_state import TrainingState
 from experiments.cli.signals import Interruption
 from experiments.errors import ExperimentError, reading
@@ -63,7 +62,7 @@ class Checkpoints(keras.callbacks.Callback):
     `model` is the model that is trained. `full_model` is the model whose head it is, if it is a head.
     `observers` are the other callbacks by name. Their state is part of a checkpoint.
     `interruption`: after a signal, the callback saves a checkpoint at the end of the step and raises SystemExit.
-    `saved` is called with the path prefix of each new checkpoint.
+    `committing` is called before a checkpoint is committed, `saved` with the path prefix of each new checkpoint.
     """
 
     def __init__(
@@ -75,7 +74,8 @@ class Checkpoints(keras.callbacks.Callback):
         full_model: keras.Model | None = None,
         observers: Mapping[str, keras.callbacks.Callback] | None = None,
         interruption: Interruption | None = None,
-        saved: Callable[[str], None] | None = None,
+        committing: Callable[[], None] = lambda: None,
+        saved: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self.directory = directory
@@ -84,7 +84,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._head, self._full_model = model, full_model or model
         self._observers = dict(observers or {})
         self._interruption = interruption or Interruption()
-        self._saved = saved
+        self._committing, self._saved = committing, saved
         self._restored: State = {}
         self._history: History = {}
         self._epoch = self._first_step = 0
@@ -130,9 +130,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.best
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._newest = tf.train.CheckpointManager(
-            self._state.checkpoint, str(self.directory), self._options.max_to_keep, checkpoint_name=self._options.name
-        )
+        self.directory.mkdir(parents=True, exist_ok=True)
         if self._restored:
             with reading(f"the state of the callbacks in '{self.directory}'"):
                 self._restore_observers(self._restored)
@@ -204,14 +202,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._state.step.assign(step)
         # Not the optimizer's iterations: with gradient accumulation, they do not count every batch.
         number = epoch * self.params["steps"] + step
-        uncommit(self.directory / f"{self._options.name}-{number}")
         # The best weights are the averages, which have replaced the weights now. A checkpoint contains both.
         with averaged(self._head) if averaged_now else nullcontext():
-            prefix = self._newest.save(checkpoint_number=number)
+            prefix = save(self._state.checkpoint, self.directory, number, self._options.name, self._options.max_to_keep)
+            self._committing()
             commit(prefix, self._metadata(epoch, step))
         remove_uncommitted(self.directory, self._options.name)
-        if self._saved is not None:
-            self._saved(prefix)
+        self._saved(prefix)
         self._warn_unsaved_state()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.callback_state import Arrays, State, pack, unpack
-from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, uncommitted
+from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, literal, uncommitted
 from experiments.errors import TrackingError
 from experiments.files import TEMPORARY, replacing, sha256_of, sync, write_atomically
 
@@ -29,6 +29,15 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a new file that replaces `path`. The old file may have hard links from which it is being uploaded."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
+
+
+def save(checkpoint: tf.train.Checkpoint, directory: Path, number: int, name: str, max_to_keep: int) -> str:
+    """Writes the files of the checkpoint `name`-`number`, deletes those of old ones, and returns the path prefix."""
+    directory.mkdir(exist_ok=True)
+    uncommit(directory / f"{name}-{number}")
+    with literal(directory) as folder:
+        manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep, checkpoint_name=name)
+        return str(directory / Path(manager.save(checkpoint_number=number)).name)
 
 
 def commit(prefix: str, state: Mapping[str, Any]) -> None:
@@ -127,9 +136,10 @@ def newest_finite(directory: Path) -> str | None:
 
 
 def _is_finite(prefix: str) -> bool:
-    reader = tf.train.load_checkpoint(prefix)
-    floating = [name for name, kind in reader.get_variable_to_dtype_map().items() if kind.is_floating]
-    return all(bool(np.isfinite(reader.get_tensor(name).astype(np.float64)).all()) for name in floating)
+    with literal(prefix) as path:
+        reader = tf.train.load_checkpoint(path)
+        floating = [name for name, kind in reader.get_variable_to_dtype_map().items() if kind.is_floating]
+        return all(bool(np.isfinite(reader.get_tensor(name).astype(np.float64)).all()) for name in floating)
 
 
 def find(directory: Path, which: str, owner: str | None = None) -> str:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments.checkpoints.layout import literal
 from experiments.loops.averages import averages
 
 
@@ -41,7 +42,8 @@ class TrainingState:
 
     def restore(self, path: str) -> None:
         """Restores all variables. Raises AssertionError if the checkpoint lacks any of them."""
-        self.checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+        with literal(path) as found:
+            self.checkpoint.restore(found).assert_existing_objects_matched().expect_partial()
 
     def metric_values(self) -> list[np.ndarray]:
         """Returns copies of the metrics' variables: their counts since the last reset."""
@@ -97,10 +99,11 @@ def weights(model: keras.Model) -> tf.train.Checkpoint:
 
 def restore_weights(model: keras.Model, path: str) -> None:
     """Restores only the model's variables; raises AssertionError if any is absent. Prefers averages to weights."""
-    weights(model).restore(path).assert_existing_objects_matched().expect_partial()
-    reader = tf.train.load_checkpoint(path)
     names = [f"extras/average_{place}/.ATTRIBUTES/VARIABLE_VALUE" for place in range(len(model.trainable_variables))]
-    kept = [reader.get_tensor(name) for name in names if reader.has_tensor(name)]
+    with literal(path) as found:
+        weights(model).restore(found).assert_existing_objects_matched().expect_partial()
+        reader = tf.train.load_checkpoint(found)
+        kept = [reader.get_tensor(name) for name in names if reader.has_tensor(name)]
     # Averages are zeros until the first update, which mixed_float16 skips while its loss scale is too large.
     if any(map(np.any, kept)):
         assign(model.trainable_variables, kept)

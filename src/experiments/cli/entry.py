@@ -113,7 +113,7 @@ def _raise_stop(error: BaseException) -> None:
 def _remove_unused(folder: Path) -> None:
     """Removes the output folder of a run that did not start: it contains at most an empty log."""
     log = [path for path in folder.glob("*.log") if path.stat().st_size == 0]
-    if set(folder.iterdir()) == {*log} and folder != Path.cwd():
+    if folder.is_dir() and set(folder.iterdir()) == {*log} and folder != Path.cwd():
         for path in log:
             path.unlink()
         for emptied in (folder, folder.parent):

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from experiments.checkpoints.layout import literal
 from experiments.errors import first_few, pluralized, reading
 from experiments.records.named_run import named_run
 
@@ -58,9 +59,12 @@ def load_run_weights(source: str, model: keras.Model) -> None:
     from experiments.records.finished_run import download_best  # Imports MLflow, which takes 4 s.
 
     run_id = run_of(source)
-    with reading(f"model.weights='{source}'", EXPECTED), tempfile.TemporaryDirectory() as folder:
-        (index,) = download_best(run_id, folder).glob("best-*.index")
-        reader = tf.train.load_checkpoint(str(index.with_suffix("")))
+    with (
+        reading(f"model.weights='{source}'", EXPECTED),
+        tempfile.TemporaryDirectory() as folder,
+        literal(*download_best(run_id, folder).glob("best-*.index")) as index,
+    ):
+        reader = tf.train.load_checkpoint(index.removesuffix(".index"))
         shapes = reader.get_variable_to_shape_map()
         graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
         variables = list(_variables(model, graph))

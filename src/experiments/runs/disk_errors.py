@@ -23,9 +23,13 @@ def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
         yield
     except (OSError, tf.errors.OpError) as error:
         number = disk_errno(error)
-        if number is None:
+        if number is not None:
+            raise TrainingError(_message(number, error, output_dir, tracker.run_id)) from error
+        if output_dir.is_dir():
             raise
-        raise TrainingError(_message(number, error, output_dir, tracker.run_id)) from error
+        raise TrainingError(
+            f"'{output_dir}' no longer exists: expected the run folder until the run ends. Start the run again."
+        ) from error
 
 
 def disk_errno(error: Exception) -> int | None:

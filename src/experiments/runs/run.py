@@ -18,7 +18,7 @@ from experiments.config.build import build, build_named
 from experiments.data import Splits
 from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
-from experiments.errors import ConfigError, reading
+from experiments.errors import ConfigError, TrackingError, reading
 from experiments.files import only_existing_files
 from experiments.models.run_weights import ID, PREFIXES, run_of
 from experiments.records.description import at_end, at_start, params, run_name
@@ -134,8 +134,14 @@ def _train(
         full_model=model,
         observers=callbacks,
         interruption=interruption,
+        committing=tracker.sync,
         saved=CheckpointUploads(tracker, output_dir, every_n_minutes=options.upload_every_n_minutes),
     )
+    if point.recorded is not None and not checkpoints.directory.is_dir():
+        raise TrackingError(
+            f"'{checkpoints.directory}' does not exist: expected the checkpoints of run {point.run_id}. Restore the "
+            "folder, create an empty one to train again from the beginning, or start a new run with resume=null."
+        )
     with reading(f"'{checkpoints.directory}' of the run"):
         start = checkpoints.restore()
     steps = splits.train.steps_per_epoch
@@ -144,6 +150,7 @@ def _train(
 
     status.update("opening the run")
     with _open_run(tracker, output_dir, target.splits):
+        checkpoints.directory.mkdir(exist_ok=True)
         _record_start(tracker, point, built)
         status.stop()
         size = Size(cfg.epochs, steps, splits.validation.steps_per_epoch, splits.train.batch_size)

@@ -62,3 +62,6 @@ class Tracker:
 
     def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
         """Records a data set as an input of the run; `context` is "train", "validation" or "test"."""
+
+    def sync(self) -> None:
+        """Makes the records so far survive a power failure. Called before each checkpoint is committed."""

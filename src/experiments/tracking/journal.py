@@ -5,13 +5,14 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import BufferedWriter
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.errors import reading
-from experiments.files import drop_torn_line
+from experiments.files import drop_torn_line, sync
 
 Event = dict[str, Any]
 """Kind of event (`event`), its time in milliseconds since 1970 (`time`), and the fields of this kind."""
@@ -60,11 +61,15 @@ class Journal:
         self._latest = 0
 
     def open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self._path.parent
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("ab")
         drop_torn_line(self._path)
         # Creates the offset file at its final size, so that a full disk later has room to overwrite it.
-        _acknowledge(self._path.parent, acknowledged(self._path.parent))
+        _acknowledge(folder, acknowledged(folder))
+        # On the disk, the offset may count lines that a power failure has removed. New lines will take their place.
+        for path in (self._path, _offset_file(folder), folder):
+            sync(path)
         self.not_before(_last_time(self._path))
 
     def not_before(self, milliseconds: int) -> None:
@@ -80,10 +85,16 @@ class Journal:
         self._file.write(line.encode("ascii"))
         self._file.flush()
 
+    def sync(self) -> None:
+        """Writes the events so far to the disk, so that a power failure loses none of them."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            with closing(file):
+                os.fsync(file.fileno())
 
 
 def _last_time(path: Path) -> int:
@@ -145,7 +156,9 @@ def acknowledged(folder: Path) -> int:
     path = _offset_file(folder)
     text = path.read_bytes()[:20] if path.exists() else b""
     end = int(text) if text.isdigit() else 0
-    return end if 0 < end <= journal_file(folder).stat().st_size else 0  # sending again changes nothing in the store
+    with journal_file(folder).open("rb") as file:
+        file.seek(max(0, min(end, file.seek(0, os.SEEK_END) + 1) - 1))
+        return end if file.read(1) == b"\n" else 0  # sending again changes nothing in the store
 
 
 def undelivered(folder: Path) -> int:

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from experiments.errors import StoppedRun, TrackingError
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.delivery import Delivery
-from experiments.tracking.journal import Journal, first_event, last_steps, undelivered
+from experiments.tracking.journal import Journal, first_event, journal_file, last_steps, undelivered
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import checked, existing_run, get_or_create_experiment, open_store
@@ -97,7 +97,8 @@ class MlflowTracker(Tracker):
         status = _status(error)
         written = self._write_end(error, status)
         interrupted = error is not None and not isinstance(error, Exception)
-        self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
+        if journal_file(self.output_dir).exists():  # the run folder may have been removed
+            self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
         if self._sink is not None:
             self.model_uri = self._sink.model_uri
             if not written:
@@ -122,6 +123,9 @@ class MlflowTracker(Tracker):
 
     def log_dataset(self, spec: "DataSpec", *, context: str) -> None:
         self._journal.append("dataset", context=context, **_dataset_fields(spec, context))
+
+    def sync(self) -> None:
+        self._journal.sync()
 
     def _refuse_foreign_journal(self) -> None:
         first = first_event(self.output_dir)
