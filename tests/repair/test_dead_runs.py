@@ -40,7 +40,7 @@ def test_dead_run_is_listed_and_becomes_killed_with_fix(client: MlflowClient, ru
     assert now.data.tags["found_dead_by"].startswith("experiments.doctor, ")
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(seen))
     assert now.data.tags["mlflow.note.content"] == (
-        f"mine\n\n**KILLED** its process ended without closing the run; last heartbeat {when}"
+        f"**KILLED** its process ended without closing the run; last heartbeat {when}\n\nmine"
     )
     assert list(dead_runs(client)) == []
 

@@ -121,7 +121,7 @@ def test_exception_determines_final_status_and_description(
     with pytest.raises(type(error)), run:
         raise error
     stored = MlflowClient(store).get_run(str(run.run_id))
-    assert (stored.info.status, stored.data.tags[NOTE]) == (status, f"start\n\n**{status}** {reason}")
+    assert (stored.info.status, stored.data.tags[NOTE]) == (status, f"**{status}** {reason}\n\nstart")
 
 
 def test_description_of_resumed_run_has_one_end_and_what_a_user_adds(store: str, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_description_of_resumed_run_has_one_end_and_what_a_user_adds(store: str,
     with tracker(store, tmp_path, run_id=first.run_id) as second:
         client.set_tag(str(first.run_id), NOTE, f"{client.get_run(str(first.run_id)).data.tags[NOTE]}\n\nmine")
         second.conclusion = "Best `x` 1"
-    assert client.get_run(str(first.run_id)).data.tags[NOTE] == "start\n\nmine\n\n**FINISHED** Best `x` 1"
+    assert client.get_run(str(first.run_id)).data.tags[NOTE] == "**FINISHED** Best `x` 1\n\nstart\n\nmine"
 
 
 def test_failed_run_stores_masked_traceback(store: str, tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def test_code_shows_text_literally(text: str, block: bool) -> None:
 
 def test_end_replaces_earlier_end_and_keeps_other_text() -> None:
     once = with_end("start\n\nmine", "KILLED", "why")
-    assert once == "start\n\nmine\n\n**KILLED** why"
+    assert once == "**KILLED** why\n\nstart\n\nmine"
     assert with_end(once, "KILLED", "why") == once
     assert with_end(f"{once}\n\nadded by a user", "FINISHED", "0.9") == (
-        "start\n\nmine\n\nadded by a user\n\n**FINISHED** 0.9"
+        "**FINISHED** 0.9\n\nstart\n\nmine\n\nadded by a user"
     )
     assert with_end("", "FAILED", "x") == "**FAILED** x"
 

@@ -19,6 +19,7 @@ def code(text: str, *, block: bool = False) -> str:
 
 
 def with_end(note: str, status: str, text: str) -> str:
-    """Returns the description with a line on the end of the run, which replaces an earlier one. Other text is kept."""
+    """Returns the description after a line on the end of the run, which replaces an earlier one. Other text is kept."""
     kept, end = _END.sub("", note).strip(), f"**{status}** {text}"
-    return f"{kept}\n\n{end}".strip() if len(kept) + len(end) + 2 <= LONGEST else kept
+    # MLflow's page shows only the first five lines of a description until a user clicks on "Show more".
+    return f"{end}\n\n{kept}".strip() if len(kept) + len(end) + 2 <= LONGEST else kept
