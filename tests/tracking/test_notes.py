@@ -50,6 +50,9 @@ def test_end_replaces_earlier_end_and_keeps_other_text() -> None:
         "**FINISHED** 0.9\n\nstart\n\nmine\n\nadded by a user"
     )
     assert with_end("", "FAILED", "x") == "**FAILED** x"
+    assert with_end("mine\n\n**FAILED** idea: mine too", "FINISHED", "0.9") == (
+        "**FINISHED** 0.9\n\nmine\n\n**FAILED** idea: mine too"
+    )
 
 
 def test_end_does_not_cut_text_of_a_user() -> None:

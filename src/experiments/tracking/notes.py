@@ -5,7 +5,7 @@ import re
 NOTE = "mlflow.note.content"
 LONGEST, LONGEST_BLOCK, LONGEST_LINE = 4000, 2500, 300
 """Maximum characters of a description, of a block in it, and of code within a line."""
-_END = re.compile(r"\n*^\*\*(?:FINISHED|FAILED|KILLED)\*\*.*$", re.MULTILINE)
+_END = re.compile(r"\A\*\*(?:FINISHED|FAILED|KILLED)\*\*.*")
 
 
 def code(text: str, *, block: bool = False) -> str:
