@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.checkpoints.callback import Checkpoints
 from experiments.config.registry import CONF
+from experiments.errors import TrackingError, TrainingError
 from experiments.runs.results import Result
 from experiments.runs.run import run
 
@@ -114,3 +115,30 @@ def test_resume_skips_corrupt_checkpoint(
         resumed = train(*overrides, "resume=last")
     assert f"{newest.name} has changed since it was written) is corrupt; resuming from checkpoint" in caplog.text
     assert_equal(resumed, reference)
+
+
+def test_run_without_its_checkpoints_is_not_started_again_in_silence(train: Train) -> None:
+    begun = train("epochs=1", WITHOUT_MODEL)
+    shutil.rmtree(begun.output_dir / "checkpoints")
+    with pytest.raises(
+        TrackingError, match=rf"does not exist: expected the checkpoints of run {begun.run_id}\. Restore"
+    ):
+        train("epochs=2", WITHOUT_MODEL, f"resume={begun.run_id}")
+    (begun.output_dir / "checkpoints").mkdir()
+    assert len(variables(train("epochs=2", WITHOUT_MODEL, f"resume={begun.run_id}").output_dir)) > 0
+
+
+def test_deleted_run_folder_is_explained_and_the_run_ends(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch_end = Checkpoints.on_epoch_end
+
+    def delete(checkpoints: Checkpoints, epoch: int, logs: dict[str, float] | None = None) -> None:
+        epoch_end(checkpoints, epoch, logs)
+        shutil.rmtree(checkpoints.directory.parent)
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", delete)
+    with pytest.raises(TrainingError, match=r"no longer exists: expected the run folder until the run ends"):
+        train("epochs=3", WITHOUT_MODEL)
+    (found,) = MlflowClient(store(tmp_path)).search_runs(["1"])
+    assert found.info.status == "FAILED"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from experiments.checkpoints.layout import CHECKPOINTS, last_checkpoint, latest_committed
 from experiments.errors import TrainingError
 from experiments.tracking.base import Tracker
+from experiments.tracking.liveness import LOCK
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS,)
@@ -25,7 +26,7 @@ def explained_disk_errors(output_dir: Path, tracker: Tracker) -> Iterator[None]:
         number = disk_errno(error)
         if number is not None:
             raise TrainingError(_message(number, error, output_dir, tracker.run_id)) from error
-        if output_dir.is_dir():
+        if (output_dir / LOCK).exists():  # The folder itself may have been created again.
             raise
         raise TrainingError(
             f"'{output_dir}' no longer exists: expected the run folder until the run ends. Start the run again."

@@ -7,6 +7,7 @@ import signal
 import time
 import traceback as tracebacks
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -95,9 +96,9 @@ class MlflowTracker(Tracker):
             if thread is not None:
                 thread.stop()
         status = _status(error)
-        written = self._write_end(error, status)
+        written = self._write_end(error, status) and journal_file(self.output_dir).exists()  # it may have been removed
         interrupted = error is not None and not isinstance(error, Exception)
-        if journal_file(self.output_dir).exists():  # the run folder may have been removed
+        if journal_file(self.output_dir).exists():
             self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
         if self._sink is not None:
             self.model_uri = self._sink.model_uri
@@ -213,6 +214,8 @@ class MlflowTracker(Tracker):
             self._journal.close()
         except OSError as full:
             _log.error("The end of run %s cannot be written to %s: %s", self.run_id, self.output_dir, full)
+            with suppress(OSError):
+                self._journal.close()
             return False
         return True
 
