@@ -26,7 +26,7 @@ ALLOWED = {
     "tracking": {"errors", "files"},
     "cli": {"config", "errors", "tracking"},
     "data": {"cli", "errors", "files"},
-    "models": {"errors", "records"},
+    "models": {"errors", "files", "records"},
     "loops": {"data", "errors"},
     "checkpoints": {"cli", "errors", "files", "loops", "tracking"},
     "records": {"checkpoints", "config", "data", "errors", "files", "tracking"},

@@ -1,7 +1,8 @@
-"""Locks, atomic writes and digests."""
+"""Locks, atomic writes, digests and paths."""
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -166,3 +167,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def literal(path: str | Path) -> Iterator[str]:
+    """Yields the path without folders whose names TensorFlow would read as a pattern, and find or delete others."""
+    folder, name = os.path.split(path)
+    if not re.search(r"[*?\[\\]", folder):
+        yield str(path)
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)

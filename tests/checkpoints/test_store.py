@@ -13,10 +13,9 @@ from hypothesis.extra import numpy as drawn
 from tests.small_training import damage
 
 from experiments.checkpoints.callback_state import Arrays, pack, unpack
-from experiments.checkpoints.layout import literal
 from experiments.checkpoints.store import commit, latest_valid, remove_uncommitted, save, uncommit
 from experiments.errors import ExperimentError
-from experiments.files import write_atomically
+from experiments.files import literal, write_atomically
 
 FILES = (".index", ".data-00000-of-00001", ".npz", ".json")
 

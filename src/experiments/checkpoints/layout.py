@@ -1,9 +1,7 @@
 """File names in a `checkpoints/` folder. Imports only the standard library, so that `doctor` starts quickly."""
 
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 COMMIT, ARRAYS = ".json", ".npz"
@@ -12,20 +10,6 @@ CHECKPOINTS = "checkpoints"
 """Name of the folder in a run folder, and of the artifact folder in the tracking store."""
 BEST = "best"
 """Name of the folder of the best weights, and of the checkpoint in it."""
-
-
-@contextmanager
-def literal(path: str | Path) -> Iterator[str]:
-    """Yields the path without folders whose names TensorFlow would read as a pattern, and find or delete others."""
-    folder, name = os.path.split(path)
-    if not re.search(r"[*?\[\\]", folder):
-        yield str(path)
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{name}"
-    finally:
-        os.close(descriptor)
 
 
 def committed(directory: Path) -> Iterator[tuple[int, Path]]:

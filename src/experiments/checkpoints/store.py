@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.checkpoints.callback_state import Arrays, State, pack, unpack
-from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, literal, uncommitted
+from experiments.checkpoints.layout import ARRAYS, BEST, COMMIT, committed, latest_committed, uncommitted
 from experiments.errors import TrackingError
-from experiments.files import TEMPORARY, replacing, sha256_of, sync, write_atomically
+from experiments.files import TEMPORARY, literal, replacing, sha256_of, sync, write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.checkpoints.layout import literal
+from experiments.files import literal
 from experiments.loops.averages import averages
 
 

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from experiments.checkpoints.layout import literal
 from experiments.errors import first_few, pluralized, reading
+from experiments.files import literal
 from experiments.records.named_run import named_run
 
 PREFIXES = ("runs:/", "models:/")
