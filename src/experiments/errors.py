@@ -37,15 +37,19 @@ class TrackingError(ExperimentError):
     """A tracking store that cannot be reached or does not contain the requested data."""
 
 
+class Rejected(TrackingError):  # noqa: N818
+    """The store understood a request and refused it. Sending it again cannot succeed."""
+
+
 @contextmanager
 def reading(what: str, expected: str = AS_WRITTEN) -> Iterator[None]:
     """Raises TrackingError, in one line, for any error that wrong content of `what`, a record, causes in the block."""
     try:
         yield
-    except ExperimentError:
-        raise
     except Exception as error:  # libraries raise almost any type of error for wrong content
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        if isinstance(error, ExperimentError) and not isinstance(error, Rejected):
+            raise
+        kind = "" if type(error) in (ValueError, Rejected) else f"{type(error).__name__}: "
         raise TrackingError(
             f"{what} cannot be used: {kind}{' '.join(str(error).split())[:300].rstrip('.')}. Expected {expected}; "
             "HYDRA_FULL_ERROR=1 shows where this came from."

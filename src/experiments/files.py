@@ -4,13 +4,14 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from io import IOBase
 from pathlib import Path
 
-from experiments.errors import DataError
+from experiments.errors import DataError, ExperimentError
 
 TEMPORARY = ".tmp"
 _creates = ContextVar("creates", default=True)
@@ -18,8 +19,10 @@ _creates = ContextVar("creates", default=True)
 
 def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
     """Locks an open file until it is closed or its process ends. Returns False if already locked and `wait` is off."""
-    import fcntl  # Exists on Unix only; code that takes no lock runs on other systems too.
-
+    try:
+        import fcntl  # Exists on Unix only; code that takes no lock runs on other systems too.
+    except ModuleNotFoundError as error:
+        raise ExperimentError(f"files cannot be locked on {sys.platform}: expected Linux, macOS or WSL.") from error
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(file, mode if wait else mode | fcntl.LOCK_NB)

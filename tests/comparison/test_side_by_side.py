@@ -227,7 +227,7 @@ def test_smaller_is_better_if_the_monitor_is_minimized(store: Store) -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["filter=nonsense here"], "the selection of runs cannot be used: MlflowException: Invalid clause(s)"),
+        (["filter=nonsense here"], "the selection of runs cannot be used: Invalid clause(s)"),
         (["runs=[nothere]"], "runs=nothere is not in sqlite:///"),
         (["runs=[last,12e45678]"], "runs=12e45678 is not in sqlite:///"),
         (["diff=[last,01234567]"], "diff=01234567 is not in sqlite:///"),

@@ -16,7 +16,7 @@ from tests.trainings import Trainings
 
 from experiments.tracking.journal import undelivered
 from experiments.tracking.liveness import run_lock
-from experiments.tracking.mlflow_tracker import sync_command
+from experiments.tracking.uris import sync_command
 
 MakeRun = Callable[..., Run]
 LeaveJournal = Callable[..., Path]

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from experiments.errors import ExperimentError, TrackingError
-from experiments.tracking.journal import Rejected
+from experiments.errors import ExperimentError, Rejected, TrackingError
 from experiments.tracking.liveness import LOCK, is_in_use, run_lock
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import checked, get_or_create_experiment, open_store
@@ -114,5 +112,5 @@ def test_unknown_experiment_of_run_is_one_error(empty_store: Path, tmp_path: Pat
     (tmp_path / "m.db").write_bytes(empty_store.read_bytes())
     client = open_store(f"sqlite:///{tmp_path / 'm.db'}")
     run: Any = SimpleNamespace(info=SimpleNamespace(run_id="RUN", experiment_id="77", artifact_uri="/x"))
-    with pytest.raises(MlflowException, match="77"):
+    with pytest.raises(Rejected, match="77"):
         checked(client, run)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import TrackingError
+from experiments.errors import Rejected, TrackingError
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import (
     Event,
     Journal,
-    Rejected,
     Unavailable,
     acknowledged,
     deliver,

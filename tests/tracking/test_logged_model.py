@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 from tests.mlflow_server import MlflowServer
 
 from experiments.data.base import DataSpec
-from experiments.tracking.journal import Event, Rejected, Unavailable
+from experiments.errors import Rejected
+from experiments.tracking.journal import Event, Unavailable
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_tracker import MlflowTracker
 

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from requests import HTTPError, Response
 
-from experiments.tracking.journal import Rejected, Unavailable
+from experiments.errors import Rejected
+from experiments.tracking.journal import Unavailable
 from experiments.tracking.mlflow_sink import MlflowSink
 
 METRICS = {"event": "metrics", "time": 1, "step": 1, "values": {"loss": 1.0}}
@@ -36,6 +37,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
+
+    def do_GET(self) -> None:
+        """Answers that the run is active, as a server that refuses only an event."""
+        self.send_response(200)
+        body = b'{"run": {"info": {"run_id": "0123", "lifecycle_stage": "active"}, "data": {}}}'
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         """Suppresses the log of requests."""

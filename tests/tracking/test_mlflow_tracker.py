@@ -166,14 +166,16 @@ def test_repeated_delivery_stores_each_metric_once(store: str, tmp_path: Path) -
     assert MlflowClient(store).get_run(str(run.run_id)).info.status == "FINISHED"
 
 
-def test_rejected_metric_name_is_logged_and_rest_is_stored(
+def test_rejected_events_are_logged_and_rest_is_stored(
     store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with tracker(store, tmp_path) as run:
-        run.log_metrics({"loss": 1.0, "bad|name": 2.0, "accuracy": 0.5}, step=1)
+        run.log_metrics({"loss": 1.0, "accuracy": 0.5}, step=1)
+        run.log_params({"a": "1", "bad|name": "2", "b": "3"})
         run.log_artifacts(Upload(tmp_path / "never written"))
     stored = MlflowClient(store).get_run(str(run.run_id))
     assert stored.data.metrics == {"loss": 1.0, "accuracy": 0.5}
+    assert stored.data.params == {"a": "1", "b": "3"}
     assert stored.info.status == "FINISHED"
     rejected = (tmp_path / "journal.rejected.jsonl").read_text().splitlines()
     assert ["bad|name" in rejected[0], "never written" in rejected[1]] == [True, True]

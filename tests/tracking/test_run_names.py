@@ -99,12 +99,14 @@ def test_experiment_opens_on_best_value_of_newest_monitor(client: MlflowClient, 
     assert client.get_experiment(experiment).tags[PRIMARY] == "test_loss"
 
 
-def test_missing_permission_for_the_experiment_is_ignored(client: MlflowClient, experiment: str) -> None:
-    class Limited(MlflowClient):
-        def set_experiment_tag(self, *arguments: object) -> None:  # noqa: ARG002
-            raise RestException({"error_code": "PERMISSION_DENIED", "message": "Permission denied"})
+def test_missing_permission_for_the_experiment_is_ignored(
+    client: MlflowClient, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RestException({"error_code": "PERMISSION_DENIED", "message": "Permission denied"})
 
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
     run_id = client.create_run(experiment).info.run_id
-    sent(Limited(client.tracking_uri), run_id, "val_accuracy")
+    sent(client, run_id, "val_accuracy")
     assert client.get_run(run_id).data.params == {"monitor.metric": "val_accuracy"}
     assert PRIMARY not in client.get_experiment(experiment).tags

@@ -18,6 +18,7 @@ from experiments.records.params import flatten
 from experiments.records.snapshot import CONFIG, read_config
 from experiments.records.trust import LARGEST_FILE
 from experiments.tracking.mlflow_store import existing_store, find_runs
+from experiments.tracking.names import valid_name
 from experiments.tracking.redaction import mask
 
 NOTE, LONGEST_NOTE = "note", 5000
@@ -97,7 +98,7 @@ def _rows(runs: list[Run], *, short: bool) -> list[dict[str, Any]]:
     runs.sort(key=lambda run: -run.info.start_time)
     recorded = ({**run.data.params, **run.data.tags} for run in runs)  # runs of 0.3 have the monitor as params
     monitor = next((each for each in recorded if METRIC in each), {})
-    best, sign = f"best_{monitor.get(METRIC)}", -1 if monitor.get(MODE) == "max" else 1
+    best, sign = valid_name(f"best_{monitor.get(METRIC)}"), -1 if monitor.get(MODE) == "max" else 1
     values = {run.info.run_id: sign * run.data.metrics.get(best, math.nan) for run in runs}
     ranked = {run_id: value for run_id, value in values.items() if not math.isnan(value)}
     runs.sort(

@@ -1,5 +1,6 @@
 """Checks a composed config for errors that types cannot find: unknown keys, ranges and combinations."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -16,6 +17,8 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError for the first value or combination that cannot be trained; imports nothing heavy."""
     _check_targets(cfg)
     check_values(cfg)
+    if cfg.logging.tracking_uri is not None and "MLFLOW_RUN_ID" in os.environ:
+        raise ConfigError("MLFLOW_RUN_ID is set: expected resume=ID to continue a run. Unset it.")
     _check_plateau(cfg)
     _check_accumulation(cfg)
     _check_compilation(cfg)

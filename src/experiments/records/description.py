@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from experiments.data.base import DataSpec
 from experiments.records.fingerprint import values
-from experiments.records.params import LONGEST_KEY, flatten
+from experiments.records.params import flatten
 from experiments.records.trust import typed_overrides
+from experiments.tracking.names import LONGEST_KEY
 from experiments.tracking.notes import code
 from experiments.tracking.redaction import mask, mask_command
 

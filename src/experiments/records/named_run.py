@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.errors import TrackingError, reading
 from experiments.records.fingerprint import tags_of
+from experiments.tracking.names import valid_name
 from experiments.tracking.redaction import mask
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def best_runs(client: "MlflowClient", experiment: str | None, most: int, where: 
     recent = [run for run in find_runs(client, experiment, where=done, newest=EXAMINED) if not is_parent(run)]
     ranks = [tuple(run.data.tags.get(name, "") for name in RANKING) for run in recent]
     metric, mode, data = wanted = next(filter(all, ranks), ("", "", ""))
-    best, order = f"metrics.`best_{metric}`", "DESC" if mode == "max" else "ASC"
+    best, order = f"metrics.`{valid_name(f'best_{metric}')}`", "DESC" if mode == "max" else "ASC"
     with reading(f"the monitor {metric[:99]!r} of the newest finished run"):
         # MLflow's sort takes seconds with more conditions. The comparison excludes runs without the metric.
         rule, tags = f"{done} and {best} > -1.7e308", {DATA: data}
@@ -91,6 +92,6 @@ def best_runs(client: "MlflowClient", experiment: str | None, most: int, where: 
     others = [rank[:2] == wanted[:2] for rank in ranks if rank != wanted]
     reasons = Counter("other validation data" if same else "another monitor or none" for same in others)
     texts = ", ".join(f"{number} with {reason}" for reason, number in reasons.items()) or "none"
-    shown = found[0].info.run_id, found[0].data.metrics[f"best_{metric}"], metric, len(recent), texts
+    shown = found[0].info.run_id, found[0].data.metrics[valid_name(f"best_{metric}")], metric, len(recent), texts
     logger.info("Best run: %s with %.6g as best %s. Excluded of the newest %d finished runs: %s.", *shown)
     return found

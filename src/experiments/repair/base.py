@@ -43,5 +43,6 @@ def treat(finding: Finding, *, fix: bool) -> Treated:
         return Treated(finding, f"fix=true {finding.remedy}" if finding.repair else finding.remedy)
     try:
         return Treated(finding, finding.repair(), repaired=True)
-    except (ExperimentError, OSError) as error:
-        return Treated(finding, f"failed: {safe_text(one_line(error))}", failed=True)
+    except Exception as error:  # one finding that cannot be repaired must not hide the others
+        kind = "" if isinstance(error, ExperimentError | OSError) else f"{type(error).__name__}: "
+        return Treated(finding, f"failed: {kind}{safe_text(one_line(error))}", failed=True)

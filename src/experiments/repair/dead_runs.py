@@ -9,8 +9,6 @@ from types import MappingProxyType
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from experiments.errors import TrackingError
 from experiments.repair.base import Finding
@@ -18,7 +16,7 @@ from experiments.repair.journals import close, deliver_journal, local_time
 from experiments.repair.leftovers import size
 from experiments.tracking.journal import first_event, undelivered
 from experiments.tracking.liveness import heartbeat, is_alive, is_in_use, run_lock
-from experiments.tracking.mlflow_store import find_runs
+from experiments.tracking.mlflow_store import absence, find_runs
 from experiments.tracking.redaction import mask
 
 IDENTITY = {"host", "pid", "heartbeat", "output_dir"}
@@ -48,7 +46,7 @@ def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[
         started = first_event(folder)
         if started is None or started["tracking_uri"] != mask(client.tracking_uri) or is_in_use(folder):
             continue
-        state = _absence(client, started["run_id"])
+        state = absence(client, started["run_id"])
         if state:
             yield Finding(
                 "output folder",
@@ -72,16 +70,3 @@ def _end(client: MlflowClient, run: Run) -> str:
         if not here and is_alive(now):
             raise TrackingError(f"run {run_id} is alive again: a process works on it now.")
         return close(client, run_id)
-
-
-def _absence(client: MlflowClient, run_id: str) -> str:
-    """Reason why the run is missing in the store; empty if it is there."""
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise TrackingError(
-                f"run {run_id} could not be read from {mask(client.tracking_uri)}: {error.message}"
-            ) from error
-        return "is no longer in the store"
-    return "is deleted in MLflow" if run.info.lifecycle_stage == "deleted" else ""

@@ -34,13 +34,8 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
         if left and is_in_use(folder):
             yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
         elif left:
-            yield Finding(
-                "journal",
-                str(folder),
-                f"{left} events not delivered",
-                "delivers them",
-                partial(deliver_journal, folder, tracking_uri),
-            )
+            send = partial(deliver_journal, folder, tracking_uri)
+            yield Finding("journal", str(folder), f"{left} events not delivered", "delivers them", send)
 
 
 def deliver_journal(folder: Path, tracking_uri: str | None) -> str:

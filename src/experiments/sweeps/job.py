@@ -61,6 +61,9 @@ class Task:
         from experiments.sweeps import previous_runs
         from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
+        from experiments.tracking.store_client import SWEEP_SECONDS, least_patience
+
+        least_patience.set(SWEEP_SECONDS)  # a server that restarts between two jobs must not fail them
 
         tags = {SWEEP: self.plan.id, JOB: str(self.job.number)}
         begun = previous_runs.for_job(cfg, tags)

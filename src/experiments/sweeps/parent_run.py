@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 
-from experiments.errors import ExperimentError, reading
+from experiments.errors import ExperimentError, TrackingError, reading
 from experiments.records.description import command
 from experiments.records.environment import provenance
 from experiments.records.named_run import SWEEP
@@ -21,6 +21,7 @@ from experiments.tracking.mlflow_store import checked, end_run, get_or_create_ex
 from experiments.tracking.mlflow_tracker import page_of
 from experiments.tracking.notes import NOTE, code
 from experiments.tracking.redaction import mask
+from experiments.tracking.store_client import SWEEP_SECONDS, StoreClient
 from experiments.tracking.uris import where_to_look
 
 RUN_ID = "parent_run"
@@ -35,17 +36,20 @@ class Parent:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._logging, self._plan, self._folder = plan.logging, plan, folder
-        self._client: MlflowClient | None = None
+        self._client: StoreClient | None = None
         self.run_id: str | None = None
+        self.page: str | None = None  # instructions to open the run in the MLflow UI; None without tracking
         self._results = ""
         self._heartbeat = Heartbeat(self._send_heartbeat)
 
     def __enter__(self) -> Self:
         if self._logging.tracking_uri is not None:
-            self._client = open_store(self._logging.tracking_uri)
+            client = open_store(self._logging.tracking_uri, SWEEP_SECONDS)
             path = self._folder / RUN_ID
-            self.run_id = self._reopened(path, self._client) if path.exists() else self._created(self._client)
-            self._client.update_run(self.run_id, status="RUNNING")
+            run = self._reopened(path, client) if path.exists() else self._created(client)
+            self.run_id, self.page = str(run.info.run_id), where_to_look(self._logging.tracking_uri, page_of(run))
+            client.update_run(self.run_id, status="RUNNING")
+            self._client = StoreClient(client.tracking_uri)  # the sweep and its summary do not wait for the store
             self._send_heartbeat()
             self._heartbeat.start()
         return self
@@ -57,7 +61,7 @@ class Parent:
         try:
             for name, value in signs_of_life(self._folder).items():
                 self._client.set_tag(self.run_id, name, value)
-        except (MlflowException, OSError) as failure:
+        except TrackingError as failure:
             logger.info("The heartbeat could not be sent to the store: %s", failure)
 
     def __exit__(
@@ -67,14 +71,11 @@ class Parent:
         if self._client is not None and self.run_id is not None:
             status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
             reason = "" if error is None else code(mask(str(error) or type(error).__name__))
-            end_run(self._client, self.run_id, status, f"{self._results} {reason}".strip())
-
-    @property
-    def page(self) -> str | None:
-        """Instructions to open the run in the MLflow UI; None without tracking."""
-        if self._client is None or self.run_id is None:
-            return None
-        return where_to_look(self._logging.tracking_uri, page_of(self._client.get_run(self.run_id)))
+            client = StoreClient(self._client.tracking_uri, self._logging.flush_timeout)
+            try:
+                end_run(client, self.run_id, status, f"{self._results} {reason}".strip())
+            except TrackingError as failure:
+                logger.warning("The parent run is not ended: %s `experiments doctor fix=true` ends it.", failure)
 
     def close_killed(self) -> dict[int, str]:
         """Ends the runs of killed jobs. Returns a mapping of all job numbers to run ids."""
@@ -84,7 +85,7 @@ class Parent:
             for finding in dead_runs(self._client, {SWEEP: self._plan.id}):
                 logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
             return {number: str(run.info.run_id) for number, run in for_sweep(self._plan).items()}
-        except (MlflowException, ExperimentError, OSError) as failure:
+        except ExperimentError as failure:
             logger.warning("The runs of the jobs could not be read from the store: %s", failure)
             return {}
 
@@ -103,18 +104,18 @@ class Parent:
                 self._client.log_inputs(self.run_id, datasets=run.inputs.dataset_inputs)
                 name = code(mask(run.info.run_name))
                 self._results = f"Best job [{name}]({page_of(run)}): {code(metric)} {values['best']:.4g}."
-        except (MlflowException, OSError) as failure:
+        except TrackingError as failure:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
 
-    def _reopened(self, path: Path, client: MlflowClient) -> str:
+    def _reopened(self, path: Path, client: MlflowClient) -> Run:
         expected = "the parent run of this sweep in logging.tracking_uri. Repeat the working folder and the store"
         with reading(str(path), expected):
-            run = checked(client, client.get_run(path.read_text().strip()), writes=True)
+            run: Run = checked(client, client.get_run(path.read_text().strip()), writes=True)
             if run.data.tags[SWEEP] != self._plan.id:
                 raise ValueError(f"run {run.info.run_id} is not the parent run of this sweep")
-            return str(run.info.run_id)
+            return run
 
-    def _created(self, client: MlflowClient) -> str:
+    def _created(self, client: MlflowClient) -> Run:
         experiment = get_or_create_experiment(client, self._logging.experiment_name)
         name, (base, *_) = mask(self._logging.run_name or f"sweep-{self._folder.name}"), self._plan.bases.values()
         tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
@@ -125,4 +126,4 @@ class Parent:
         (self._folder / RUN_ID).write_text(run.info.run_id)
         name_run(client, run.info.run_id, name)
         client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
-        return str(run.info.run_id)
+        return run

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.errors import reading
+from experiments.errors import Rejected, TrackingError, reading
 from experiments.files import drop_torn_line, sync
 
 Event = dict[str, Any]
@@ -23,12 +23,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 
 
-class Unavailable(Exception):  # noqa: N818 - a state of the store that occurs in normal operation
-    """The store is unreachable, hangs or fails. Sending the same events later may succeed."""
+class Unavailable(TrackingError):  # noqa: N818 - a state of the store that occurs in normal operation
+    """The store is unreachable, hangs or fails. Sending the same events later may succeed.
 
+    `passing` is False if waiting does not help, only another account, package or state of the store.
+    """
 
-class Rejected(Exception):  # noqa: N818
-    """The store understood the events and refused them. Sending them again cannot succeed."""
+    passing = True
 
 
 class Sink(Protocol):

@@ -37,13 +37,6 @@ def is_alive(run: "Run") -> bool:
     return is_worked_on(run.info.status, run.data.tags)
 
 
-def is_elsewhere(run: "Run") -> bool:
-    """Returns True if the run's process is or was on another machine, so that only its heartbeat shows that it runs."""
-    tags = run.data.tags
-    here = "output_dir" in tags and is_in_use(Path(tags["output_dir"]))
-    return not here and tags.get("host") != socket.gethostname()
-
-
 def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
     """Returns True if a process works on the run with this status and these tags (see `signs_of_life`)."""
     folder = Path(tags["output_dir"]) if "output_dir" in tags else None
@@ -76,17 +69,25 @@ def heartbeat(tags: Mapping[str, str]) -> float:
 
 
 def is_at_work(client: "MlflowClient", run: "Run") -> bool:
-    """Returns True if a process works on the run. On another machine, waits for its next heartbeat or the timeout."""
-    sign = run.data.tags.get("heartbeat")
-    if is_alive(run) and is_elsewhere(run):
-        logger.warning(
-            "Run %s may still be at work on %s: waiting for its next sign of life, or for %d s without one.",
-            *(run.info.run_id, run.data.tags.get("host"), HEARTBEAT_SECONDS),
-        )
-    while is_alive(run) and is_elsewhere(run) and run.data.tags.get("heartbeat") == sign:
+    """Returns True if a process works on the run. On another machine, waits for its next heartbeat or the timeout.
+
+    Clocks of machines differ: the timeout is measured here, and a heartbeat may be older or ahead.
+    """
+    tags, began = run.data.tags, time.monotonic()
+    if tags.get("host") == socket.gethostname() or is_in_use(Path(tags.get("output_dir", "/"))):
+        return is_alive(run)
+    if run.info.status != "RUNNING" or time.time() - heartbeat(tags) > 2 * HEARTBEAT_SECONDS:
+        return False
+    logger.warning(
+        "Run %s may still be at work on %s: waiting for its next sign of life, or for %d s without one.",
+        *(run.info.run_id, tags.get("host"), HEARTBEAT_SECONDS),
+    )
+    while time.monotonic() - began < HEARTBEAT_SECONDS:
         time.sleep(LOOK_SECONDS)
         run = client.get_run(run.info.run_id)
-    return is_alive(run)
+        if (run.info.status, run.data.tags.get("heartbeat")) != ("RUNNING", tags.get("heartbeat")):
+            return is_worked_on(run.info.status, {**run.data.tags, "heartbeat": f"{time.time():.0f}"})
+    return False
 
 
 @contextmanager
@@ -111,22 +112,19 @@ def is_in_use(folder: Path) -> bool:
     return os.path.isfile(folder / LOCK) and files.is_locked(folder / LOCK)  # noqa: PTH113 - accepts any tag, unlike pathlib
 
 
-class Heartbeat:
+class Heartbeat(Thread):
     """Calls `beat` every `interval` seconds in its own thread; an upload may block the delivery thread for minutes."""
 
     def __init__(self, beat: Callable[[], None], *, interval: float = BEAT_SECONDS) -> None:
+        super().__init__(name="heartbeat", daemon=True)
         self._beat = beat
         self._interval = interval
         self._stopped = Signal()
-        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
         """Stops the thread, without waiting for a call that blocks while the store is unavailable."""
         self._stopped.set()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         while not self._stopped.wait(self._interval):
             self._beat()

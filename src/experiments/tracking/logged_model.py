@@ -5,10 +5,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_MODEL_VERSIONS
 
-from experiments.tracking.journal import Event
+from experiments.errors import Rejected
+from experiments.tracking.journal import Event, Unavailable
 from experiments.tracking.mlflow_store import checked
 
 WEIGHTS = "weights_sha256"  # tag of the logged models of this package
@@ -45,8 +45,8 @@ def _models(client: MlflowClient, run: Run, name: str) -> list[LoggedModel] | No
     own = f"name = '{name}' AND source_run_id = '{run.info.run_id}'"
     try:
         found = client.search_logged_models([run.info.experiment_id], own)
-    except MlflowException as error:
-        if error.get_http_status_code() not in (404, 405):
+    except (Rejected, Unavailable) as error:
+        if getattr(error.__cause__, "get_http_status_code", int)() not in (404, 405):
             raise
         client.get_run(run.info.run_id)  # Raises if the answer came from a proxy whose server is down.
         return None

@@ -11,22 +11,19 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException, RestException
 from mlflow.models.model import MLMODEL_FILE_NAME, Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_LOGGED_MODELS
 from mlflow.utils.validation import path_not_unique
-from requests import HTTPError
 
-from experiments.errors import TrackingError
-from experiments.tracking.journal import BATCHED, Event, Rejected, Unavailable
+from experiments.errors import Rejected, TrackingError
+from experiments.tracking.journal import BATCHED, Event, Unavailable
 from experiments.tracking.logged_model import log_model
-from experiments.tracking.mlflow_store import end_run, name_run
-from experiments.tracking.redaction import mask
+from experiments.tracking.mlflow_store import absence, end_run, name_run
+from experiments.tracking.names import valid_name
+from experiments.tracking.store_client import StoreClient, judged, patiently
 
 logger = logging.getLogger(__name__)
-LATER = frozenset({401, 403, 408, 429})
-"""HTTP client errors after which the same request may succeed: with new credentials, or later."""
 
 
 class MlflowSink:
@@ -34,7 +31,7 @@ class MlflowSink:
 
     def __init__(self, client: MlflowClient, run_id: str, *, root: Path = Path("/")) -> None:
         """Uploads, and then may remove, only files below `root`, links in them included."""
-        self._client = client
+        self._client = StoreClient(client.tracking_uri)  # does not wait, because the delivery thread does
         self._run_id = run_id
         self._root = root.resolve()
         self.model_uri: str | None = None
@@ -45,32 +42,26 @@ class MlflowSink:
                 self._send_batch(events)
             else:
                 self._send_one(events[0])
-        except MlflowException as error:
-            status = error.get_http_status_code()
-            # The 404 page of a proxy whose server is down is not an answer of MLflow.
-            answered = isinstance(error, RestException) or not self._client.tracking_uri.startswith("http")
-            kind = Rejected if _is_final(status) and answered else Unavailable
-            raise kind(mask(f"{status} {error.message}")) from error
-        except HTTPError as error:
-            # Raised by uploads. A file that is too large for the server must not block all later events.
-            # A 404 may come from a proxy whose server is down.
-            status = error.response.status_code if error.response is not None else 500
-            raise (Rejected if _is_final(status) and status != 404 else Unavailable)(mask(str(error))) from error
-        except (FileNotFoundError, NotADirectoryError, TrackingError) as error:
+        except (Rejected, Unavailable) as error:
+            # An answer of the store has a cause. It refuses all events of a run that it has lost.
+            asked = isinstance(error, Rejected) and error.__cause__ is not None
+            if asked and (missing := absence(self._client, self._run_id)):
+                remedy = "restore it in MLflow, then send its events with `experiments doctor sync`"
+                raise Unavailable(f"run {self._run_id} {missing}: {remedy}") from error
+            raise
+        except TrackingError as error:
             raise Rejected(str(error)) from error
-        except OSError as error:
-            raise Unavailable(str(error)) from error
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise Rejected(f"it is not an event of experiments: {type(error).__name__}: {error}") from error
+        except Exception as error:  # a file that has vanished, or something that is not an event of this package
+            raise judged(error) from error
 
     def beat(self) -> None:
         """Updates the heartbeat tag, which shows other machines that the process runs."""
-        with suppress(MlflowException, OSError):  # the next delivery reports an unavailable store
+        with suppress(TrackingError):  # the next delivery reports an unavailable store
             self._client.set_tag(self._run_id, "heartbeat", f"{time.time():.0f}")
 
     def end(self, status: str) -> None:
-        """Ends the run without the journal, which cannot be written. If this fails too, `doctor` finds the run."""
-        with suppress(MlflowException, OSError):
+        """Ends the run without the journal. If this fails, the journal or `doctor` ends it later."""
+        with suppress(TrackingError):
             self._client.set_terminated(self._run_id, status=status)
 
     def _send_batch(self, events: Sequence[Event]) -> None:
@@ -88,7 +79,7 @@ class MlflowSink:
         tags = [RunTag(*item) for item in texts["tags"].items()]
         self._client.log_batch(self._run_id, metrics=metrics, params=params, tags=tags)
         if "monitor.metric" in texts["params"]:
-            self._set_primary_metric(f"best_{texts['params']['monitor.metric']}")
+            self._set_primary_metric(valid_name(f"best_{texts['params']['monitor.metric']}"))
 
     def _send_one(self, event: Event) -> None:
         match event["event"]:
@@ -109,7 +100,7 @@ class MlflowSink:
         """Names the metric of the newest run, unless a user has chosen another one in MLflow."""
         experiment = self._client.get_experiment(self._client.get_run(self._run_id).info.experiment_id)
         if experiment.tags.get(MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, "best_").startswith("best_"):
-            with suppress(MlflowException):  # the account may not be allowed to change the experiment
+            with suppress(TrackingError):  # the account may not be allowed to change the experiment
                 self._client.set_experiment_tag(experiment.experiment_id, MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, name)
 
     def _upload(self, path: Path, event: Event) -> None:
@@ -142,10 +133,6 @@ class MlflowSink:
             self._client.set_tag(self._run_id, MLFLOW_LOGGED_MODELS, json.dumps([model]))
 
 
-def _is_final(status: int) -> bool:
-    return 400 <= status < 500 and status not in LATER
-
-
 @contextmanager
 def _snapshot(path: Path) -> Iterator[Path]:
     """Yields a copy: a file that grows during its upload exceeds the length that the HTTP request has announced."""
@@ -165,7 +152,7 @@ def _dataset_input(event: Event) -> DatasetInput:
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", event["context"])])
 
 
-def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: str) -> None:
+def remove_others(client: StoreClient, run_id: str, directory: Path, folder: str) -> None:
     """Removes the files of the run's artifact `folder` that `directory` does not contain."""
     kept = {f"{folder}/{path.relative_to(directory).as_posix()}" for path in directory.rglob("*") if path.is_file()}
     others = [path for path in _files(client, run_id, folder) if path not in kept]
@@ -173,13 +160,12 @@ def remove_others(client: MlflowClient, run_id: str, directory: Path, folder: st
         return
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
     try:
-        for path in others:
-            repository.delete_artifacts(path)
-    except NotImplementedError:
+        patiently(lambda: [repository.delete_artifacts(path) for path in others], 0, of_artifacts=True)
+    except Rejected:
         logger.warning("This artifact store cannot remove files: older files stay in %s/.", folder)
 
 
-def _files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:
+def _files(client: StoreClient, run_id: str, folder: str) -> Iterator[str]:
     for artifact in client.list_artifacts(run_id, folder):
         if artifact.is_dir:
             yield from _files(client, run_id, artifact.path)

@@ -15,44 +15,53 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, LoggedModel, Run
-from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.uri import append_to_uri_path
 
-from experiments.errors import TrackingError
+from experiments.errors import Rejected, TrackingError
 from experiments.files import replacing
+from experiments.tracking.names import valid_name
 from experiments.tracking.notes import NOTE, with_end
 from experiments.tracking.redaction import mask
+from experiments.tracking.store_client import PATIENCE_SECONDS, StoreClient, explaining, least_patience, patiently
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
-CREATION_SECONDS = 120
-NOISY_AT_CREATION = ("alembic", "mlflow.store.db.utils")
+CREATION_SECONDS = 1200  # longer than the owner of the lock waits for the database
+NOISY = {"alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
+"""Loggers, and the level from which they are shown: a database that cannot be used is a traceback for each call."""
 CLIENT_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""Defaults for variables that the user has not set. Without them, MLflow retries for many minutes within one call (here
-the journal waits instead), prints the server's address with its password when a run ends, and shows a progress bar for
-each download."""
+"""Defaults for variables that the user has not set. Without them, MLflow retries for many minutes within one call, and
+creates a second run if an answer is lost (`StoreClient` and the journal wait instead), prints the server's address with
+its password when a run ends, and shows a progress bar for each download."""
 LOCAL, OBJECT_STORES = ("", "file"), ("s3", "r2", "gs", "abfss", "wasbs", "hdfs", "dbfs")
 RUNS_PER_PAGE = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Tag without which the MLflow page opens a new experiment in its view for language models."""
+_answered: set[str] = set()
+"""Servers that this process has reached. The next contact waits for them, as they exist."""
 
 
-def open_store(tracking_uri: str) -> MlflowClient:
+def open_store(tracking_uri: str, patience: float = PATIENCE_SECONDS) -> StoreClient:
     """Returns a client of a store that answers. A missing SQLite file is created, relative to the working folder.
 
-    Raises TrackingError if the store cannot be used.
+    The client waits `patience` seconds for a store that is unavailable. The first contact of this process with a server
+    does not wait. Raises TrackingError if the store cannot be used.
     """
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    patience = max(patience, least_patience.get())
     if tracking_uri.startswith(SQLITE):
-        return _open_sqlite(database_path(tracking_uri))
-    require_answer(tracking_uri)
-    return _client(tracking_uri)
+        return _open_sqlite(database_path(tracking_uri), patience)
+    first = patience if tracking_uri in _answered else least_patience.get()
+    patiently(partial(require_answer, tracking_uri), first)
+    client = _client(tracking_uri, patience, first)
+    _answered.add(tracking_uri)
+    return client
 
 
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
@@ -63,53 +72,52 @@ def get_or_create_experiment(client: MlflowClient, name: str) -> str:
         # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
         artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
         try:
-            return str(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
-        except MlflowException as error:
+            found = client.get_experiment(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
+        except Rejected as error:
             found = client.get_experiment_by_name(name)  # created by another process
             if found is None:
-                raise TrackingError(
-                    f"logging.experiment_name='{name}' cannot be created: {mask(error.message)} Set another name."
-                ) from error
+                refused = f"logging.experiment_name='{name}' cannot be created: {error} Set another name."
+                raise TrackingError(refused) from error
     if found.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"logging.experiment_name='{name}' is a deleted experiment: expected an active or a new one. "
             f"Restore it with `mlflow experiments restore --experiment-id {found.experiment_id}`, "
             "or set logging.experiment_name to another name."
         )
+    _check_artifacts(client, found.artifact_location)
     return str(found.experiment_id)
 
 
-def _client(tracking_uri: str, *, shown_uri: str | None = None) -> MlflowClient:
-    """Returns a client. Its first request checks the address, the access and the schema.
+def _client(tracking_uri: str, patience: float, first: float, *, shown_uri: str | None = None) -> StoreClient:
+    """Returns a client. Its first request checks the address, the access and the schema, and waits `first` seconds.
 
     `shown_uri` is the address in error messages, if it differs.
     """
-    try:
+
+    def contact() -> StoreClient:
         if not tracking_uri:
             raise ValueError("it is empty.")
-        client = MlflowClient(tracking_uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:
-        message = mask(str(error)).strip()
-        raise TrackingError(
-            f"logging.tracking_uri='{mask(shown_uri or tracking_uri)}' cannot be used as a tracking store: {message} "
-            "Expected sqlite:///FILE or the http(s):// address of an MLflow server. "
-            "Set logging.tracking_uri, or run with logging=none."
-        ) from error
-    return client
+        MlflowClient(tracking_uri).search_experiments(max_results=1)
+        return StoreClient(tracking_uri, patience)
+
+    remedy = "Expected sqlite:///FILE or the http(s):// address of an MLflow server. Set logging.tracking_uri, or run "
+    shown = f"logging.tracking_uri='{mask(shown_uri or tracking_uri)}' cannot be used as a tracking store"
+    with explaining(shown, f"{remedy}with logging=none."):
+        return patiently(contact, first)
 
 
-def _open_sqlite(path: Path) -> MlflowClient:
+def _open_sqlite(path: Path, patience: float) -> StoreClient:
     with creation_lock(path):
-        for name in NOISY_AT_CREATION:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name, level in NOISY.items():
+            logging.getLogger(name).setLevel(level)
         if not path.exists():
             # Created under another name: MLflow cannot complete the tables of a process that was killed during this.
             # Its rollback journal is removed, because SQLite would apply it to the new file.
             path.with_name(f".{path.name}.new-journal").unlink(missing_ok=True)
             with replacing(path, path.with_name(f".{path.name}.new")) as new:
-                _client(f"{SQLITE}{new}", shown_uri=f"{SQLITE}{path}")
-        return _client(f"{SQLITE}{path}")
+                _client(f"{SQLITE}{new}", 0, 0, shown_uri=f"{SQLITE}{path}")
+        # A locked file is a store that is in use, so that also the first contact waits.
+        return _client(f"{SQLITE}{path}", patience, patience)
 
 
 @contextmanager
@@ -132,7 +140,7 @@ def creation_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def existing_store(tracking_uri: str | None) -> MlflowClient:
+def existing_store(tracking_uri: str | None) -> StoreClient:
     """Opens a store for reading: raises TrackingError if its database file is missing, and does not create it."""
     if tracking_uri is None:
         raise TrackingError("logging=none keeps no runs to read. Set logging=mlflow.")
@@ -146,13 +154,30 @@ def existing_store(tracking_uri: str | None) -> MlflowClient:
 
 def existing_run(client: MlflowClient, run_id: str, key: str = "run_id", *, writes: bool = False) -> Run:
     """Returns a `checked` run. Raises TrackingError, with the config key `key` in its message, if there is none."""
+    remedy = f"Set {key} to the id of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the "
+    with explaining(f"{key}={run_id} is not in {mask(client.tracking_uri)}", f"{remedy}run's store.", Rejected):
+        found: Run = checked(client, client.get_run(run_id), writes=writes)
+    if writes:
+        _check_artifacts(client, found.info.artifact_uri)
+    return found
+
+
+def absence(client: MlflowClient, run_id: str) -> str:
+    """Reason why the run is missing in the store; empty if it is there."""
     try:
-        return checked(client, client.get_run(run_id), writes=writes)
-    except MlflowException as error:
-        raise TrackingError(
-            f"{key}={run_id} is not in {mask(client.tracking_uri)}: {mask(error.message)}. Set {key} to the id "
-            "of a run in that store, as MLflow's page shows it, or logging.tracking_uri to the run's store."
-        ) from error
+        run = client.get_run(run_id)
+    except Rejected:
+        return "is no longer in the store"
+    return "is deleted in MLflow" if run.info.lifecycle_stage == LifecycleStage.DELETED else ""
+
+
+def _check_artifacts(client: MlflowClient, uri: str) -> None:
+    """Lists an artifact location. Raises TrackingError if its package or credentials are missing."""
+    remedy = "Expected its package (pip install 'keras-experiments[s3]' for s3://) and credentials. Provide them."
+    with explaining(f"the artifact store {mask(uri)} cannot be used", remedy):
+        # A folder that does not exist, because a location may contain many runs.
+        find = partial(get_artifact_repository, uri, tracking_uri=client.tracking_uri)
+        patiently(lambda: find().list_artifacts("experiments-check"), least_patience.get(), of_artifacts=True)
 
 
 def checked(client: MlflowClient, found: Run | LoggedModel, *, writes: bool = False) -> Any:
@@ -250,12 +275,12 @@ def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
 
 def at_best(run: Run, client: MlflowClient, metric: str, mode: str) -> dict[str, float]:
     """Metrics of the epoch with the best value of `metric`; the first of several equal ones."""
-    sign = 1 if mode == "max" else -1
-    best = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: (sign * point.value, -point.step))
+    sign, history = 1 if mode == "max" else -1, client.get_metric_history(run.info.run_id, valid_name(metric))
+    best = max(history, key=lambda point: (sign * point.value, -point.step))
     points = [
         point
         for name in run.data.metrics
         if "/" not in name
         for point in client.get_metric_history(run.info.run_id, name)
     ]
-    return {point.key: point.value for point in points if point.step == best.step}
+    return {point.key: point.value for point in points if point.step == best.step} | {metric: best.value}

@@ -1,8 +1,6 @@
 """Tracker that writes to MLflow through the journal, with explicit run ids instead of MLflow's fluent API."""
 
-import json
 import logging
-import shlex
 import signal
 import time
 import traceback as tracebacks
@@ -10,32 +8,31 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
-from mlflow.exceptions import MlflowException
 
-from experiments.errors import StoppedRun, TrackingError
+from experiments.errors import Rejected, StoppedRun, TrackingError
 from experiments.tracking.base import Tracker, Upload
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import Journal, first_event, journal_file, last_steps, undelivered
 from experiments.tracking.liveness import Heartbeat
 from experiments.tracking.mlflow_sink import MlflowSink
 from experiments.tracking.mlflow_store import checked, existing_run, get_or_create_experiment, open_store
+from experiments.tracking.names import unique_name, valid_name
 from experiments.tracking.notes import code
 from experiments.tracking.redaction import mask, mask_value
+from experiments.tracking.store_client import StoreClient, explaining
 from experiments.tracking.system_metrics import SystemMetrics
-from experiments.tracking.uris import SQLITE, database_path
+from experiments.tracking.uris import sync_command
 
 if TYPE_CHECKING:
     from experiments.data.base import DataSpec
 
 ERROR_TAG_LENGTH = 500
-KILLED_SECONDS = 5.0
-"""Maximum seconds of the final delivery of a stopped run. Containers are killed ten seconds after the stop signal;
-the last step, its checkpoint and the end of the process need part of that time."""
 DIGEST_LENGTH = 36  # MLflow's maximum; the profile contains the complete digest
 _log = logging.getLogger(__name__)
 
@@ -45,7 +42,9 @@ class MlflowTracker(Tracker):
     """Tracker of one MLflow run. Its methods append to `journal.jsonl` in `output_dir`; a thread delivers the events.
 
     tracking_uri: sqlite:///FILE (created if missing) or the http(s):// address of an MLflow server.
-    flush_timeout: Seconds without progress after which the final delivery ends; the rest stays in the journal.
+    flush_timeout: Seconds without progress after which the final delivery ends; the rest stays in the journal. Other
+        requests wait as long for a store that is unavailable.
+    grace_seconds: Maximum seconds of the final delivery after a signal. Its last request may take a little longer.
     delivery_interval: Seconds between two deliveries.
     system_metrics_interval: Seconds between two samples of CPU, memory, disk, network and GPU.
     run_name: Name of a new run; see `name_run`.
@@ -65,12 +64,14 @@ class MlflowTracker(Tracker):
     system_metrics: bool
     system_metrics_interval: float
     output_dir: Path
+    grace_seconds: float = 5.0
     run_id: str | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.output_dir = self.output_dir.absolute()
         self._recorded: Mapping[str, int] = {}
+        self._names: dict[str, str] = {}
         self._journal = Journal(self.output_dir)
         self._sink: MlflowSink | None = None
         self._delivery: Delivery | None = None
@@ -79,15 +80,22 @@ class MlflowTracker(Tracker):
 
     def __enter__(self) -> Self:
         self._refuse_foreign_journal()
-        client = open_store(self.tracking_uri)
-        run = self._create_run(client) if self.run_id is None else self._existing_run(client, self.run_id)
+        client = open_store(self.tracking_uri, self.flush_timeout)
+        try:
+            self._open_run(client)
+        except BaseException:
+            self._journal.close()
+            raise
+        return self
+
+    def _open_run(self, client: StoreClient) -> None:
+        run = self._existing_run(client, self.run_id) if self.run_id else self._create_run(client)
         self.run_id = str(checked(client, run, writes=True).info.run_id)
         self.page = page_of(run)
         self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
         self._journal.append("name", name=mask(self.run_name))
         self.set_tags(self.identity)
         self._start_threads(client, run)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -98,8 +106,11 @@ class MlflowTracker(Tracker):
         status = _status(error)
         written = self._write_end(error, status) and journal_file(self.output_dir).exists()  # it may have been removed
         interrupted = error is not None and not isinstance(error, Exception)
+        if self._sink is not None and interrupted:
+            # Before the uploads that wait, so that another machine can resume the run at once.
+            Thread(target=self._sink.end, args=(status,), daemon=True).start()
         if journal_file(self.output_dir).exists():
-            self._finish_delivery(at_most=KILLED_SECONDS if interrupted else None)
+            self._finish_delivery(at_most=self.grace_seconds if interrupted else None)
         if self._sink is not None:
             self.model_uri = self._sink.model_uri
             if not written:
@@ -109,9 +120,18 @@ class MlflowTracker(Tracker):
         self._journal.append("params", values=_masked(params))
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
-        values = {name: float(value) for name, value in metrics.items() if step > self._recorded.get(name, step - 1)}
+        named = {self._name(name): float(value) for name, value in metrics.items()}
+        values = {name: value for name, value in named.items() if step > self._recorded.get(name, step - 1)}
         if values:
             self._journal.append("metrics", step=int(step), values=values)
+
+    def _name(self, name: str) -> str:
+        """Returns the name under which MLflow accepts a metric."""
+        if name not in self._names:
+            self._names[name] = unique_name(valid_name(name), self._names.values())
+            if self._names[name] != name:
+                _log.warning("MLflow refuses the name of the metric %r: recorded as %r", name, self._names[name])
+        return self._names[name]
 
     def log_artifacts(self, upload: Upload) -> None:
         options = {
@@ -136,20 +156,15 @@ class MlflowTracker(Tracker):
                 f"expected an empty folder. Set hydra.run.dir=FOLDER, or resume that run: resume={first['run_id']}."
             )
 
-    def _create_run(self, client: MlflowClient) -> Run:
+    def _create_run(self, client: StoreClient) -> Run:
         experiment_id = get_or_create_experiment(client, self.experiment_name)
         tags = _masked({**self.tags, **self.identity})
         self._open_journal()  # before the run is created: a folder that is not writable must leave no run in the store
-        try:
+        remedy = "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
+        with explaining(f"{mask(self.tracking_uri)} refuses to create a run", remedy, Rejected):
             return client.create_run(experiment_id, run_name=mask(self.run_name), tags=tags)
-        except MlflowException as error:
-            self._journal.close()
-            raise TrackingError(
-                f"{mask(self.tracking_uri)} refuses to create a run: {mask(error.message)} "
-                "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
-            ) from error
 
-    def _existing_run(self, client: MlflowClient, run_id: str) -> Run:
+    def _existing_run(self, client: StoreClient, run_id: str) -> Run:
         run = existing_run(client, run_id, key="resume", writes=True)
         self._open_journal()
         self._claim(client, run_id)
@@ -165,15 +180,10 @@ class MlflowTracker(Tracker):
 
     def _claim(self, client: MlflowClient, run_id: str) -> None:
         """Marks the run as running at once, so that no other process considers it dead or resumes it too."""
-        try:
+        remedy = "Expected a writable run. Restore it if it was deleted, or start a new run with resume=null."
+        with explaining(f"run {run_id} cannot be resumed in {mask(self.tracking_uri)}", remedy, Rejected):
             client.log_batch(run_id, tags=[RunTag(*item) for item in _masked(self.identity).items()])
             client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            self._journal.close()
-            raise TrackingError(
-                f"run {run_id} cannot be resumed in {mask(self.tracking_uri)}: {mask(error.message)} "
-                "Expected a writable run. Restore it if it was deleted, or start a new run with resume=null."
-            ) from error
 
     def _open_journal(self) -> None:
         try:
@@ -236,13 +246,6 @@ class MlflowTracker(Tracker):
                 self.output_dir,
                 sync_command(self.output_dir, self.tracking_uri),
             )
-
-
-def sync_command(folder: Path, tracking_uri: str) -> str:
-    """Returns the command that delivers the folder's journal, from any working folder. A password is masked."""
-    address = f"{SQLITE}{database_path(tracking_uri)}" if tracking_uri.startswith(SQLITE) else mask(tracking_uri)
-    folders, store = (json.dumps(text, ensure_ascii=False) for text in (str(folder), address))
-    return shlex.join(["experiments", "doctor", "sync", f"folders=[{folders}]", f"logging.tracking_uri={store}"])
 
 
 def page_of(run: Run) -> str:

@@ -17,28 +17,25 @@ _log = logging.getLogger(__name__)
 Record = Callable[[Mapping[str, float], int], None]
 
 
-class SystemMetrics:
+class SystemMetrics(Thread):
     """Samples every `interval` seconds and at the end. The step of a sample is the run's age in whole seconds.
 
     `before` is the run's age in seconds when this process started; a resumed run continues to count from it.
     """
 
     def __init__(self, record: Record, *, interval: float, before: float) -> None:
+        super().__init__(name="system-metrics", daemon=True)
         self._record = record
         self._interval = interval
         self._start = time.monotonic() - before
         self._last_step = int(before)
         self._stopped = Signal()
-        self._thread = Thread(target=self._run, name="system-metrics", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
-        self._thread.join()
+        self.join()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         monitors = _monitors()
         _sample(monitors)  # CPU use is measured since the previous call, so the first value is always 0
         try:

@@ -31,8 +31,9 @@ class Mlflow(Untracked):
     tracking_uri: str = described(_TRACKING_URI)
     experiment_name: str = described(_EXPERIMENT_NAME)
     flush_timeout: float = at_least(
-        0, "Seconds without progress after which the run stops waiting for the tracking store when it ends."
+        0, "Seconds without progress after which the run stops waiting for an unavailable tracking store."
     )
+    grace_seconds: float = at_least(0, "Seconds for the last delivery after a signal that stops the run.")
     delivery_interval: float = above(0, "Seconds between two deliveries of recorded events to the tracking store.")
     system_metrics: bool = described(
         "Record CPU, memory, disk, network and GPU use. MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING sets the default."

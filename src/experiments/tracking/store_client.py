@@ -1,0 +1,117 @@
+"""Client of a tracking store: sorts all failures into two kinds, and waits while the store is unavailable."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException, RestException
+from requests import HTTPError
+
+from experiments.errors import ExperimentError, Rejected, TrackingError
+from experiments.tracking.journal import Unavailable
+from experiments.tracking.redaction import mask
+
+PATIENCE_SECONDS, SWEEP_SECONDS = 30.0, 600.0
+"""Seconds that a command, and a sweep with its jobs, wait for a store that answered before; a training waits for
+`logging.flush_timeout`."""
+LONGEST_PAUSE = 10.0
+HINTS = {
+    401: " Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+    403: " Ask for the permission to edit the experiment, or set MLFLOW_TRACKING_USERNAME to another account.",
+    **dict.fromkeys((408, 429), ""),
+}
+"""HTTP client errors after which the same request may succeed, and the remedy. Waiting is none for 401 and 403."""
+least_patience = ContextVar("least_patience", default=0.0)
+"""Minimum of the seconds that new clients wait. It applies to their first contact too."""
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+def patiently(call: Callable[[], _T], seconds: float, *, of_artifacts: bool = False) -> _T:
+    """Returns the result of `call`, which is repeated for `seconds` while the store is temporarily unavailable.
+
+    Raises Unavailable or Rejected; errors of this package pass through. The first repetition follows at once and in any
+    case: a server closes connections that were not used for a while.
+    """
+    began, pauses = time.monotonic(), 0
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            problem = error if isinstance(error, ExperimentError) else judged(error, of_artifacts=of_artifacts)
+            pause = min(2.0**pauses / 2, LONGEST_PAUSE) if pauses else 0.0
+            late = pauses > 0 and time.monotonic() + pause > began + seconds
+            if late or not isinstance(problem, Unavailable) or not problem.passing:
+                if late and seconds and problem is not error:
+                    problem = Unavailable(f"the tracking store is unavailable: {problem} Try again when it answers.")
+                problem.passing = False  # type: ignore[attr-defined] # an outer call must not wait again
+                raise problem from (None if problem is error else error)
+            if pauses == 1:
+                _log.warning("The tracking store is unavailable; waiting up to %.0f s: %s", seconds, problem)
+        time.sleep(pause)
+        pauses += 1
+
+
+@contextmanager
+def explaining(what: str, remedy: str, *kinds: type[TrackingError]) -> Iterator[None]:
+    """Adds what failed, and the remedy, to an error of these kinds in the block; without kinds, to both."""
+    try:
+        yield
+    except kinds or (Unavailable, Rejected) as error:  # noqa: B030 - a tuple of exception classes
+        raise TrackingError(f"{what}: {str(error).rstrip('.')}. {remedy}") from error
+
+
+def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rejected:
+    """Returns Unavailable if the same call may succeed later, Rejected if the store has understood and refused it."""
+    status, answered, text = 400, True, f"{type(error).__name__}: {error}"
+    missing = isinstance(error, ImportError) or "Credentials" in type(error).__name__
+    if isinstance(error, MlflowException):
+        status, text = error.get_http_status_code(), error.message
+        # The error page of a proxy whose server is down is no answer of MLflow, whose answers are JSON.
+        answered = isinstance(error, RestException) or not text.startswith("API request to ")
+    elif isinstance(error, HTTPError) and error.response is not None:
+        status, answered = error.response.status_code, error.response.status_code != 404  # perhaps of a proxy
+    elif not isinstance(error, FileNotFoundError | NotADirectoryError | NotImplementedError) and (
+        # Libraries of object stores raise what they like.
+        of_artifacts or isinstance(error, OSError) or "database is locked" in text
+    ):
+        status = 503
+    text = mask(" ".join(text.split())) + HINTS.get(status, "")
+    if 400 <= status < 500 and status not in HINTS and answered:
+        return Rejected(text)
+    problem = Unavailable(text)
+    problem.passing = not missing and not HINTS.get(status)
+    return problem
+
+
+class StoreClient(MlflowClient):
+    """Client whose calls wait for `patience` seconds while the store is unavailable: see `patiently`."""
+
+    def __init__(self, tracking_uri: str, patience: float = 0.0) -> None:
+        super().__init__(tracking_uri)
+        self._patience = patience
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or name == "create_run" or not callable(found):
+            return found
+        wait = partial(patiently, seconds=self._patience, of_artifacts="artifact" in name)
+        return lambda *arguments, **options: wait(partial(found, *arguments, **options))
+
+    def create_run(self, experiment_id: str, start_time: Any = None, tags: Any = None, run_name: Any = None) -> Run:
+        """Creates a run. If the answer of the store is lost, the created run is found by its start and its tags."""
+        start, own, sent = start_time or time.time_ns() // 1_000_000, dict(tags or {}), list[bool]()
+
+        def create() -> Run:
+            same = MlflowClient.search_runs(self, [experiment_id], f"attributes.start_time = {start}") if sent else ()
+            found = [run for run in same if own.items() <= run.data.tags.items()]
+            sent.append(True)
+            return found[0] if found else MlflowClient.create_run(self, experiment_id, start, own, run_name)
+
+        return patiently(create, self._patience)
