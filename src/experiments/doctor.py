@@ -17,8 +17,9 @@ def main(cfg: DictConfig) -> None:
         from experiments.sweeps.queue import damaged_queues  # imports optuna, which takes a second
 
         queues = damaged_queues(cfg.folders)
-        check_runs(cfg.folders, cfg.logging.tracking_uri, cfg.cache_dir, cfg.format, queues, fix=cfg.fix, sync=cfg.sync)
-    if not cfg.sync and (cfg.prune or cfg.format == "table"):
+        options = {name: cfg[name] for name in ("fix", "sync", "refill")}
+        check_runs(cfg.folders, cfg.logging.tracking_uri, cfg.cache_dir, cfg.format, queues, **options)
+    if not (cfg.sync or cfg.refill) and (cfg.prune or cfg.format == "table"):
         show_cache(cfg.cache_dir, cfg.format, prune=cfg.prune, fix=cfg.fix, older_than_days=cfg.older_than_days)
 
 

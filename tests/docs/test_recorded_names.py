@@ -20,7 +20,7 @@ OVERRIDES = (
 )
 ABSENT = {
     *("figures", "model", "traceback.txt", "mlflow.log-model.history", "error", "stopped", "left_out"),
-    *("weights_run_id", "resumed.KEY", "found_dead_by", "note", "system/NAME"),
+    *("weights_run_id", "resumed.KEY", "found_dead_by", "lost_run_id", "note", "system/NAME"),
 }
 """Documented names that these runs may lack: they have no model and no figures, do not fail, and are short."""
 

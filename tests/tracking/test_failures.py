@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import json
 import logging
 import shutil
 import sqlite3
@@ -32,7 +33,7 @@ from experiments.errors import ConfigError, ExperimentError, TrackingError
 from experiments.repair.base import Finding, treat
 from experiments.repair.journals import undelivered_journals
 from experiments.tracking.base import Upload
-from experiments.tracking.journal import rejected_file, undelivered
+from experiments.tracking.journal import journal_file, rejected_file, undelivered
 from experiments.tracking.liveness import signs_of_life
 from experiments.tracking.mlflow_store import find_runs, open_store
 from experiments.tracking.mlflow_tracker import MlflowTracker
@@ -71,10 +72,13 @@ def losses(uri: str, run_id: str | None) -> list[int]:
     return [point.step for point in MlflowClient(uri).get_metric_history(str(run_id), "loss")]
 
 
-def sync(folder: Path, uri: str) -> list[tuple[bool, str]]:
+def sync(folder: Path, uri: str, *, refill: bool = False) -> list[tuple[bool, str]]:
     """Does the work of `doctor sync`, and returns failure and text of each row."""
-    treated = (treat(found, fix=True) for found in undelivered_journals([folder], uri))
-    return [(row.failed, row.done) for row in treated]
+    return [(row.failed, row.done) for row in _treated(folder, uri, refill=refill)]
+
+
+def _treated(folder: Path, uri: str, *, refill: bool) -> Iterator[Any]:
+    return (treat(found, fix=True) for found in undelivered_journals([folder], uri, refill=refill))
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -144,27 +148,37 @@ def test_deleted_run_is_one_warning_and_is_delivered_after_restore(
     assert not rejected_file(out).exists()
 
 
-def test_lost_database_is_one_warning_and_events_are_kept(
+def test_lost_database_is_filled_again_from_journals(
     store: str, empty_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, database = tmp_path / "out", Path(store.removeprefix("sqlite:///"))
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "a.txt").write_text("a")
     with tracker(store, out, flush_timeout=0.5) as run:
+        run.log_params({"seed": "0"})
         run.log_metrics({"loss": 1.0}, step=1)
         wait_for(lambda: not undelivered(out))
         database.unlink()
-        for step in range(2, 50):
-            run.log_metrics({"loss": 0.5}, step=step)
+        run.log_metrics({"loss": 0.5}, step=2)
+        run.log_artifacts(Upload(out / "figures", "figures"))
         time.sleep(0.5)
     assert len(warnings_of(caplog)) == 2
     assert all("\n" not in text for text in warnings_of(caplog))
-    assert undelivered(out) == 49
     time.sleep(1)
     shutil.copy(empty_store, database)
     MlflowClient(store)._tracking_client.store.engine.dispose()  # as in a new process
     ((failed, text),) = sync(out, store)
     assert failed
     assert f"run_id={run.run_id} is not in" in text
-    assert undelivered(out) == 49
+    ((failed, text),) = sync(out, store, refill=True)
+    assert (failed, text.endswith("is FINISHED")) == (False, True)
+    assert sync(out, store, refill=True)[0][1].startswith("delivered 0; run ")
+    (found,) = find_runs(open_store(store), "failures")
+    assert found.data.tags["lost_run_id"] == run.run_id
+    assert (found.info.status, found.data.params, found.data.tags["purpose"]) == ("FINISHED", {"seed": "0"}, "test")
+    assert json.loads(journal_file(out).read_text().splitlines()[0])["run_id"] == found.info.run_id
+    assert losses(store, found.info.run_id) == [1, 2]
+    assert [each.path for each in MlflowClient(store).list_artifacts(found.info.run_id, "figures")] == ["figures/a.txt"]
 
 
 class OddRepository:
@@ -353,7 +367,25 @@ def test_command_for_store_with_login_names_missing_variables() -> None:
     assert "USERNAME" not in sync_command(Path("/a"), "http://host:5000")
 
 
-def test_run_id_of_environment_is_refused(composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_id_of_environment_is_used(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = MlflowClient(store).create_experiment("team")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", named)
+    with tracker(store, tmp_path / "out", experiment_name=named) as run:
+        pass
+    assert MlflowClient(store).get_run(str(run.run_id)).info.experiment_id == named
+    assert [each.info.run_id for each in find_runs(open_store(store), named)] == [run.run_id]
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "99")
+    with pytest.raises(TrackingError, match="MLFLOW_EXPERIMENT_ID=99 cannot be used: No Experiment with id=99 exists"):
+        tracker(store, tmp_path / "other", experiment_name="99").__enter__()
+
+
+def test_environment_selects_experiment_and_refuses_run(
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "12")
+    assert composed("data=digits").logging.experiment_name == "12"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "named")
+    assert composed("data=digits").logging.experiment_name == "named"
     check(composed("data=digits"))
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123")
     with pytest.raises(ConfigError, match="MLFLOW_RUN_ID is set: expected resume=ID"):

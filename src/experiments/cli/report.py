@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.cli.safe_text import safe_text
-from experiments.tracking.uris import where_to_look
+from experiments.errors import pluralized
+from experiments.tracking.journal import journal_file, undelivered
+from experiments.tracking.uris import sync_command, where_to_look
 
 if TYPE_CHECKING:
     from experiments.runs.results import Result
@@ -21,6 +23,9 @@ def report(result: "Result", tracking_uri: str | None) -> None:
         "checkpoints": str(_near(result.output_dir / "checkpoints")),
         **next_commands(result, tracking_uri),
     }
+    folder = result.output_dir
+    if tracking_uri is not None and journal_file(folder).is_file() and (left := undelivered(folder)):
+        lines["not sent"] = f"{pluralized(left, 'event')}. To send them:\n{sync_command(folder, tracking_uri)}"
     width = max(map(len, lines))
     below = "\n" + " " * (width + 2)
     print()

@@ -23,19 +23,20 @@ def check_runs(
     *,
     fix: bool,
     sync: bool,
+    refill: bool,
 ) -> None:
     """Prints the remains of dead runs at and below `roots`, and `others`. Raises ExperimentError if a repair fails.
 
     `layout` is table, csv or json. csv and json include the cache, which has its own table otherwise. `fix` repairs the
-    findings. `sync` only sends undelivered journals, even without `fix`.
+    findings. `sync` only sends undelivered journals, even without `fix`; `refill` first creates lost runs again.
     """
     folders = output_folders(roots)
-    if sync:
-        found = undelivered_journals(folders, tracking_uri)
+    if sync or refill:
+        found = undelivered_journals(folders, tracking_uri, refill=refill)
     else:
         cached = unwanted_in_cache(cache_dir) if layout != "table" else ()
         found = chain(_findings(folders, tracking_uri), others, cached)
-    treated = [treat(each, fix=fix or sync) for each in found]
+    treated = [treat(each, fix=fix or sync or refill) for each in found]
     if treated or layout == "json":
         from experiments.cli.tables import write
 

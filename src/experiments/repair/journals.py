@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import TrackingError, reading
+from experiments.files import write_atomically
 from experiments.repair.base import Finding
-from experiments.tracking.journal import events, first_event, journal_file, rejected_file, undelivered
+from experiments.tracking.journal import Event, events, first_event, journal_file, rejected_file, undelivered
 from experiments.tracking.liveness import heartbeat, is_in_use, run_lock
 from experiments.tracking.redaction import mask
+from experiments.tracking.uris import without_login
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 _place = itemgetter("host", "output_dir")
 
 
-def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> Iterator[Finding]:
-    """Yields undelivered journals. Their runs are searched in `tracking_uri`."""
+def undelivered_journals(
+    folders: Iterable[Path], tracking_uri: str | None, *, refill: bool = False
+) -> Iterator[Finding]:
+    """Yields undelivered journals. Their runs are searched in `tracking_uri`.
+
+    `refill` creates runs again that the store, or its missing database, has lost, and delivers their complete journals.
+    """
     for folder in folders:
         if not journal_file(folder).is_file():
             continue
@@ -33,22 +40,23 @@ def undelivered_journals(folders: Iterable[Path], tracking_uri: str | None) -> I
         left = undelivered(folder)
         if left and is_in_use(folder):
             yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
-        elif left:
-            send = partial(deliver_journal, folder, tracking_uri)
+        elif left or refill:
+            send = partial(deliver_journal, folder, tracking_uri, refill=refill)
             yield Finding("journal", str(folder), f"{left} events not delivered", "delivers them", send)
 
 
-def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
+def deliver_journal(folder: Path, tracking_uri: str | None, *, refill: bool = False) -> str:
     """Sends the waiting events of a dead run and ends it. Raises TrackingError if that is not possible."""
-    from experiments.tracking.mlflow_store import existing_run, existing_store
+    from experiments.tracking.mlflow_store import existing_run, existing_store, open_store
 
     with run_lock(folder), reading(f"the journal in '{folder}'"):
         started = first_event(folder)
         if started is None:
             raise TrackingError(f"the journal in '{folder}' does not begin with the start of a run. Remove it by hand.")
         try:
-            client = existing_store(tracking_uri)
-            run = existing_run(client, started["run_id"], writes=True)
+            client = open_store(str(tracking_uri)) if refill else existing_store(tracking_uri)
+            run_id = _refilled(folder, client, started) if refill else started["run_id"]
+            run = existing_run(client, run_id, writes=True)
         except TrackingError as error:
             # Only shown: the address of another's journal may lead anywhere.
             named = mask(str(started["tracking_uri"]))
@@ -57,6 +65,26 @@ def deliver_journal(folder: Path, tracking_uri: str | None) -> str:
             place = " on ".join(str(run.data.tags.get(name)) for name in ("output_dir", "host"))
             return f"not sent: the run is in {place}. If that folder was moved here, set these tags of the run"
         return _send(folder, client, run.info.run_id)
+
+
+def _refilled(folder: Path, client: "MlflowClient", started: Event) -> str:
+    """Creates the run of the journal again if the store has lost it, and returns its id, now that in the journal."""
+    from experiments.tracking.mlflow_store import absence, get_or_create_experiment
+
+    lost, store = started["run_id"], without_login(str(started["tracking_uri"]))
+    same = store == mask(without_login(client.tracking_uri)) and "experiment" in started
+    if not same or not absence(client, lost).endswith("in the store"):
+        return str(lost)
+    tags = next(events(folder, "tags"))["values"] | {"lost_run_id": lost}
+    run_id = client.create_run(
+        get_or_create_experiment(client, started["experiment"]), started["time"], tags
+    ).info.run_id
+    old, new = (f'"run_id":"{each}"'.encode() for each in (lost, run_id))
+    lines = journal_file(folder).read_bytes().splitlines(keepends=True)
+    changed = [line.replace(old, new) if line.startswith(b'{"event":"start"') else line for line in lines]
+    write_atomically(journal_file(folder), b"".join(changed))
+    (folder / "journal.offset").unlink()
+    return str(run_id)
 
 
 def _send(folder: Path, client: "MlflowClient", run_id: str) -> str:

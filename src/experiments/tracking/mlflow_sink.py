@@ -46,7 +46,7 @@ class MlflowSink:
             # An answer of the store has a cause. It refuses all events of a run that it has lost.
             asked = isinstance(error, Rejected) and error.__cause__ is not None
             if asked and (missing := absence(self._client, self._run_id)):
-                remedy = "restore it in MLflow, then send its events with `experiments doctor sync`"
+                remedy = "restore it in MLflow, or create lost runs again with `experiments doctor refill=true`"
                 raise Unavailable(f"run {self._run_id} {missing}: {remedy}") from error
             raise
         except TrackingError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, LoggedModel, Run
+from mlflow.entities import Experiment, LifecycleStage, LoggedModel, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.uri import append_to_uri_path
 
@@ -67,7 +67,7 @@ def open_store(tracking_uri: str, patience: float = PATIENCE_SECONDS) -> StoreCl
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     """Returns the experiment's id. Safe if several processes create the experiment at the same time."""
     name, uri = mask(name), client.tracking_uri
-    found = client.get_experiment_by_name(name)
+    found = _experiment(client, name)
     if found is None:
         # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
         artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
@@ -86,6 +86,15 @@ def get_or_create_experiment(client: MlflowClient, name: str) -> str:
         )
     _check_artifacts(client, found.artifact_location)
     return str(found.experiment_id)
+
+
+def _experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """Returns the experiment with this name, or with the id that MLFLOW_EXPERIMENT_ID contains."""
+    if name != os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return client.get_experiment_by_name(mask(name))
+    remedy = "Expected the id of an experiment. Unset it, or set logging.experiment_name."
+    with explaining(f"MLFLOW_EXPERIMENT_ID={name} cannot be used", remedy, Rejected):
+        return client.get_experiment(name)
 
 
 def _client(tracking_uri: str, patience: float, first: float, *, shown_uri: str | None = None) -> StoreClient:
@@ -254,7 +263,7 @@ def find_runs(
     if experiment is None:
         ids = [each.experiment_id for each in _pages(client.search_experiments)]
     else:
-        named = client.get_experiment_by_name(mask(experiment))
+        named = _experiment(client, experiment)
         ids = [] if named is None else [named.experiment_id]
     rules = [f"tags.`{name}` " + ("!= ''" if value is None else f"= '{value}'") for name, value in tags.items()]
     rules += [each for each in (f"attributes.status {status}" if status else "", where) if each]

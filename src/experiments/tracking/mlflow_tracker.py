@@ -89,12 +89,14 @@ class MlflowTracker(Tracker):
         return self
 
     def _open_run(self, client: StoreClient) -> None:
+        tags = self.identity if self.run_id else {**self.tags, **self.identity}
         run = self._existing_run(client, self.run_id) if self.run_id else self._create_run(client)
         self.run_id = str(checked(client, run, writes=True).info.run_id)
         self.page = page_of(run)
-        self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri))
+        experiment = client.get_experiment(run.info.experiment_id).name
+        self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri), experiment=experiment)
         self._journal.append("name", name=mask(self.run_name))
-        self.set_tags(self.identity)
+        self.set_tags(tags)
         self._start_threads(client, run)
 
     def __exit__(

@@ -187,6 +187,7 @@ class Doctor:
 
     folders: list[str] = described("Folders that contain the run folders.")
     sync: bool = described("Deliver events that the tracking store has not received, and do nothing else.")
+    refill: bool = described("Create runs that the tracking store has lost again, from their journals, and deliver.")
     cache_dir: str = described("Folder of the cache. The environment variable EXPERIMENTS_CACHE sets the default.")
     prune: bool = described(
         "Look at the cache only: mark leftovers of killed runs, corrupt entries and unused entries."

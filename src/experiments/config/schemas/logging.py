@@ -8,7 +8,7 @@ _TRACKING_URI = (
     "Tracking store: sqlite:///FILE, or the http(s):// address of an MLflow server. "
     "The environment variable MLFLOW_TRACKING_URI sets the default."
 )
-_EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME sets the default."
+_EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID sets the default."
 
 
 @dataclass
