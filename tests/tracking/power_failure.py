@@ -18,9 +18,10 @@ from unittest import mock
 
 from tests.tracking.simulated_disk import ROOT, Disk, Killed, PowerCut
 
+from experiments.errors import Rejected
 from experiments.files import sync, write_atomically
 from experiments.tracking import journal
-from experiments.tracking.journal import Event, Journal, Rejected, Unavailable
+from experiments.tracking.journal import Event, Journal, Unavailable
 
 FIRST_STEP, LAST_STEP = 11, 22  # All have two digits, so that old offsets are often at the end of a line.
 FOLDER = Path(ROOT) / "run"
