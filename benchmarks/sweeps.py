@@ -60,7 +60,7 @@ def jobs_of(sweep: Path) -> tuple[list[float], list[float]]:
     """Returns the start times and the end times of the jobs, in seconds since 1970."""
     from optuna import load_study
 
-    from experiments.sweeps.queue import storage
+    from experiments.sweeps.study_storage import storage
 
     trials = load_study(study_name=None, storage=storage(None, sweep)).trials
     starts = [trial.datetime_start.timestamp() for trial in trials if trial.datetime_start]

@@ -14,6 +14,7 @@ from experiments.errors import near
 
 HELPERS = {
     "note": 'Adds a note to a run: experiments note ID "text"',
+    "worker": "Works on a running sweep: experiments worker sweep=NAME",
     "help": "Describes a command, a key or a group of keys, such as optimizer.",
     "completion": 'Completes in bash and zsh: eval "$(experiments completion)"',
 }
@@ -78,6 +79,14 @@ def _run(command: str, *arguments: str) -> None:
         if len(arguments) < 2:
             sys.exit('error: note needs a run and a text. Write experiments note ID "text".')
         _run("compare", f'runs=["{arguments[0]}"]', f"note={arguments[1]}", *arguments[2:])
+    elif command == "worker":
+        if not any(each.startswith("sweep=") for each in arguments):
+            sys.exit("error: worker needs a sweep. Write experiments worker sweep=NAME, with its folder or its id.")
+        _run(
+            "train",
+            "-m",
+            *(each.replace("sweep=", "sweep.join=") if each[:6] == "sweep=" else each for each in arguments),
+        )
     elif command in ("help", "--help", "-h"):
         print(usage())
     elif command == "completion":

@@ -14,7 +14,7 @@ from experiments.repair.checks import check_runs
 def main(cfg: DictConfig) -> None:
     check_values(cfg)
     if not cfg.prune:
-        from experiments.sweeps.queue import damaged_queues  # imports optuna, which takes a second
+        from experiments.sweeps.study_storage import damaged_queues  # imports optuna, which takes a second
 
         queues = damaged_queues(cfg.folders)
         options = {name: cfg[name] for name in ("fix", "sync", "refill")}

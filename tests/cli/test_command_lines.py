@@ -15,6 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.cli.arguments import rewritten
 from experiments.cli.entry import run_command
 from experiments.cli.signals import STOPPING
 from experiments.cli.status import SILENT
@@ -144,3 +145,9 @@ def test_command_line(
             found = OmegaConf.select(ended.outcome, key)
             plain = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
             assert plain == (value if key.endswith("_target_") else json.loads(value)), key
+
+
+@pytest.mark.parametrize("value", ["12e456789012", "123456789012", "last", "multirun/2026-11-29/20-30-00-123456"])
+def test_id_of_sweep_is_text(value: str) -> None:
+    written = f"'{value}'" if value[0] == "1" else value
+    assert rewritten(["-m", f"sweep.resume={value}"], "config") == ["-m", f"sweep.resume={written}"]

@@ -48,6 +48,14 @@ def test_unknown_command_names_the_nearest() -> None:
     assert done.stderr == "error: 'trian' is not a command. Did you mean 'train'?\n"
 
 
+def test_worker_without_sweep_is_refused() -> None:
+    done = console("worker", "sweep.workers=2")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: worker needs a sweep. Write experiments worker sweep=NAME, with its folder or its id.\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["last"]])
 def test_note_needs_a_run_and_a_text(arguments: list[str]) -> None:
     done = console("note", *arguments)

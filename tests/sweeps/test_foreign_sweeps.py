@@ -13,9 +13,8 @@ from mlflow import MlflowClient
 from tests.records.hostile import PLANTED, SECRET, Outcome, guarded
 from tests.trainings import Trainings
 
-from experiments.records.plan_file import PICKLED, PLAN
-from experiments.sweeps.parent_run import RUN_ID
-from experiments.sweeps.queue import STUDY
+from experiments.records.sweep_plan import PICKLED, STUDY
+from experiments.sweeps.members import PARENT
 
 pytestmark = pytest.mark.slow
 TYPED = [
@@ -70,8 +69,15 @@ def work(finished: Path, tmp_path: Path) -> Path:
     return work
 
 
-def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+def change(study: Path, name: str, **values: Any) -> None:
+    """Changes a user attribute of the study, or some values of the attribute `plan`."""
+    lines = study.read_text().splitlines()
+    for at, line in enumerate(lines):
+        attribute = json.loads(line).get("user_attr", {})
+        if name in attribute and "study_id" in json.loads(line):
+            new = attribute[name] | values if name == "plan" else values["value"]
+            lines[at] = json.dumps(json.loads(line) | {"user_attr": {name: new}}, separators=(",", ":"))
+    study.write_text("\n".join(lines) + "\n")
 
 
 def test_foreign_sweep_resumes(work: Path, trainings: Trainings) -> None:
@@ -86,8 +92,10 @@ def test_foreign_sweep_resumes(work: Path, trainings: Trainings) -> None:
 
 
 def test_hostile_sweep_folder_is_refused(work: Path, trainings: Trainings) -> None:
-    plan, original = work / "swept" / PLAN, (work / "swept" / PLAN).read_text()
-    typed = json.loads(original)["typed"]
+    study = work / "swept" / STUDY
+    original = study.read_text()
+    attributes = [json.loads(line).get("user_attr", {}) for line in original.splitlines()]
+    typed = next(each["plan"]["typed"] for each in attributes if "plan" in each)
     shown = []
 
     def refusal(*words: str) -> str:
@@ -98,21 +106,23 @@ def test_hostile_sweep_folder_is_refused(work: Path, trainings: Trainings) -> No
         shown.append(errors[0])
         return errors[0]
 
-    change(plan, typed=[*typed, "+callbacks.a._target_=planted.run"])
+    change(study, "plan", typed=[*typed, "+callbacks.a._target_=planted.run"])
     assert "callbacks.a._target_='planted.run', which is not a built-in component" in refusal(PREVIEW)
     assert "If you trust it, add allow_modules=[planted]." in refusal()
-    change(plan, typed=[*typed, "sweep.sampler={_target_: planted.run}"])
+    change(study, "plan", typed=[*typed, "sweep.sampler={_target_: planted.run}"])
     assert "sweep.sampler._target_='planted.run', which is not a built-in component" in refusal()
-    change(plan, typed=[*typed, "logging.experiment_name='${oc.env:MY_DB_PASSWORD}'"])
+    change(study, "plan", typed=[*typed, "logging.experiment_name='${oc.env:MY_DB_PASSWORD}'"])
     assert "which contains an interpolation" in refusal()
-    plan.write_bytes(pickle.dumps(Trap()))
-    assert "cannot be used: " in refusal(PREVIEW)
-    plan.unlink()
+    study.write_bytes(pickle.dumps(Trap()))
+    assert "does not name a sweep" in refusal(PREVIEW)
+    study.unlink()
     (work / "swept" / PICKLED).write_bytes(pickle.dumps("0.2.0") + pickle.dumps(Trap()))
     assert "was planned by version 0.2 or older" in refusal(PREVIEW)
     assert "already contains a sweep" in resume(trainings, work, *TYPED).stderr
     (work / "swept" / PICKLED).unlink()
-    plan.write_text(original)
-    (work / "swept" / RUN_ID).write_text("../../victim'; --")
-    assert f"{RUN_ID} cannot be used: MlflowException: Invalid value" in refusal()
-    assert (work / "swept" / STUDY).is_file()
+    study.write_text(original)
+    change(study, PARENT, value="../../victim'; --")
+    assert "the parent run in the queue of the sweep" in refusal()
+    assert "cannot be used: MlflowException: Invalid value" in shown[-1]
+    change(study, "plan", id="other")
+    assert "cannot be used: KeyError" in refusal(PREVIEW)

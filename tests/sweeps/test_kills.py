@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from optuna import load_study
 from tests.disks import mounted, tmpfs
 from tests.trainings import Trainings, assert_same_bits, output
 
-from experiments.sweeps.processes import any_at_work
+from experiments.sweeps.members import WORKER, Members
+from experiments.sweeps.study_storage import storage
 
 pytestmark = pytest.mark.slow
 TINY = [
@@ -107,7 +109,10 @@ def test_killed_sweep_resumes_within_its_job(trainings: Trainings, uninterrupted
 
 def test_job_is_bit_exact_to_single_run(trainings: Trainings, uninterrupted: Path, tmp_path: Path) -> None:
     single = [override for override in TINY if override not in ("-m", "hydra.sweep.dir=swept")]
-    assert trainings.train(tmp_path, *single, "seed=3", "hydra.run.dir=single") == 0, output(tmp_path)
+    overrides = [*single, "seed=3", "hydra.run.dir=single", "hydra.job.chdir=true"]
+    assert trainings.train(tmp_path, *overrides) == 0, output(tmp_path)
+    # Relative paths, such as that of the store, count from the folder of the start.
+    assert list(tmp_path.glob("**/mlflow.db")) == [tmp_path / "mlflow.db"]
     assert_same_bits(tmp_path / "single" / "checkpoints", uninterrupted / "2" / "checkpoints")
 
 
@@ -172,14 +177,16 @@ def test_workers_continue_after_sweep_process_is_killed(trainings: Trainings, tm
         sweep.wait()
         refused, running = trainings.run(tmp_path, *RESUME, TROUBLE), statuses(tmp_path)
         (tmp_path / "go.mark").touch()
-        while any_at_work(tmp_path / "swept"):
+        study = load_study(study_name=None, storage=storage(None, tmp_path / "swept"))
+        while Members(study, tmp_path / "swept").living(WORKER):
             time.sleep(0.1)
+        time.sleep(1)  # The last worker prints a line after it has left.
         printed = sweep.stderr
     assert refused.returncode == 1
     assert re.fullmatch(
-        rf"error: worker processes (\d+), (\d+) of the sweep in {tmp_path}/swept still run, although their sweep "
-        r"process has ended: expected none. They end when no job waits: try again then, or stop them \(kill \1 \2\) "
-        r"and resume at once.",
+        rf"error: other processes work on the sweep in {tmp_path}/swept: expected none, received "
+        r"worker (\d+) on (\S+), worker (\d+) on \2. Workers end when no job waits: try again then, or stop them "
+        r"\(kill \1 \3\).",
         refused.stderr.strip().splitlines()[-1],
     )
     assert running == {"": ["RUNNING"], "0": ["RUNNING"], "1": ["RUNNING"]}
@@ -256,15 +263,12 @@ def test_corrupt_queue_is_refused_and_new_sweep_reuses_finished_jobs(trainings: 
     assert trainings.train(tmp_path, *overrides, fault=fault) == -9
     study = tmp_path / "swept" / "study.journal"
     lines = study.read_bytes().splitlines(keepends=True)
-    study.write_bytes(b"".join([*lines[:3], lines[3][:5] + b"\n", *lines[4:]]))
+    study.write_bytes(b"".join([*lines[:9], lines[9][:5] + b"\n", *lines[10:]]))
     assert trainings.train(tmp_path, *RESUME) == 1
-    assert output(tmp_path).splitlines()[-1] == (
-        f"error: the queue {study} is corrupt: expected an event in line 4, received something else. Start the same "
-        "command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: a grid takes "
-        "the results of finished jobs from the store, random and tpe draw again."
-    )
+    assert f"error: the queue {study} cannot be used: JSONDecodeError: " in output(tmp_path).splitlines()[-1]
+    assert "If it is lost, start the same command again without sweep.resume" in output(tmp_path).splitlines()[-1]
     listed = trainings.run(tmp_path, "folders=[swept]", door="doctor")
-    assert "line 4 of study.journal is corrupt" in " ".join(listed.stdout.split())
+    assert "study.journal is corrupt" in " ".join(listed.stdout.split())
     assert statuses(tmp_path) == {"": ["RUNNING"], "0": ["FINISHED"], "1": ["RUNNING"]}
     again = [override.replace("hydra.sweep.dir=swept", "hydra.sweep.dir=again/swept") for override in overrides]
     assert trainings.train(tmp_path, *again, "sweep.reuse=true") == 0, output(tmp_path)

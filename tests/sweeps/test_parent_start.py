@@ -1,8 +1,9 @@
 """Workers import TensorFlow while the parent run is opened, and take no job before it is open."""
 
-import fcntl
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,43 +12,84 @@ from threading import Timer
 
 import pytest
 from mlflow import MlflowClient
+from optuna import create_study, load_study
 from tests.trainings import Trainings
 
-from experiments.records.plan_file import PLAN
-from experiments.sweeps.parent_start import OPENED, Opened, close, is_open, wait_until_opened
-from experiments.sweeps.queue import STUDY
+from experiments.errors import ExperimentError
+from experiments.records.sweep_plan import STUDY
+from experiments.sweeps.members import CLOSED, STATE, Members
+from experiments.sweeps.study_storage import storage
+from experiments.tracking.liveness import HEARTBEAT_SECONDS
 
 TINY = ("-m", "data=digits", "model=mlp", "data.limit=100", "epochs=1", "progress=none", "tensorboard.graph=false")
 TWO = ("seed=1,2", "sweep.workers=2", "hydra/launcher=joblib", "hydra.sweep.dir=swept")
 
 
-@pytest.mark.parametrize("parent", ["1234", None])
-def test_workers_wait_for_parent_run(tmp_path: Path, parent: str | None) -> None:
-    file = (tmp_path / OPENED).open("w")
-    fcntl.flock(file, fcntl.LOCK_EX)
-
-    def write() -> None:
-        with file:
-            file.write('{"parent": "1234"}' if parent else '{"parent": null}')
-
-    Timer(0.2, write).start()
-    assert wait_until_opened(tmp_path) == Opened(parent)
+@pytest.fixture
+def members(tmp_path: Path) -> Members:
+    (tmp_path / STUDY).touch()
+    return Members(create_study(study_name="s", storage=storage(None, tmp_path)), tmp_path)
 
 
-def test_workers_do_not_wait_for_killed_sweep_process(tmp_path: Path) -> None:
-    script = f"""
-import fcntl, os
-file = open({str(tmp_path / OPENED)!r}, "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("locked", flush=True)
-import time
-time.sleep(0.2)
-os.kill(os.getpid(), 9)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        assert wait_until_opened(tmp_path) is None
+def opened_again(folder: Path) -> Members:
+    return Members(load_study(study_name="s", storage=storage(None, folder)), folder)
+
+
+def lead(folder: str, seconds: float) -> None:
+    with opened_again(Path(folder)).leading():
+        print("leads", flush=True)
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_wait_for_parent_run(members: Members, tmp_path: Path) -> None:
+    with members.leading():
+        Timer(0.2, members.open).start()
+        assert opened_again(tmp_path).wait_until_opened()
+        members.close()
+        assert not opened_again(tmp_path).is_open()
+        assert not opened_again(tmp_path).wait_until_opened()
+
+
+def test_workers_do_not_wait_for_killed_sweep_process(members: Members, trainings: Trainings, tmp_path: Path) -> None:
+    with trainings.calling(lead, str(tmp_path), 0.3) as process:
+        process.wait_for("leads")
+        assert not members.wait_until_opened()
+        assert process.wait() == -9
+
+
+def test_second_sweep_process_is_refused(members: Members, trainings: Trainings, tmp_path: Path) -> None:
+    with trainings.calling(lead, str(tmp_path), 60) as process:
+        process.wait_for("leads")
+        with pytest.raises(ExperimentError) as error, members.leading():
+            pytest.fail("two processes lead the sweep")
+        assert re.fullmatch(
+            rf"other processes work on the sweep in {tmp_path}: expected none, received sweep process (\d+) on \S+. "
+            r"Workers end when no job waits: try again then, or stop them \(kill \1\).",
+            str(error.value),
+        )
+    with members.leading():  # at once after the other one was killed
+        assert list(members.living()) == [f"sweep process {os.getpid()} on {socket.gethostname()}"]
+    assert not members.living()
+
+
+def test_process_on_another_machine_is_judged_by_its_heartbeats(
+    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other clock may be wrong: only the time between two heartbeats counts, on the clock of this machine."""
+    study = load_study(study_name="s", storage=storage(None, tmp_path))
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for ahead in (0, 7200, -7200):
+        signs = {"host": "other", "pid": "1", "heartbeat": str(time.time() + ahead)}
+        study.set_user_attr("worker 1 on other", signs)
+        assert members.living()
+        now += HEARTBEAT_SECONDS - 1
+        assert members.living()
+        now += 2
+        assert not members.living()
+    study.set_user_attr("worker 1 on other", signs | {"heartbeat": "12345"})
+    assert not members.living()
 
 
 @pytest.mark.slow
@@ -65,8 +107,8 @@ def test_unusable_store_ends_sweep_before_first_job(trainings: Trainings, tmp_pa
     assert "cannot be used as a tracking store" in ended.stderr
     assert "Traceback" not in ended.stderr
     left = {path.name for path in (tmp_path / "swept").iterdir()}
-    # Without plan and queue, sweep.resume=last does not find this folder.
-    assert not left & {PLAN, STUDY, "0", "1", "summary"}
+    # Without a queue, sweep.resume=last does not find this folder.
+    assert not left & {STUDY, "0", "1", "summary"}
 
 
 @pytest.mark.slow
@@ -94,14 +136,6 @@ def test_unreachable_server_is_reported_before_anything_is_written(trainings: Tr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_workers_take_no_job_of_closed_sweep(tmp_path: Path) -> None:
-    (tmp_path / OPENED).write_text('{"parent": null}')
-    assert is_open(tmp_path)
-    close(tmp_path)
-    assert not is_open(tmp_path)
-    assert wait_until_opened(tmp_path) is None
-
-
 @pytest.mark.slow
 def test_signal_during_worker_imports_ends_sweep_before_first_job(trainings: Trainings, tmp_path: Path) -> None:
     with trainings.started(tmp_path, *TINY, *TWO, store=False) as sweep:
@@ -111,7 +145,8 @@ def test_signal_during_worker_imports_ends_sweep_before_first_job(trainings: Tra
         assert sweep.wait() == 143, sweep.stderr
         assert "Traceback" not in sweep.stderr
     assert not list(tmp_path.glob("swept/[01]"))
-    assert not (tmp_path / "swept" / OPENED).exists()
+    (study,) = storage(None, tmp_path / "swept").get_all_studies()
+    assert study.user_attrs[STATE] == CLOSED
 
 
 @pytest.mark.slow

@@ -9,71 +9,59 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.errors import ExperimentError, TrackingError
-from experiments.files import drop_torn_line
-from experiments.records.plan_file import PLAN
+from experiments.errors import TrackingError
+from experiments.records.sweep_plan import STUDY
 from experiments.sweeps.failures import Retries
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.queue import STUDY, Queue, cell_of, damaged_line, damaged_queues, require_whole, storage
+from experiments.sweeps.queue import Queue, cell_of
 from experiments.sweeps.search_space import dimensions
+from experiments.sweeps.study_storage import damaged_queues, storage
 from experiments.sweeps.summary import _row
-from experiments.tracking.liveness import run_lock
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
+    (tmp_path / STUDY).touch()
     made = optuna.create_study(storage=storage(None, tmp_path), study_name="s")
     made.enqueue_trial({"x": 1})
     return tmp_path / STUDY
 
 
-def test_complete_file_is_unchanged(study: Path) -> None:
-    require_whole(study.parent)
-    before = study.read_bytes()
-    drop_torn_line(study)
-    assert study.read_bytes() == before
+def opened(folder: Path) -> optuna.Study:
+    return optuna.load_study(storage=storage(None, folder), study_name="s")
 
 
 def test_torn_last_line_is_dropped(study: Path) -> None:
     before = study.read_bytes()
     study.write_bytes(before + b'{"op_code": 4, "wor')
-    require_whole(study.parent)
-    drop_torn_line(study)
-    assert study.read_bytes() == before
-    optuna.load_study(storage=storage(None, study.parent), study_name="s").enqueue_trial({"x": 2})
-    assert len(optuna.load_study(storage=storage(None, study.parent), study_name="s").trials) == 2
-
-
-@pytest.mark.parametrize("line", [b"{", b"\x00\x00", b"3", b""])
-def test_corrupt_line_is_named(study: Path, line: bytes) -> None:
-    study.write_bytes(study.read_bytes() + line + b"\n" + b'{"op_code": 0}\n')
-    last = len(study.read_bytes().splitlines())
-    assert damaged_line(study.parent) == last - 1
-    with pytest.raises(ExperimentError) as error:
-        require_whole(study.parent)
-    assert str(error.value) == (
-        f"the queue {study} is corrupt: expected an event in line {last - 1}, received something else. "
-        "Start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-        "a grid takes the results of finished jobs from the store, random and tpe draw again."
-    )
-
-
-def test_doctor_lists_corrupt_queue(study: Path) -> None:
-    (study.parent / PLAN).touch()
     assert list(damaged_queues([str(study.parent)])) == []
-    study.write_bytes(b"{\n" + study.read_bytes())
+    opened(study.parent).enqueue_trial({"x": 2})
+    assert study.read_bytes().startswith(before + b'{"op_code":4,')
+    assert len(opened(study.parent).trials) == 2
+
+
+@pytest.mark.parametrize("line", [b"{", b"\x00\x00", b"3", b"", b"{}"])
+def test_corrupt_line_is_refused_and_listed_by_doctor(study: Path, line: bytes) -> None:
+    assert list(damaged_queues([str(study.parent)])) == []
+    study.write_bytes(study.read_bytes() + line + b"\n" + study.read_bytes())
+    with pytest.raises(TrackingError) as error:
+        storage(None, study.parent)
+    assert str(error.value).startswith(f"the queue {study} cannot be used: ")
+    assert (
+        " Expected a complete file, on a disk that all machines share. If it is lost, start the same command again "
+        "without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: a grid takes the results of "
+        "finished jobs from the store, random and tpe draw again; HYDRA_FULL_ERROR=1 shows"
+    ) in str(error.value)
     (finding,) = damaged_queues([str(study.parent)])
     assert (finding.what, finding.name) == ("sweep", str(study.parent))
-    assert finding.state == "line 1 of study.journal is corrupt"
+    assert finding.state == "study.journal is corrupt"
     assert "sweep.reuse=true" in finding.remedy
     assert finding.repair is None
-    with run_lock(study.parent):
-        assert list(damaged_queues([str(study.parent)])) == []
 
 
-def test_missing_file_is_accepted(tmp_path: Path) -> None:
-    drop_torn_line(tmp_path / STUDY)
-    require_whole(tmp_path)
+def test_missing_queue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"the file is missing\. Expected a complete file, on a disk that all"):
+        Queue(tmp_path, plan_of("seed=1,2"))
     assert not (tmp_path / STUDY).exists()
 
 
@@ -86,13 +74,15 @@ def plan_of(typed: str, objectives: int = 1, **settings: Any) -> Plan:
 
 
 def queue_of(folder: Path, typed: str, objectives: int = 1, **settings: Any) -> Queue:
-    return Queue(folder, plan_of(typed, objectives, **settings))
+    queue = Queue(folder, plan_of(typed, objectives, **settings), new=True)
+    queue.fill()
+    return queue
 
 
 def run_all(queue: Queue) -> list[Any]:
     """Takes and finishes all jobs, and returns their seeds."""
     seeds = []
-    while (job := queue.take()) is not None:
+    while (job := queue.take("worker")) is not None:
         seeds.append(job.cell["seed"])
         if len(queue.study.directions) == 1:
             job.trial.report(0.5, 1)
@@ -109,7 +99,6 @@ def test_sampler_draws_each_combination_once(tmp_path: Path, sampler: str, objec
 
 def test_job_killed_before_it_has_values_keeps_its_combination(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seed=1,2,3")
-    queue.fill()
     queue.study.ask()  # the trial runs, and has no values yet
     Retries(queue, tmp_path, max_retries=2).take_up()
     assert sorted(run_all(queue)) == [1, 2, 3]
@@ -118,7 +107,6 @@ def test_job_killed_before_it_has_values_keeps_its_combination(tmp_path: Path) -
 
 def test_summary_lists_waiting_jobs_with_their_values(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seed=1,2")
-    queue.fill()
     for number, trial in queue.jobs().items():
         row = _row(number, trial, ["val_accuracy"], tmp_path, "")
         assert (row["job"], row["state"], row["seed"]) == (number, "WAITING", number + 1)
@@ -135,7 +123,8 @@ def refused(folder: Path, plan: Plan) -> str:
     with pytest.raises(TrackingError) as error:
         Queue.of_another_start(folder, plan)
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"the queue of the sweep in {folder} cannot be used: ")
+    assert str(error.value).startswith("the queue ")
+    assert " cannot be used: " in str(error.value)
     return str(error.value)
 
 
@@ -144,13 +133,13 @@ def refused(folder: Path, plan: Plan) -> str:
     [
         *({"job": value} for value in ("../../victim", None, True, [0], 0.5)),
         *({"repeat": value} for value in ("0", 0.5, None)),
-        {"attempt": {}},
+        *({"attempt": {}}, {"job": -1}, {"repeat": 1}, {"attempt": -1}),
     ],
     ids=str,
 )
 def test_wrong_attributes_of_job_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     plan = plan_of("seed=1,2")
-    queue = Queue(tmp_path, plan)
+    queue = Queue(tmp_path, plan, new=True)
     queue.fill()
     assert len(Queue.of_another_start(tmp_path, plan).jobs()) == 2
     for name, value in changes.items():
@@ -168,15 +157,16 @@ def test_wrong_attributes_of_job_are_refused(tmp_path: Path, changes: dict[str, 
 def test_values_of_another_plan_are_refused(tmp_path: Path, typed: str, cells: list[dict[str, Any]]) -> None:
     for number, cell in enumerate(cells):
         plan = plan_of(typed, sampler="random")
-        Queue(tmp_path, plan).enqueue(cell, number, 0, attempt=0)
-        assert "are not integers" not in refused(tmp_path, plan)
+        (tmp_path / STUDY).unlink(missing_ok=True)
+        Queue(tmp_path, plan, new=True).enqueue(cell, number, 0, attempt=0)
+        assert "numbers of trial" not in refused(tmp_path, plan)
 
 
 @pytest.mark.parametrize("name", ["cma:optimizer:0", "sepcma:optimizer:0", "cmawm:optimizer:1"])
 def test_pickles_in_queue_are_refused(tmp_path: Path, name: str) -> None:
     """CmaEsSampler unpickles these attributes when it draws."""
     plan = plan_of("seed=1,2")
-    queue = Queue(tmp_path, plan)
+    queue = Queue(tmp_path, plan, new=True)
     queue.fill()
     trap = pickle.dumps(Trap()).hex()
     queue.study._storage.set_trial_system_attr(queue.study.get_trials()[0]._trial_id, name, trap)
@@ -185,7 +175,7 @@ def test_pickles_in_queue_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_wrong_events_are_refused(tmp_path: Path) -> None:
     plan = plan_of("seed=1,2")
-    Queue(tmp_path, plan).fill()
+    Queue(tmp_path, plan, new=True).fill()
     before = (tmp_path / STUDY).read_text()
     for event in (
         "{}",
@@ -197,5 +187,4 @@ def test_wrong_events_are_refused(tmp_path: Path) -> None:
         '{"op_code": 8, "worker_id": "w", "trial_id": 0, "user_attr": 3}',
     ):
         (tmp_path / STUDY).write_text(before + event + "\n")
-        require_whole(tmp_path)
         assert refused(tmp_path, plan).endswith("HYDRA_FULL_ERROR=1 shows where this came from.")

@@ -13,6 +13,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna import create_study
 
 from experiments.cli.entry import run_command
 from experiments.train import main
@@ -297,8 +298,8 @@ def test_several_workers_require_multiprocess_launcher(sweep: Sweep) -> None:
 def test_planned_values_cannot_change_when_resuming(swept: Sweep) -> None:
     assert swept("sweep.resume=last", "epochs=9") == (
         "error: epochs=9 comes too late: the jobs of a sweep are planned when it starts. Expected with sweep.resume "
-        "the original overrides, hydra/launcher, or a new value of workers, preview, reuse, n_trials, max_retries, "
-        "max_failures, job_timeout of sweep. Leave it out, or start a new sweep."
+        "the original overrides, hydra/launcher, or a new value of storage, workers, preview, reuse, n_trials, "
+        "max_retries, max_failures, job_timeout of sweep. Leave it out, or start a new sweep."
     )
 
 
@@ -411,3 +412,56 @@ def test_resume_without_any_sweep_is_refused(sweep: Sweep) -> None:
         "error: sweep.resume=last does not name a sweep: expected last or one of: none found. "
         "Name one of these, the path of its folder, or leave sweep.resume out."
     )
+
+
+def test_last_sweep_of_another_project_is_not_taken(
+    swept: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    assert str(swept("sweep.resume=last", "hydra.sweep.dir=sweep_b")).startswith(
+        "error: sweep.resume=last does not name a sweep: expected last or one of: none found."
+    )
+    folder(tmp_path).rename(tmp_path / "project" / "sweep_b")
+    (tmp_path / "mlflow.db").rename(tmp_path / "project" / "mlflow.db")
+    assert swept("sweep.resume=last", "hydra.sweep.dir=sweep_b") is None
+
+
+def test_folder_of_job_cannot_be_named(command: Sweep, tmp_path: Path) -> None:
+    assert command("seed=1,2", "hydra.sweep.subdir=job_${hydra.job.num}") == (
+        "error: hydra.sweep.subdir=job_${hydra.job.num}: expected its default, as the folder of a job is its number. "
+        "Leave it out, or set hydra.sweep.dir."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_relative_paths_count_from_folder_of_start(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("seed=1,2", "hydra.job.chdir=true") is None
+    assert list(tmp_path.glob("**/mlflow.db")) == [tmp_path / "mlflow.db"]
+    assert len(client(tmp_path).search_runs(["1"])) == 3
+
+
+def test_unusable_database_is_reported_before_anything_is_written(command: Sweep, tmp_path: Path) -> None:
+    for overrides in (["seed=1,2"], ["sweep.resume=last"]):
+        error = str(command(*overrides, "sweep.storage=postgresql+nothing://127.0.0.1/x"))
+        assert error.startswith("error: sweep.storage=postgresql+nothing://127.0.0.1/x cannot be used: ")
+        assert "Expected the URL of a database that answers, with its driver installed." in error
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_in_database_resumes_by_id_and_in_its_folder(sweep: Sweep, tmp_path: Path) -> None:
+    database = f"sweep.storage=sqlite:///{tmp_path}/sweeps.db"
+    create_study(storage=database.partition("=")[2], study_name="other").set_user_attr("plan", {"folder": ["x"]})
+    assert str(sweep("optimizer.learning_rate=1e30,1e-3", database)).startswith("error: 1 job failed")
+    (parent, (failed, _)), first = runs(tmp_path), folder(tmp_path)
+    identity = parent.data.tags["sweep"]
+    assert str(sweep("sweep.resume=nothing", database)).startswith(
+        f"error: sweep.resume=nothing does not name a sweep: expected last or one of: other, {identity}."
+    )
+    for wanted, retries in (("last", 1), (identity, 2)):
+        assert str(sweep(f"sweep.resume={wanted}", database, f"sweep.max_retries={retries}")).startswith("error: 1 job")
+    assert folder(tmp_path) == first
+    assert runs(tmp_path)[1][0].info.run_id == failed.info.run_id
+    # A folder that the pattern of hydra.sweep.dir does not describe is not written to.
+    assert str(sweep(f"sweep.resume={identity}", database, "hydra.sweep.dir=moved")).startswith("error: 1 job failed")
+    assert (tmp_path / "moved" / "summary" / "jobs.csv").exists()

@@ -127,7 +127,8 @@ def _parsed(override: str, *, sweeps: bool) -> Override:
         )
     if equals and not key:
         raise ConfigError(f"'{override}' has no key: expected KEY=VALUE. Write the key before the equals sign.")
-    if key in ("run_id", "runs", "diff"):  # Hydra would read an id such as 12e45678 as a number
+    names_sweep = key in ("sweep", "sweep.resume", "sweep.join") and value.isalnum()
+    if names_sweep or key in ("run_id", "runs", "diff"):  # Hydra would read an id such as 12e45678 as a number
         value = re.sub(r"(?<!['\"\w])\d[\de]+(?!['\"\w])", r"'\g<0>'", value)
     if key in ("filter", "note", "on_end") and not _WRITTEN.fullmatch(value):
         value = quoted(value)

@@ -79,6 +79,8 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     @wraps(main)
     def wrapped(cfg: DictConfig) -> Any:
         try:
+            if HydraConfig.initialized():
+                os.chdir(HydraConfig.get().runtime.cwd)  # hydra.job.chdir changes no relative path of the config
             with suppress(OmegaConfBaseException):  # `main` checks the config, and reports the same error
                 remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             return main(cfg)

@@ -80,13 +80,12 @@ class Retries:
 
     def take_up(self) -> None:
         """Queues the interrupted and failed jobs of an earlier start again, unless they have used up their retries."""
+        _, killed = self._fail_orphans()
+        for number, trial in killed.items():
+            self._queue_again(number, trial.user_attrs["attempt"] + timed_out(self._folder_of(number)))
         for number, trial in self._queue.jobs().items():
-            attempt = trial.user_attrs["attempt"]
-            if _is_running(trial):
-                self._queue.killed(trial)
-                self._queue_again(number, attempt + timed_out(self._folder_of(number)))
-            elif trial.state == TrialState.FAIL:
-                self._queue_again(number, attempt + 1)
+            if trial.state == TrialState.FAIL:
+                self._queue_again(number, trial.user_attrs["attempt"] + 1)
 
     def quarantine(self) -> bool:
         """Fails the jobs of killed workers and keeps them for a retry. Returns False if there are none.
@@ -94,14 +93,21 @@ class Retries:
         A job that was the only one is charged an attempt. Of several jobs none is charged, because any of them may
         have caused the kill. A job that timed out is not retried.
         """
-        killed = {number: trial for number, trial in self._queue.jobs().items() if _is_running(trial)}
+        found, killed = self._fail_orphans()
         for number, trial in killed.items():
-            self._queue.killed(trial)
             if timed_out(self._folder_of(number)):
                 logger.warning("#%d failed: %s.", number, failure_reason(self._folder_of(number)))
             else:
                 self._quarantined[number] = trial.user_attrs["attempt"] + (len(killed) == 1)
-        return bool(killed)
+        return found
+
+    def _fail_orphans(self) -> tuple[bool, dict[int, FrozenTrial]]:
+        """Returns True if workers were killed while they had a trial, and their jobs by number."""
+        orphans = self._queue.orphans()
+        for orphan in orphans:
+            self._queue.killed(orphan)
+        self._queue.fill()
+        return bool(orphans), {each.user_attrs["job"]: each for each in orphans if "job" in each.user_attrs}
 
     def queue_one_quarantined(self) -> bool:
         """Queues one of the kept jobs, so that it runs by itself. Returns False if none is left."""
@@ -119,7 +125,3 @@ class Retries:
 
     def _folder_of(self, number: int) -> Path:
         return self._folder / str(number)
-
-
-def _is_running(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING

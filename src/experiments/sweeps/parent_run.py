@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna import Study
 
 from experiments.errors import ExperimentError, TrackingError, reading
 from experiments.records.description import command
@@ -14,6 +15,7 @@ from experiments.records.environment import provenance
 from experiments.records.named_run import SWEEP
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
+from experiments.sweeps.members import PARENT
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.previous_runs import for_sweep
 from experiments.tracking.liveness import Heartbeat, signs_of_life
@@ -24,7 +26,6 @@ from experiments.tracking.redaction import mask
 from experiments.tracking.store_client import SWEEP_SECONDS, StoreClient
 from experiments.tracking.uris import where_to_look
 
-RUN_ID = "parent_run"
 logger = logging.getLogger(__name__)
 
 
@@ -34,8 +35,8 @@ class Parent:
     It also creates the store, before any worker opens it.
     """
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self._logging, self._plan, self._folder = plan.logging, plan, folder
+    def __init__(self, plan: Plan, study: Study, folder: Path) -> None:
+        self._logging, self._plan, self._study, self._folder = plan.logging, plan, study, folder
         self._client: StoreClient | None = None
         self.run_id: str | None = None
         self.page: str | None = None  # instructions to open the run in the MLflow UI; None without tracking
@@ -45,8 +46,8 @@ class Parent:
     def __enter__(self) -> Self:
         if self._logging.tracking_uri is not None:
             client = open_store(self._logging.tracking_uri, SWEEP_SECONDS)
-            path = self._folder / RUN_ID
-            run = self._reopened(path, client) if path.exists() else self._created(client)
+            stored = self._study.user_attrs.get(PARENT)
+            run = self._created(client) if stored is None else self._reopened(stored, client)
             self.run_id, self.page = str(run.info.run_id), where_to_look(self._logging.tracking_uri, page_of(run))
             client.update_run(self.run_id, status="RUNNING")
             self._client = StoreClient(client.tracking_uri)  # the sweep and its summary do not wait for the store
@@ -107,10 +108,10 @@ class Parent:
         except TrackingError as failure:
             logger.warning("The summary could not be sent to the store; it is in %s: %s", folder, failure)
 
-    def _reopened(self, path: Path, client: MlflowClient) -> Run:
+    def _reopened(self, run_id: Any, client: MlflowClient) -> Run:
         expected = "the parent run of this sweep in logging.tracking_uri. Repeat the working folder and the store"
-        with reading(str(path), expected):
-            run: Run = checked(client, client.get_run(path.read_text().strip()), writes=True)
+        with reading(f"the parent run in the queue of the sweep in {self._folder}", expected):
+            run: Run = checked(client, client.get_run(run_id), writes=True)
             if run.data.tags[SWEEP] != self._plan.id:
                 raise ValueError(f"run {run.info.run_id} is not the parent run of this sweep")
             return run
@@ -123,7 +124,7 @@ class Parent:
         tags |= provenance().tags() | {NOTE: command("experiments train -m", typed, base.hydra)}
         run = client.create_run(experiment, run_name=name, tags=tags)
         checked(client, run, writes=True)
-        (self._folder / RUN_ID).write_text(run.info.run_id)
+        self._study.set_user_attr(PARENT, run.info.run_id)
         name_run(client, run.info.run_id, name)
         client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
         return run

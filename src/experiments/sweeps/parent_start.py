@@ -1,33 +1,24 @@
 """Opens the parent run while the workers import TensorFlow. They take no job before it is open."""
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from experiments.cli.startup import without_gc
-from experiments.files import lock
 
 if TYPE_CHECKING:
     from experiments.sweeps.parent_run import Parent
     from experiments.sweeps.plan import Plan
+    from experiments.sweeps.queue import Queue
 
-OPENED = "opened.json"
-"""File locked by the sweep process until it has written the id of the parent run. Empty if opening it failed."""
 PATIENCE_SECONDS = 5.0
 
 
-class Opened(NamedTuple):
-    """Message to the workers. `parent` is the id of the parent run, or None without tracking."""
-
-    parent: str | None
-
-
 @contextmanager
-def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
+def start_parent_run(plan: "Plan", queue: "Queue", folder: Path, *, at_once: bool) -> Iterator[Callable[[], "Parent"]]:
     """Creates the parent run in a background thread, and ends it after the block.
 
     Yields a function that waits for the run and raises TrackingError if it could not be created; no job was taken then.
@@ -35,17 +26,16 @@ def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[C
     for a process that is also a worker: importing packages in two threads is not faster.
     """
     parent: Future[Parent] = Future()
-    file = (folder / OPENED).open("w")
-    lock(file)
 
     def open_run() -> None:
         try:
-            with file, without_gc("mlflow"):
+            with without_gc("mlflow"):
                 from experiments.sweeps.parent_run import Parent
 
-                opened = run.enter_context(Parent(plan, folder))
-                json.dump(Opened(opened.run_id)._asdict(), file)
+                opened = run.enter_context(Parent(plan, queue.study, folder))
+                queue.members.open()
         except Exception as error:
+            queue.members.close()
             parent.set_exception(error)
             return
         parent.set_result(opened)
@@ -62,24 +52,3 @@ def start_parent_run(plan: "Plan", folder: Path, *, at_once: bool) -> Iterator[C
             yield parent.result
         finally:
             wait([parent], PATIENCE_SECONDS)
-
-
-def close(folder: Path) -> None:
-    """Prevents workers from taking further jobs."""
-    (folder / OPENED).unlink(missing_ok=True)
-
-
-def is_open(folder: Path) -> bool:
-    """Returns True until `close` is called, also after the sweep process was killed: its workers continue."""
-    return (folder / OPENED).exists()
-
-
-def wait_until_opened(folder: Path) -> Opened | None:
-    """Waits for the parent run. Returns None if opening failed, the sweep is closed, or its process was killed."""
-    try:
-        with (folder / OPENED).open() as file:
-            lock(file, shared=True)
-            content = file.read()
-    except FileNotFoundError:
-        return None
-    return Opened(**json.loads(content)) if content else None

@@ -26,7 +26,10 @@ from experiments.sweeps import search_space
 from experiments.sweeps.search_space import Cell, Dimension, cell_overrides, dimensions, fixed, grid, is_excluded
 from experiments.tracking.redaction import mask_override
 
-CHANGEABLE = ("resume", "workers", "preview", "reuse", "n_trials", "max_retries", "max_failures", "job_timeout")
+CHANGEABLE = (
+    *("resume", "join", "storage", "workers", "preview", "reuse", "n_trials"),
+    *("max_retries", "max_failures", "job_timeout"),
+)
 """Keys of `sweep` that may differ when resuming."""
 SHARED = ("logging.tracking_uri", "logging.experiment_name", "monitor.metric", "monitor.mode")
 """Keys with one value in all jobs: of the store, and of the objective unless sweep.objectives names others."""

@@ -1,21 +1,19 @@
-"""Worker processes of a sweep: detects them and forwards signals of the sweep process to them.
+"""Signals of the sweep process, forwarded to the workers that it has started.
 
 A signaled worker completes its step and closes its run, as a single run does.
 """
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from threading import Thread
 from types import FrameType
 
 import psutil
 
 from experiments.cli.signals import SIGNALS
-from experiments.errors import ExperimentError
-from experiments.files import is_locked, locked
-from experiments.sweeps.parent_start import close
+from experiments.sweeps.members import Members
 
 PATIENCE_SECONDS = 15.0
 NOTICE_SECONDS = 1.0
@@ -23,30 +21,35 @@ NOTICE_SECONDS = 1.0
 second one would end their runs at once."""
 STOP = signal.SIGURG
 """Signal from the sweep process to its workers. Without a handler, as during imports, it is ignored by default."""
-WORKERS = "workers.lock"
 
 
 @contextmanager
-def passed_on(folder: Path) -> Iterator[None]:
-    """Forwards signals to the workers of the sweep in `folder` during the block.
+def passed_on(members: Members, *, ends_sweep: bool) -> Iterator[None]:
+    """Forwards signals to the workers that this process starts during the block, and ends the sweep if `ends_sweep`.
 
     Workers end their current job and take no other one. This process exits after that, but no later than after
     PATIENCE_SECONDS. A second signal ends it at once.
     """
 
+    def end() -> None:
+        if ends_sweep:
+            members.close()
+        workers = psutil.Process().children(recursive=True)
+        time.sleep(NOTICE_SECONDS if workers else 0)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):  # already ended
+                worker.send_signal(STOP)
+        members.wait_for_children(PATIENCE_SECONDS)
+
+    # In a thread, as the interrupted code may hold a lock of the storage, which it releases only after `stop`.
+    ending = Thread(target=end, daemon=True)
+
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        close(folder)
-        workers = psutil.Process().children(recursive=True)
-        if workers:
-            time.sleep(NOTICE_SECONDS)
-            for worker in workers:
-                with suppress(psutil.NoSuchProcess):  # already ended
-                    worker.send_signal(STOP)
-            ends = time.monotonic() + PATIENCE_SECONDS
-            while time.monotonic() < ends and any_at_work(folder):
-                time.sleep(0.1)
+        ending.start()
+        if psutil.Process().children():
+            ending.join(PATIENCE_SECONDS)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
@@ -55,43 +58,24 @@ def passed_on(folder: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if ending.ident is not None:
+            ending.join(NOTICE_SECONDS)
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
-    """Registers this process as a worker during the block; STOP ends its current job."""
-    before = signal.signal(STOP, _stop_job)
+def at_work() -> Iterator[Callable[[], bool]]:
+    """Ends the current job when STOP arrives during the block. Yields a function that returns True from then on."""
+    stopped = False
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal stopped
+        stopped = True
+        # SIGTERM has no handler if there is no run, or if it is already stopping.
+        if callable(signal.getsignal(signal.SIGTERM)):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(STOP, stop)
     try:
-        with locked(folder / WORKERS, shared=True):
-            yield
+        yield lambda: stopped
     finally:
         signal.signal(STOP, before)
-
-
-def _stop_job(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Stops the current run. SIGTERM has no handler if there is no run, or if it is already stopping."""
-    if callable(signal.getsignal(signal.SIGTERM)):
-        signal.raise_signal(signal.SIGTERM)
-
-
-def any_at_work(folder: Path) -> bool:
-    return is_locked(folder / WORKERS)
-
-
-def refuse_workers(folder: Path) -> None:
-    """Raises ExperimentError if workers of an earlier start still run because only the sweep process was killed."""
-    if any_at_work(folder):
-        numbers = [str(process.pid) for process in psutil.process_iter() if _has_open(process, folder / WORKERS)]
-        names, stop = (f" {', '.join(numbers)}", f" (kill {' '.join(numbers)})") if numbers else ("", "")
-        raise ExperimentError(
-            f"worker processes{names} of the sweep in {folder} still run, although their sweep process has ended: "
-            f"expected none. They end when no job waits: try again then, or stop them{stop} and resume at once."
-        )
-
-
-def _has_open(process: psutil.Process, lock: Path) -> bool:
-    """Returns False also for processes of other users, whose open files are not visible."""
-    try:
-        return str(lock.resolve()) in {file.path for file in process.open_files()}
-    except psutil.Error:
-        return False

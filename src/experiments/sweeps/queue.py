@@ -1,33 +1,32 @@
 """The queue of a sweep: an Optuna study that processes and machines share."""
 
-import json
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Self
+from typing import Any, Self
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from experiments.cli.safe_text import safe_text
-from experiments.errors import ExperimentError, reading
-from experiments.files import locked
-from experiments.repair.base import Finding
+from experiments.errors import ConfigError, reading
+from experiments.records.sweep_plan import STUDY, plan_record
+from experiments.sweeps.members import WORKER, Members
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.samplers import chosen, distributions, draw, try_out
+from experiments.sweeps.samplers import chosen, count_again, distributions, try_out
 from experiments.sweeps.search_space import Cell
-from experiments.sweeps.stopped_sweep import REMEDY, sweeps
-from experiments.tracking.liveness import is_in_use
+from experiments.sweeps.study_storage import storage
+from experiments.tracking.liveness import LOOK_SECONDS
 
-STUDY = "study.journal"
-LOCK = "study.lock"
+SLOT = "slot"
+"""User attribute of a trial: number of the job that it becomes when a sampler has drawn its values."""
+TRIES = 1000
+"""Maximum number of draws for one job, as excluded and repeated combinations are drawn again."""
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,20 @@ def check_sampler(plan: Plan) -> None:
 
 
 class Queue:
-    """Jobs of one sweep. Each process opens its own instance."""
+    """Jobs of one sweep. Each process opens its own instance; `new` creates the study."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self._folder, self._plan = folder, plan
-        self._distributions = distributions(plan)
+    def __init__(self, folder: Path, plan: Plan, *, new: bool = False) -> None:
+        self._folder, self._plan, self._distributions = folder, plan, distributions(plan)
+        if new and plan.settings.storage is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / STUDY).touch(0o600, exist_ok=False)
         self._storage = storage(plan.settings.storage, folder)
-        self.study = optuna.create_study(
-            storage=self._storage,
-            study_name=plan.id,
-            sampler=chosen(plan.settings.sampler, "sampler"),
-            pruner=chosen(plan.settings.pruner, "pruner"),
-            directions=[DIRECTIONS[direction] for direction in plan.objectives.values()],
-            load_if_exists=True,
-        )
+        parts = {key: chosen(plan.settings[key], key) for key in ("sampler", "pruner")}
+        if new:
+            ways = [DIRECTIONS[direction] for direction in plan.objectives.values()]
+            optuna.create_study(storage=self._storage, study_name=plan.id, directions=ways)
+        self.study = optuna.load_study(storage=self._storage, study_name=plan.id, **parts)
+        self.members = Members(self.study, folder)
 
     @classmethod
     def of_another_start(cls, folder: Path, plan: Plan) -> Self:
@@ -71,39 +70,102 @@ class Queue:
             for trial in queue.study.get_trials(deepcopy=False):
                 if any("cma" in name for name in trial.system_attrs):
                     raise ValueError("optuna's CmaEsSampler has written pickles into it, which can execute code")
-                numbers = [trial.user_attrs.get(name) for name in ("job", "repeat", "attempt")]
-                if "job" in trial.user_attrs and [*map(type, numbers)] != [int] * 3:
-                    raise ValueError(f"the numbers of trial {trial.number} are not integers")
-                for name, distribution in queue._distributions.items() if "job" in trial.user_attrs else ():
+                found = trial.user_attrs
+                numbers: list[Any] = [found.get(key) for key in ("job", "repeat", "attempt")]
+                numbers = numbers if "job" in found else [found.get(SLOT, 0), 0, 0]
+                if (
+                    {*map(type, numbers)} != {int}
+                    or min(numbers) < 0
+                    or numbers[0] % plan.settings.repeats != numbers[1]
+                ):
+                    raise ValueError(f"the numbers of trial {trial.number} are wrong")
+                for name, distribution in queue._distributions.items() if "job" in found else ():
                     distribution.to_internal_repr(cell_of(trial)[name])  # raises an error for a value of another plan
         return queue
 
     def fill(self) -> None:
-        """Queues all jobs of a grid. Samplers draw a job when it is taken."""
-        if self._plan.settings.sampler == "grid":
-            for number, (cell, repeat) in enumerate(self._plan.jobs()):
-                self.enqueue(cell, number, repeat, attempt=0)
+        """Stores the plan of this start, and queues the jobs that are missing.
 
-    def take(self) -> Job | None:
-        """Returns the next job, or None if none is left. A lock admits one process at a time."""
-        with locked(self._folder / LOCK):
-            if self.waiting():
-                trial = self.study.ask(self._distributions)
-                number, repeat, attempt = (trial.user_attrs[name] for name in ("job", "repeat", "attempt"))
-                return Job(trial, number, dict(trial.params), repeat, attempt)
+        They are missing if the sweep is new, sweep.n_trials was raised, or a process was killed. Samplers have slots
+        instead: a worker that takes one draws its values.
+        """
+        plan, repeats = self._plan, self._plan.settings.repeats
+        self.study.set_user_attr("plan", plan_record(plan.id, plan.typed, plan.digests(), self._folder))
+        slots, jobs = self._slots(), self.jobs()  # in this order, as live workers turn slots into jobs
+        if plan.settings.sampler == "grid":
+            cells = {index * repeats: cell for index, cell in enumerate(plan.cells())}
+            firsts = range(0)
+        else:
+            cells = {number - trial.user_attrs["repeat"]: cell_of(trial) for number, trial in jobs.items()}
+            endless = any(part.interval for part in plan.space)
+            draws = min(plan.settings.n_trials, sys.maxsize if endless else len(plan.cells()))
+            firsts = range(0, draws * repeats, repeats)
+        for trial in slots:
+            if trial.state == TrialState.WAITING and trial.user_attrs[SLOT] not in firsts:
+                self.killed(trial)
+        for first in sorted({*cells, *firsts} - {trial.user_attrs[SLOT] for trial in slots}):
+            if first not in cells:
+                self._queue_slot(first)
+            for repeat in range(repeats) if first in cells else ():
+                if first + repeat not in jobs:
+                    self.enqueue(cells[first], first + repeat, repeat, attempt=0)
+
+    def take(self, worker: str) -> Job | None:
+        """Returns the next job for the member `worker`, or None if none waits. Each waiting trial is taken only once.
+
+        Raises ConfigError if a sampler finds no combination.
+        """
+        for _ in range(TRIES):
             if not self.left():
                 return None
-            drawn = draw(self.study, self._plan, self.jobs().values())
-            return None if drawn is None else self._new(drawn)
+            trial = self.study.ask(self._distributions)
+            trial.set_user_attr("worker", worker)
+            taken, cell = trial.user_attrs, dict(trial.params)
+            if "job" in taken:
+                return Job(trial, taken["job"], cell, taken["repeat"], taken["attempt"])
+            if SLOT not in taken:  # Another process took the last one, and Optuna created this trial.
+                self.study.tell(trial, state=TrialState.FAIL)
+            elif not self._is_drawn_again(trial):
+                for repeat in range(1, self._plan.settings.repeats):
+                    self.enqueue(cell, taken[SLOT] + repeat, repeat, attempt=0)
+                for name, value in {"repeat": 0, "attempt": 0, "job": taken[SLOT]}.items():
+                    trial.set_user_attr(name, value)  # the number is the last one: a trial without it is a slot
+                return Job(trial, taken[SLOT], cell, 0, 0)
+        raise ConfigError(f"sweep.exclude left out {TRIES} draws of sweep.sampler in a row. Loosen its rules.")
 
-    def waiting(self) -> int:
-        return len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+    def _is_drawn_again(self, trial: Trial) -> bool:
+        """Returns True, and queues the slot again, if the combination is excluded or that of another job or draw.
+
+        Processes that draw the same one at once all reject it, as each stores its draw before it reads the others.
+        """
+        others = [*self._slots(), *self.jobs().values()]
+        equal = [other for other in others if other.number != trial.number and cell_of(other) == trial.params]
+        again = bool(equal) or self._plan.excludes(dict(trial.params))
+        if again:
+            self._queue_slot(trial.user_attrs[SLOT])
+            count_again(self.study, trial, equal)
+        return again
 
     def left(self) -> int:
-        """Maximum number of jobs that `take` still returns: waiting ones and those that a sampler may draw."""
-        settings = self._plan.settings
-        drawn = 0 if settings.sampler == "grid" else max(0, settings.n_trials * settings.repeats - len(self.jobs()))
-        return self.waiting() + drawn
+        """Number of jobs that wait, or that waiting slots will become."""
+        waiting = self.study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        return sum(self._plan.settings.repeats if SLOT in trial.user_attrs else 1 for trial in waiting)
+
+    def orphans(self) -> list[FrozenTrial]:
+        """Trials whose worker was killed: jobs, and slots without a complete draw."""
+        running = self._running()
+        living = {*self.members.living(WORKER)}
+        # A worker sets its name just after it has taken a trial. One that has ended since has finished its trial.
+        owners = {*living, ""} if living else living
+        still = {trial.number for trial in self._running()}
+        return [
+            each for each in running if each.number in still and str(each.user_attrs.get("worker", "")) not in owners
+        ]
+
+    def wait_for_others(self) -> None:
+        """Waits until no job runs, as workers that have joined the sweep may be at work, or until one was killed."""
+        while self._running() and not self.orphans():
+            time.sleep(LOOK_SECONDS)
 
     def discard(self) -> None:
         """Deletes the study and its file."""
@@ -126,19 +188,33 @@ class Queue:
         self.study.tell(job.trial, state=TrialState.FAIL)
 
     def killed(self, trial: FrozenTrial) -> None:
-        """Fails an attempt whose process has ended."""
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        """Fails an attempt whose process has ended, or a slot."""
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def enqueue(self, cell: Cell, number: int, repeat: int, attempt: int) -> None:
         """Queues an attempt behind the waiting ones."""
         attributes = {"job": number, "repeat": repeat, "attempt": attempt}
         self.study.enqueue_trial(dict(cell), user_attrs=attributes)
 
+    def _queue_slot(self, number: int) -> None:
+        # Unlike `enqueue_trial`, this fixes no values, for which some samplers draw none.
+        self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={SLOT: number}))
+
+    def _slots(self) -> list[FrozenTrial]:
+        """Slots that wait, or for which a worker draws values."""
+        states = (TrialState.WAITING, TrialState.RUNNING)
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if SLOT in trial.user_attrs and "job" not in trial.user_attrs]
+
+    def _running(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        return [trial for trial in trials if {"job", SLOT} & trial.user_attrs.keys()]
+
     def position(self) -> str:
         """Number of jobs that have started, of all."""
         jobs = self.jobs().values()
         started = sum(trial.state != TrialState.WAITING for trial in jobs)
-        return f"job {started} of {len(jobs) + self.left() - self.waiting()}"
+        return f"job {started} of {len(jobs) + len(self._slots()) * self._plan.settings.repeats}"
 
     def outlook(self) -> str:
         """Best job so far, and the remaining time, if each remaining job takes the mean time of the finished ones."""
@@ -158,56 +234,7 @@ class Queue:
         most: int | None = self._plan.settings.max_failures
         return most is not None and sum(trial.state == TrialState.FAIL for trial in self.jobs().values()) >= most
 
-    def _new(self, trial: Trial) -> Job:
-        number = len(self.jobs())
-        for name, value in {"repeat": 0, "attempt": 0, "job": number}.items():
-            trial.set_user_attr(name, value)  # the number is the last one: a trial without it is not a job
-        for repeat in range(1, self._plan.settings.repeats):
-            self.enqueue(dict(trial.params), number + repeat, repeat, attempt=0)
-        return Job(trial, number, dict(trial.params), 0, 0)
-
-
-def storage(address: str | None, folder: Path) -> BaseStorage:
-    """Storage of the study: the database at `address`, or the file in the sweep's folder if it is None."""
-    if address is None:
-        (folder / STUDY).touch(0o600)
-        return JournalStorage(JournalFileBackend(str(folder / STUDY)))
-    return RDBStorage(address)
-
 
 def cell_of(trial: FrozenTrial) -> Cell:
     """Combination of a trial, even if its process ended before Optuna copied the queued values to `params`."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def damaged_line(folder: Path) -> int | None:
-    """Number of the first corrupt line, from 1, or None. Ignores an incomplete last line, as Optuna does."""
-    path = folder / STUDY
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    complete = [line for line in lines if line.endswith(b"\n")]
-    return next((number for number, line in enumerate(complete, 1) if not _is_event(line)), None)
-
-
-def _is_event(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-def require_whole(folder: Path) -> None:
-    """Raises ExperimentError if the queue file is corrupt."""
-    line = damaged_line(folder)
-    if line is not None:
-        raise ExperimentError(
-            f"the queue {folder / STUDY} is corrupt: expected an event in line {line}, received something else. "
-            f"{REMEDY[0].upper()}{REMEDY[1:]}."
-        )
-
-
-def damaged_queues(roots: Sequence[str]) -> Iterator[Finding]:
-    """Yields the corrupt queues of sweeps at and below `roots` that are not in use."""
-    for folder in [folder for root in roots for folder in sweeps(Path(root).expanduser().absolute())]:
-        line = damaged_line(folder)
-        if line is not None and not is_in_use(folder):
-            yield Finding("sweep", str(folder), f"line {line} of {STUDY} is corrupt", REMEDY)

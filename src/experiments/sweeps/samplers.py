@@ -1,6 +1,6 @@
 """Samplers and pruners of Optuna, selected by a short name or by `_target_`."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import optuna
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from experiments.config.build import build
 from experiments.errors import ConfigError, close_to
 from experiments.sweeps.plan import Plan
-from experiments.sweeps.search_space import Cell, Dimension
+from experiments.sweeps.search_space import Dimension
 
 KNOWN = {
     "sampler": {
@@ -30,8 +30,6 @@ KNOWN = {
 """Keys of `sweep`, and the classes of Optuna behind their short names."""
 STARTUP = 12
 """Number of trials in a test of a sampler: more than samplers draw at random before they fit a model."""
-TRIES = 1000
-"""Maximum number of draws for one job, as excluded and repeated combinations are drawn again."""
 
 
 def try_out(node: str | DictConfig, distributions: Mapping[str, BaseDistribution], directions: list[Any]) -> None:
@@ -65,34 +63,13 @@ def _unusable(node: str | DictConfig, key: str, error: Exception) -> ConfigError
     return ConfigError(f"sweep.{key}={node} cannot be used: {first}. Change it, or install its dependencies.")
 
 
-def draw(study: Study, plan: Plan, jobs: Iterable[FrozenTrial]) -> Trial | None:
-    """Draws a combination that is not in `jobs`. Returns None if all are drawn; raises ConfigError if it finds none."""
-    drawn = {_key(trial.params): trial for trial in jobs}
-    endless = any(part.interval for part in plan.space)
-    if not endless and len(drawn) >= len(plan.cells()):
-        return None
-    for _ in range(TRIES):
-        trial = study.ask(distributions(plan))
-        if plan.excludes(dict(trial.params)):
-            study.tell(trial, state=TrialState.FAIL)
-        elif _key(trial.params) in drawn:
-            _count_again(study, trial, drawn[_key(trial.params)])
-        else:
-            return trial
-    raise ConfigError(f"sweep.exclude left out {TRIES} draws of sweep.sampler in a row. Loosen its rules.")
-
-
-def _count_again(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
-    """Gives a repeated draw the result of the earlier job, so that the sampler takes it into account."""
-    for step, value in earlier.intermediate_values.items():
+def count_again(study: Study, trial: Trial, equal: Sequence[FrozenTrial]) -> None:
+    """Ends a draw with the result of the equal job, if there is one, so that the sampler takes it into account."""
+    done = [each for each in equal if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    for step, value in done[0].intermediate_values.items() if done else ():
         trial.report(value, step)
-    done = earlier.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    complete = earlier.state == TrialState.COMPLETE
-    study.tell(trial, earlier.values if complete else None, earlier.state if done else TrialState.FAIL)
-
-
-def _key(cell: Cell) -> Hashable:
-    return tuple(sorted(cell.items()))
+    complete = done and done[0].state == TrialState.COMPLETE
+    study.tell(trial, done[0].values if complete else None, done[0].state if done else TrialState.FAIL)
 
 
 def distributions(plan: Plan) -> dict[str, BaseDistribution]:

@@ -5,31 +5,30 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.errors import ConfigError, reading
-from experiments.records.plan_file import PICKLED, PLAN, has_plan, read_plan
+from experiments.records.sweep_plan import STUDY, checked_plan, has_plan, refuse_links
 from experiments.records.trust import EXECUTED, check_targets, vetted_overrides
 from experiments.sweeps.plan import CHANGEABLE, Plan, as_in_its_job, composed_master, key_of, make_plan
 from experiments.sweeps.search_space import parsed
+from experiments.sweeps.study_storage import REMEDY, storage
 
 logger = logging.getLogger(__name__)
 LAST = "last"
-REMEDY = (
-    "start the same command again without sweep.resume, with sweep.reuse=true and in another hydra.sweep.dir: "
-    "a grid takes the results of finished jobs from the store, random and tpe draw again"
-)
-"""Remedy for a sweep that cannot be resumed."""
+_ANY = "ANY0TEXT"
+"""Stands for `*` while a pattern of folders is resolved and escaped."""
 
 
 def new_sweep(config: DictConfig) -> Path:
     """Folder of a new sweep. Raises ConfigError if it already contains a sweep."""
     folder = Path(config.hydra.sweep.dir).absolute()
-    if has_plan(folder):
+    if has_plan(folder) or (folder / STUDY).exists():
         raise ConfigError(
             f"{folder} already contains a sweep: expected a new folder. "
             "Resume it with sweep.resume=last, or set hydra.sweep.dir to another one."
@@ -37,35 +36,70 @@ def new_sweep(config: DictConfig) -> Path:
     return folder
 
 
-def stopped_sweep(config: DictConfig, wanted: str) -> Path:
-    """Folder of the sweep that `sweep.resume` names: `last`, the name of its folder, or a path.
+def stopped_sweep(config: DictConfig, wanted: str) -> tuple[Path, Any]:
+    """Folder and plan, which is not trusted, of the sweep with this folder name, path, or id in `sweep.storage`.
 
-    Raises ConfigError that lists the existing sweeps.
+    `last` is the newest one that a command with this `hydra.sweep.dir` has written. Raises ConfigError that lists the
+    existing sweeps.
     """
-    own = Path(config.hydra.sweep.dir).absolute()
-    if wanted == LAST and has_plan(own):  # named by hydra.sweep.dir
-        return own
-    folders = sweeps(own.parents[1])
-    named = {folder.name: folder for folder in folders}
-    if wanted == LAST and folders:
-        return folders[-1]
-    found = named.get(wanted, Path(wanted).absolute())
-    if not has_plan(found):
-        known = ", ".join(named) or "none found"
+    stored, path = _stored_sweeps(config), Path(wanted).absolute()
+    written = [each for each in stored if each[0].match(_pattern(config))]
+    found = written if wanted == LAST else [each for each in stored if wanted == each[1] or path == each[0]]
+    if config.sweep.storage is None and not found and has_plan(path):
+        found = [(path, path.name, None)]
+    if not found:
         raise ConfigError(
-            f"sweep.resume={wanted} does not name a sweep: expected last or one of: {known}."
+            f"sweep.resume={wanted} does not name a sweep: expected last or one of: "
+            f"{', '.join(name for _, name, _ in stored) or 'none found'}."
             " Name one of these, the path of its folder, or leave sweep.resume out."
         )
-    return found
+    folder, name, plan = found[-1]
+    if config.sweep.storage is not None and not (found[-1] in written and folder.is_dir()):
+        folder = Path(config.hydra.sweep.dir).absolute()  # A record must not choose where this machine writes.
+    refuse_links(folder)
+    plan = _plan_in(folder) if config.sweep.storage is None else plan
+    logger.info("sweep %s in %s", name, folder)
+    return folder, plan
 
 
-def resumed_plan(folder: Path, arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> Plan:
+def _stored_sweeps(config: DictConfig) -> list[tuple[Path, str, Any]]:
+    """Sweeps in `sweep.storage`, or in the folders that commands with this `hydra.sweep.dir` create; newest last.
+
+    They are folders, names of the folders or ids in the database, and plans of the latter, which are not trusted.
+    """
+    if config.sweep.storage is None:
+        folders = filter(has_plan, Path("/").glob(_pattern(config)[1:]))
+        return [(each, each.name, None) for each in sorted(folders, key=lambda folder: folder.stat().st_mtime)]
+    studies = storage(config.sweep.storage, Path()).get_all_studies()
+    plans = [(study.user_attrs.get("plan"), study.study_name) for study in studies]
+    found = [(str(plan.get("folder")), name, plan) for plan, name in plans if isinstance(plan, dict)]
+    return [(Path(folder).resolve(), name, plan) for folder, name, plan in found]  # without links and `..`
+
+
+def _pattern(config: DictConfig) -> str:
+    """Pattern of the absolute paths that `hydra.sweep.dir` can have at other times and with other overrides."""
+    typed: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    resolved = config.copy()
+    with read_write(resolved), open_dict(resolved):
+        resolved.hydra.sweep.dir = re.sub(r"\$\{(?:now:|hydra\.)[^{}]*\}", _ANY, str(typed["dir"]))
+    return escape(str(Path(resolved.hydra.sweep.dir).absolute())).replace(_ANY, "*")
+
+
+def _plan_in(folder: Path) -> Any:
+    """Plan of the sweep in a folder, or None if a version without plans in queues has written it."""
+    with reading(f"the sweep in {folder}"):
+        studies = storage(None, folder).get_all_studies() if (folder / STUDY).exists() else []
+        return next((study.user_attrs["plan"] for study in studies if "plan" in study.user_attrs), None)
+
+
+def resumed_plan(folder: Path, found: Any, arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> Plan:
     """Plans a stopped sweep again from its stored overrides, the changed ones of this command, and the current `conf/`.
 
     Raises TrackingError for stored overrides that could execute anything, unless this command contains them. Raises
     ConfigError for overrides that cannot change, and if the config of a job differs from that of the start.
     """
-    stored, owner = read_plan(folder), f"the sweep in {folder}"
+    owner = f"the sweep in {folder}"
+    stored = checked_plan(found, owner)
     changed = [
         each for each in arguments if key_of(each).removeprefix("sweep.") in (*CHANGEABLE, "allow_modules", "on_end")
     ]
@@ -73,7 +107,7 @@ def resumed_plan(folder: Path, arguments: Sequence[str], config: DictConfig, loa
         if override not in {*stored["typed"], *changed}:
             raise ConfigError(
                 f"{override} comes too late: the jobs of a sweep are planned when it starts. Expected with "
-                f"sweep.resume the original overrides, hydra/launcher, or a new value of {', '.join(CHANGEABLE[1:])} "
+                f"sweep.resume the original overrides, hydra/launcher, or a new value of {', '.join(CHANGEABLE[2:])} "
                 "of sweep. Leave it out, or start a new sweep."
             )
     # Unlike those of a run, the plain settings of `sweep` apply again.
@@ -112,9 +146,3 @@ def _refuse_changes(stored: Mapping[str, Any], current: Mapping[str, str], owner
             )
     if changed:
         logger.warning("The code has changed since this sweep began: the remaining jobs run with the new code.")
-
-
-def sweeps(root: Path) -> list[Path]:
-    """Folders of all sweeps at and below `root`, newest last."""
-    found = {path.parent for name in (PLAN, PICKLED) for path in root.glob(f"**/{name}")}
-    return sorted(found, key=lambda folder: folder.stat().st_mtime)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -19,9 +20,8 @@ from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
 from experiments.files import only_existing_files
 from experiments.sweeps.job import Task, load
-from experiments.sweeps.parent_start import is_open, wait_until_opened
-from experiments.sweeps.processes import any_at_work, at_work
-from experiments.tracking.liveness import is_in_use
+from experiments.sweeps.members import PARENT, WORKER
+from experiments.sweeps.processes import at_work
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
@@ -45,29 +45,28 @@ class Worker:
         del cfg  # config of the worker; each job has its own
         # If the disk is full, each log record would print a traceback; the job's own error reports the cause.
         logging.raiseExceptions = False
-        with at_work(self.folder), only_existing_files(self.stored_path):
-            count = self._work()
-        if not is_in_use(self.folder) and not any_at_work(self.folder):
-            _print(
-                f"The sweep process has ended: write the summary with sweep.resume=last hydra.sweep.dir={self.folder}"
-            )
-        return count
+        with at_work() as stopped, only_existing_files(self.stored_path):
+            return self._work(stopped)
 
-    def _work(self) -> int:
+    def _work(self, stopped: Callable[[], bool]) -> int:
         from experiments.sweeps.queue import Queue
 
         _take_gpu(HydraConfig.get().job.num)
-        queue = Queue(self.folder, self.plan)
-        if queue.left():
-            load()  # in parallel with the creation of the parent run
-        opened = wait_until_opened(self.folder)
-        count = 0
-        while opened is not None and is_open(self.folder) and not queue.has_failed():
-            job = queue.take()
-            if job is None:
-                break
-            self._run(job, queue, opened.parent)
-            count += 1
+        queue, count = Queue(self.folder, self.plan), 0
+        with queue.members.joined(WORKER) as name:
+            if queue.left():
+                load()  # in parallel with the creation of the parent run
+            opened = queue.members.wait_until_opened()
+            parent = queue.study.user_attrs.get(PARENT)
+            while opened and queue.members.is_open() and not stopped() and not queue.has_failed():
+                job = queue.take(name)
+                if job is None:
+                    break
+                self._run(job, queue, parent)
+                count += 1
+        if not queue.members.living():
+            known = f"last hydra.sweep.dir={self.folder}" if self.plan.settings.storage is None else self.plan.id
+            _print(f"The sweep process has ended: write the summary with sweep.resume={known}")
         return count
 
     def _run(self, job: "Job", queue: "Queue", parent: str | None) -> None:
@@ -100,6 +99,7 @@ class Worker:
     def _config(self, job: "Job") -> DictConfig:
         cfg = self.plan.config(job.cell, job.repeat)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.job.chdir = False  # relative paths count from the folder of the start
             cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(self.folder), str(job.number)
             cfg.hydra.job.id = cfg.hydra.job.num = job.number
         # Only the first job records its graph, because recording takes longer than a tiny job.

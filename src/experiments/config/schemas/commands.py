@@ -85,8 +85,12 @@ class Sweep:
     workers: int = at_least(1, "Number of processes; more than one needs hydra/launcher=joblib, ray or submitit.")
     preview: bool = described("Show the plan and run nothing.")
     resume: str | None = described(
-        "Continue a stopped sweep: last, or its folder. Finished jobs are kept, stopped ones continue, and failed "
-        "ones are retried."
+        "Continue a stopped sweep: last, its folder, or its id in `sweep.storage`. Finished jobs are kept, stopped "
+        "ones continue, and failed ones are retried."
+    )
+    join: str | None = described(
+        "Work on the jobs of a running sweep, which is named as for `sweep.resume`, until none waits; "
+        "`experiments worker sweep=NAME` sets it."
     )
     reuse: bool = described("Take over finished runs with the same config, data, code, versions and CPU type.")
     pruner: Any = described("Stop poor jobs early: none, median, hyperband, asha, or an Optuna pruner by its _target_.")
@@ -100,7 +104,10 @@ class Sweep:
     objectives: Any = described(
         "Several metrics to optimize, {val_accuracy: max, val_loss: min}, without pruning; null for `monitor.metric`."
     )
-    storage: str | None = described("Database URL of the queue of jobs; null for a file in the sweep's folder.")
+    storage: str | None = described(
+        "URL of a database for the plan and the queue, so that no disk needs to be shared; null for a file in the "
+        "sweep's folder."
+    )
 
 
 @dataclass

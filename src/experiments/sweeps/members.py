@@ -1,0 +1,154 @@
+"""Processes of a sweep on any machine, as its study lists them: the sweep process and the workers."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import psutil
+from optuna import Study
+
+from experiments.errors import ExperimentError
+from experiments.tracking.liveness import (
+    HEARTBEAT_SECONDS,
+    LOOK_SECONDS,
+    Heartbeat,
+    heartbeat,
+    is_worked_on,
+    signs_of_life,
+)
+
+SWEEP, WORKER = "sweep process", "worker"
+"""First words of the user attributes of the study that contain the signs of life of a process."""
+STATE, OPENING, OPEN, CLOSED = "state", "opening", "open", "closed"
+"""User attribute of the study, and its values: the parent run is being opened, jobs can be taken, and no longer."""
+PARENT = "parent"
+"""User attribute of the study: the id of the parent run, or None without tracking."""
+WAIT_SECONDS = 0.1
+CLOCK_SECONDS = 86_400
+"""The clocks of two machines differ by less: an older heartbeat is not waited for."""
+logger = logging.getLogger(__name__)
+
+
+class Members:
+    """Members of the sweep with this study. Each process that joins or watches them has its own instance."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self._study, self._folder = study, folder
+        self._seen: dict[str, tuple[Any, float]] = {}  # name -> last heartbeat, and the time here when it changed
+        self._lock, self._closed = Lock(), False
+
+    @contextmanager
+    def joined(self, role: str) -> Iterator[str]:
+        """Lists this process during the block, with heartbeats. Yields the name by which it is listed."""
+        name, lock, left = f"{role} {os.getpid()} on {socket.gethostname()}", Lock(), False
+
+        def write(signs: Mapping[str, str] | None) -> None:
+            try:
+                self._study.set_user_attr(name, signs)
+            except (KeyError, FileNotFoundError):  # the study was deleted, as its parent run could not be opened
+                return
+            except Exception as failure:  # each database has errors of its own
+                logger.warning("The queue of the sweep was not informed that this process runs or ends: %s", failure)
+
+        def beat() -> None:
+            with lock:  # so that no heartbeat follows the end
+                if not left:
+                    write(signs_of_life(self._folder))
+
+        self._study.set_user_attr(name, signs_of_life(self._folder))
+        pulse = Heartbeat(beat)
+        pulse.start()
+        try:
+            yield name
+        finally:
+            pulse.stop()
+            with lock:
+                left = True
+                write(None)
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Lists this process as the sweep process. Raises ExperimentError if others work on the sweep.
+
+        A process is listed before it reads the list, so that of two processes at most one continues.
+        """
+        with self.joined(SWEEP) as own:
+            self._require_none_but(own)
+            self._study.set_user_attr(STATE, OPENING)
+            yield
+
+    def living(self, role: str = "") -> dict[str, Mapping[str, str]]:
+        """Returns the signs of life of the processes that run, by name."""
+        listed = {name: signs for name, signs in self._study.user_attrs.items() if isinstance(signs, dict)}
+        processes = {name: signs for name, signs in listed.items() if name.startswith((SWEEP, WORKER))}
+        return {name: signs for name, signs in processes.items() if name.startswith(role) and self._runs(name, signs)}
+
+    def _runs(self, name: str, signs: Mapping[str, str]) -> bool:
+        """Returns True on another machine until no heartbeat has come for HEARTBEAT_SECONDS of this machine's clock."""
+        if is_here(signs):
+            return is_worked_on("RUNNING", {key: str(signs.get(key)) for key in ("host", "pid", "heartbeat")})
+        sign = str(signs.get("heartbeat"))
+        if name not in self._seen or self._seen[name][0] != sign:
+            self._seen[name] = sign, time.monotonic()
+        recent = time.time() - heartbeat({"heartbeat": sign}) < CLOCK_SECONDS
+        return recent and time.monotonic() - self._seen[name][1] < HEARTBEAT_SECONDS
+
+    def _require_none_but(self, own: str) -> None:
+        """Raises ExperimentError if other processes work on the sweep, such as workers whose sweep process has ended.
+
+        Waits for the next heartbeat of processes on other machines, or until they are considered dead.
+        """
+        first = others = {name: signs for name, signs in self.living().items() if name != own}
+        if others and not any(map(is_here, others.values())):
+            logger.info("Waiting up to %d s for a sign of life of: %s", HEARTBEAT_SECONDS, ", ".join(others))
+        while others and others == first and not any(map(is_here, others.values())):
+            time.sleep(LOOK_SECONDS)
+            others = {name: signs for name, signs in self.living().items() if name != own}
+        if others:
+            numbers = " ".join(sorted(signs["pid"] for signs in others.values() if is_here(signs)))
+            stop = f", or stop them (kill {numbers})" if numbers else ""
+            raise ExperimentError(
+                f"other processes work on the sweep in {self._folder}: expected none, received "
+                f"{', '.join(sorted(others))}. Workers end when no job waits: try again then{stop}."
+            )
+
+    def wait_until_opened(self) -> bool:
+        """Waits for the parent run. Returns False if the sweep is closed, or if its process was killed before."""
+        while self._study.user_attrs.get(STATE) == OPENING and self.living(SWEEP):
+            time.sleep(WAIT_SECONDS)
+        return self.is_open()
+
+    def is_open(self) -> bool:
+        """Returns True until `close` is called, also after the sweep process was killed: its workers continue."""
+        return bool(self._study.user_attrs.get(STATE) == OPEN)
+
+    def open(self) -> None:
+        """Lets workers take jobs, unless `close` was called."""
+        with self._lock:
+            if not self._closed:
+                self._study.set_user_attr(STATE, OPEN)
+
+    def close(self) -> None:
+        """Prevents workers from taking further jobs."""
+        with self._lock:
+            self._closed = True
+            self._study.set_user_attr(STATE, CLOSED)
+
+    def wait_for_children(self, seconds: float) -> None:
+        """Waits until no worker that this process has started is at work, but not longer than `seconds`."""
+        children = {str(child.pid) for child in psutil.Process().children(recursive=True)}
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and any(
+            is_here(signs) and signs["pid"] in children for signs in self.living(WORKER).values()
+        ):
+            time.sleep(WAIT_SECONDS)
+
+
+def is_here(signs: Mapping[str, str]) -> bool:
+    return signs.get("host") == socket.gethostname()

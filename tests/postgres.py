@@ -1,0 +1,40 @@
+"""A real PostgreSQL server on loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Yields the URL of an empty database. Skips the test if the server or its driver is not installed."""
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("initdb and pg_ctl of PostgreSQL are not installed")
+    if find_spec("psycopg") is None:
+        pytest.skip("psycopg, the driver of PostgreSQL, is not installed")
+    user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
+    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
+        folder = Path(name)
+        shutil.chown(folder, user or os.getuid())
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+        def run(*command: str) -> None:
+            subprocess.run(command, user=user, group=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+        run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync")
+        free.close()
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        run("pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options, "-w", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")
