@@ -123,6 +123,7 @@ def test_hostile_sweep_folder_is_refused(work: Path, trainings: Trainings) -> No
     study.write_text(original)
     change(study, PARENT, value="../../victim'; --")
     assert "the parent run in the queue of the sweep" in refusal()
-    assert "cannot be used: MlflowException: Invalid value" in shown[-1]
+    assert "cannot be used: " in shown[-1]
+    assert "Invalid value" in shown[-1]
     change(study, "plan", id="other")
     assert "cannot be used: KeyError" in refusal(PREVIEW)

@@ -23,7 +23,7 @@ TINY = (
     *("data=digits", "data.limit=100", "model=mlp", "epochs=1", "progress=none", "logging.log_model=false"),
     *("logging.log_figures=false", "logging.system_metrics=false", "tensorboard.graph=false", "tensorboard.images=0"),
 )
-ON_END = "on_end=\"sh -c 'cat >> ends.jsonl; echo >> ends.jsonl'\""
+ON_END = "on_end=\"sh -c 'cat >> ends.jsonl'\""
 Sweep = Callable[..., str | int | None]
 
 
