@@ -13,6 +13,7 @@ PIP := $(PY) $(INSTALL)
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 BOARD := build/tensorboard
 LAUNCHERS := build/launchers
+SERVERS := build/servers
 # One process per core, at most four because each loads TensorFlow. Tests of one file run in one process and share its fixtures.
 PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SWEEP := data=digits model=mlp,cnn epochs=2
@@ -26,7 +27,7 @@ fi; \
 rm -f $(PY) && rm -rf .venv && mkdir .venv && touch $(INTERRUPTED) && "$$python" -m venv .venv
 endef
 
-.PHONY: help install format check test test-long test-kill test-launchers test-fast train sweep ui tensorboard bench docs notebook lock audit clean
+.PHONY: help install format check test test-long test-kill test-launchers test-servers test-fast train sweep ui tensorboard bench docs notebook lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +77,14 @@ test-launchers: $(STAMP) ## run a sweep with each of joblib, Ray and submitit, i
 	$(LAUNCHERS)/bin/python $(INSTALL) --no-deps --editable .
 	$(LAUNCHERS)/bin/python -m pytest tests/sweeps/test_launchers.py $(ARGS)
 
+# PostgreSQL is a package of the system, such as Debian's postgresql; the other servers are Python packages.
+test-servers: $(STAMP) ## run trainings with PostgreSQL, S3 and an MLflow server with accounts, in a separate environment
+	$(PY) -m venv $(SERVERS)
+	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-build.lock
+	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-servers.lock
+	$(SERVERS)/bin/python $(INSTALL) --no-deps --editable .
+	$(SERVERS)/bin/python -m pytest -m "" tests/servers $(ARGS)
+
 test-fast: $(STAMP) ## run only the tests that take at most a few seconds
 	$(PYTEST) -m "not slow and not long" $(ARGS)
 
@@ -116,6 +125,7 @@ notebook: $(STAMP) ## execute the notebook of the documentation again
 lock: $(STAMP) ## resolve the exact versions again (ARGS=--upgrade for newer versions)
 	$(COMPILE) --extra profile --extra joblib --group dev pyproject.toml --output-file requirements.lock $(ARGS)
 	$(COMPILE) --extra joblib --extra ray --extra slurm --group dev pyproject.toml --output-file requirements-launchers.lock $(ARGS)
+	$(COMPILE) --extra s3 --extra postgres --group servers --group dev pyproject.toml --output-file requirements-servers.lock $(ARGS)
 	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
 
 # Without --strict, packages that the advisory service does not know would count as audited.

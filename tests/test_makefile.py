@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TESTS = "test test-long test-kill test-launchers test-fast"
+TESTS = "test test-long test-kill test-launchers test-servers test-fast"
 TARGETS = f"help install format check {TESTS} train sweep ui tensorboard bench docs notebook lock audit clean"
 RESULTS = ("outputs", "multirun", "mlruns", "mlartifacts", "mlflow.db", "data", ".venv")
 
