@@ -70,12 +70,12 @@ test-kill: $(STAMP) ## kill trainings at least 300 times and compare the results
 	$(PY) -m tests.killing.every_point $(ARGS)
 
 # Ray requires older versions of packages that the other launchers share.
-test-launchers: $(STAMP) ## run a sweep with each of joblib, Ray and submitit, in a separate environment
+test-launchers: $(STAMP) ## run sweeps with joblib, Ray and submitit, also on clusters, in a separate environment
 	$(PY) -m venv $(LAUNCHERS)
 	$(LAUNCHERS)/bin/python $(INSTALL) --require-hashes -r requirements-build.lock
 	$(LAUNCHERS)/bin/python $(INSTALL) --require-hashes -r requirements-launchers.lock
 	$(LAUNCHERS)/bin/python $(INSTALL) --no-deps --editable .
-	$(LAUNCHERS)/bin/python -m pytest tests/sweeps/test_launchers.py $(ARGS)
+	$(LAUNCHERS)/bin/python -m pytest -m "" tests/sweeps/test_launchers.py tests/sweeps/test_clusters.py $(ARGS)
 
 # PostgreSQL is a package of the system, such as Debian's postgresql; the other servers are Python packages.
 test-servers: $(STAMP) ## run trainings with PostgreSQL, S3 and an MLflow server with accounts, in a separate environment
@@ -83,7 +83,7 @@ test-servers: $(STAMP) ## run trainings with PostgreSQL, S3 and an MLflow server
 	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-build.lock
 	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-servers.lock
 	$(SERVERS)/bin/python $(INSTALL) --no-deps --editable .
-	$(SERVERS)/bin/python -m pytest -m "" tests/servers $(ARGS)
+	$(SERVERS)/bin/python -m pytest -m "" tests/servers tests/sweeps/test_shared_queue.py tests/sweeps/test_other_machines.py $(ARGS)
 
 test-fast: $(STAMP) ## run only the tests that take at most a few seconds
 	$(PYTEST) -m "not slow and not long" $(ARGS)

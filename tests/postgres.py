@@ -13,11 +13,16 @@ from pathlib import Path
 import pytest
 
 
+def initdb() -> str | None:
+    """Program that creates a database, which Debian keeps out of the PATH; None if it is not installed."""
+    return shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Yields the URL of an empty database. Skips the test if the server or its driver is not installed."""
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("initdb and pg_ctl of PostgreSQL are not installed")
+    if initdb() is None:
+        pytest.skip("PostgreSQL is not installed")
     if find_spec("psycopg") is None:
         pytest.skip("psycopg, the driver of PostgreSQL, is not installed")
     user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
@@ -28,7 +33,9 @@ def postgres() -> Iterator[str]:
         port = free.getsockname()[1]
 
         def run(*command: str) -> None:
-            subprocess.run(command, user=user, group=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            program = str(Path(initdb() or "").with_name(command[0]))
+            arguments = [program, *command[1:]]
+            subprocess.run(arguments, user=user, group=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
         run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync")
         free.close()

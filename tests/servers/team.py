@@ -2,8 +2,6 @@
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import requests
+from tests.postgres import postgres
 
 START_SECONDS = 120
 ADMIN, PASSWORD = "root-of-mlflow", "a long enough passphrase"
@@ -33,12 +32,6 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def initdb() -> Path | None:
-    """Program that creates a PostgreSQL database; Debian keeps it out of the PATH. None if it is not installed."""
-    found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
-    return None if found is None else Path(found)
 
 
 class Server:
@@ -60,7 +53,6 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                user=self._user,
             )
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
@@ -76,42 +68,6 @@ class Server:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             process.wait(60)
-
-
-@contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Runs PostgreSQL, which refuses to run as root, and yields the address of its database `postgres`."""
-    program, port = initdb(), free_port()
-    assert program is not None
-    user = "postgres" if os.getuid() == 0 else None
-    data = folder / "data"
-    data.mkdir(parents=True)
-    if user:
-        shutil.chown(data, "postgres")
-        for parent in (folder, *folder.parents):  # pytest's folders are private
-            if parent.stat().st_uid == os.getuid() and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-                parent.chmod(0o755)
-        pwd.getpwnam("postgres")
-    options = ["-D", str(data)]
-    create = [str(program), *options, "--auth=trust", "--username=postgres", "--no-sync"]
-    subprocess.run(create, check=True, capture_output=True, cwd=folder, user=user)
-    settings = [f"--port={port}", "--unix_socket_directories=", "--listen_addresses=127.0.0.1"]
-    address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-
-    def is_ready() -> None:
-        import psycopg
-
-        try:
-            psycopg.connect(address).close()
-        except psycopg.OperationalError as error:
-            raise OSError(str(error)) from error
-
-    server = Server([str(program.with_name("postgres")), *options, *settings], folder, is_ready, user=user)
-    server.start()
-    try:
-        yield address
-    finally:
-        server.end(signal.SIGINT)  # a fast shutdown, which frees the shared memory
 
 
 def s3(folder: Path, port: int) -> Server:
@@ -177,7 +133,7 @@ def team(folder: Path) -> Iterator[Team]:
     """Runs the three servers. Artifacts of new experiments pass through the MLflow server to S3."""
     port, objects_port = free_port(), free_port()
     with ExitStack() as stack:
-        database = stack.enter_context(postgres(folder / "postgres"))
+        database = stack.enter_context(postgres())
         objects = s3(folder / "s3", objects_port)
         stack.callback(objects.end)
         objects.start()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tests.servers.team import ADMIN, AWS, BUCKET, PASSWORD, Team, initdb, team
+from tests.postgres import initdb
+from tests.servers.team import ADMIN, AWS, BUCKET, PASSWORD, Team, team
 
 pytest.importorskip("boto3", reason="installed by make test-servers only")
 pytestmark = [
