@@ -71,7 +71,7 @@ def test_help_of_train_shows_values_and_examples() -> None:
         (
             "doctor",
             [],
-            "folders sync cache_dir prune older_than_days fix format logging logging.tracking_uri",
+            "folders sync refill cache_dir prune older_than_days fix format logging logging.tracking_uri",
         ),
     ],
 )

@@ -122,9 +122,10 @@ class Team:
         account = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_TRACKING_USERNAME": user}
         return {**AWS, **account, "MLFLOW_TRACKING_PASSWORD": PASSWORD, "MLFLOW_S3_ENDPOINT_URL": self.objects_uri}
 
-    def administer(self, action: str, **values: str) -> None:
+    def administer(self, action: str, *, version: int = 2, **values: str) -> None:
         """Calls the API of accounts and permissions. Its client in MLflow imports the server, which warns."""
-        answer = requests.post(f"{self.uri}/api/2.0/mlflow/{action}", json=values, auth=(ADMIN, PASSWORD), timeout=60)
+        url = f"{self.uri}/api/{version}.0/mlflow/{action}"
+        answer = requests.post(url, json=values, auth=(ADMIN, PASSWORD), timeout=60)
         answer.raise_for_status()
 
 

@@ -98,7 +98,8 @@ def test_stopped_run_is_resumed_by_a_colleague_on_another_machine(servers: Team,
     assert refused.splitlines()[-1].startswith("error:")
     assert "permission" in refused.lower()
     experiment = client.get_experiment_by_name("shared").experiment_id
-    servers.administer("experiments/permissions/create", experiment_id=experiment, username="bob", permission="EDIT")
+    of_ann = {"resource_type": "experiment", "resource_id": experiment, "permission": "EDIT"}
+    servers.administer("users/permissions/grant", username="bob", version=3, **of_ann)
     bob.call("experiments.train", f"resume={run_id}")
 
     run = client.get_run(run_id)

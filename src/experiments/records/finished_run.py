@@ -55,6 +55,7 @@ def finished_run(command: DictConfig) -> Iterator[FinishedRun]:
 
 def download_run_files(client: "MlflowClient", run_id: str, output_dir: Path) -> None:
     """Downloads the files that are needed to resume a run, as far as the store has them."""
+    (output_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)  # a run may have been lost before its first upload
     for artifact in client.list_artifacts(run_id):
         if artifact.path in ("config", CHECKPOINTS, "tensorboard"):
             client.download_artifacts(run_id, artifact.path, str(output_dir))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+LOST = "lost_run_id"  # tag of a run that replaces one that the store has lost
 _place = itemgetter("host", "output_dir")
 
 
@@ -40,7 +41,7 @@ def undelivered_journals(
         left = undelivered(folder)
         if left and is_in_use(folder):
             yield Finding("journal", str(folder), f"{left} events wait", "its own process delivers them")
-        elif left or refill:
+        elif left or (refill and not is_in_use(folder)):
             send = partial(deliver_journal, folder, tracking_uri, refill=refill)
             yield Finding("journal", str(folder), f"{left} events not delivered", "delivers them", send)
 
@@ -54,7 +55,7 @@ def deliver_journal(folder: Path, tracking_uri: str | None, *, refill: bool = Fa
         if started is None:
             raise TrackingError(f"the journal in '{folder}' does not begin with the start of a run. Remove it by hand.")
         try:
-            client = open_store(str(tracking_uri)) if refill else existing_store(tracking_uri)
+            client = open_store(tracking_uri) if refill and tracking_uri else existing_store(tracking_uri)
             run_id = _refilled(folder, client, started) if refill else started["run_id"]
             run = existing_run(client, run_id, writes=True)
         except TrackingError as error:
@@ -69,21 +70,21 @@ def deliver_journal(folder: Path, tracking_uri: str | None, *, refill: bool = Fa
 
 def _refilled(folder: Path, client: "MlflowClient", started: Event) -> str:
     """Creates the run of the journal again if the store has lost it, and returns its id, now that in the journal."""
-    from experiments.tracking.mlflow_store import absence, get_or_create_experiment
+    from experiments.tracking.mlflow_store import absence, find_runs, get_or_create_experiment
 
     lost, store = started["run_id"], without_login(str(started["tracking_uri"]))
     same = store == mask(without_login(client.tracking_uri)) and "experiment" in started
     if not same or not absence(client, lost).endswith("in the store"):
         return str(lost)
-    tags = next(events(folder, "tags"))["values"] | {"lost_run_id": lost}
-    run_id = client.create_run(
-        get_or_create_experiment(client, started["experiment"]), started["time"], tags
-    ).info.run_id
+    found = next(find_runs(client, started["experiment"], {LOST: lost}, newest=1), None)  # of a refill that was killed
+    tags = next(events(folder, "tags"))["values"] | {LOST: lost}
+    experiment = get_or_create_experiment(client, started["experiment"])
+    run_id = (found or client.create_run(experiment, started["time"], tags)).info.run_id
     old, new = (f'"run_id":"{each}"'.encode() for each in (lost, run_id))
     lines = journal_file(folder).read_bytes().splitlines(keepends=True)
     changed = [line.replace(old, new) if line.startswith(b'{"event":"start"') else line for line in lines]
+    (folder / "journal.offset").unlink(missing_ok=True)  # first, as the new run has none of the events
     write_atomically(journal_file(folder), b"".join(changed))
-    (folder / "journal.offset").unlink()
     return str(run_id)
 
 

@@ -36,7 +36,10 @@ class Task:
         try:
             remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             load()  # not within the time limit: an interrupted import would break later jobs
-            with time_limit(self.plan.settings.job_timeout, output_dir):
+            from experiments.tracking.store_client import SWEEP_SECONDS, waiting_at_least
+
+            # A server that restarts between two jobs must not fail them.
+            with waiting_at_least(SWEEP_SECONDS), time_limit(self.plan.settings.job_timeout, output_dir):
                 result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
@@ -61,9 +64,6 @@ class Task:
         from experiments.sweeps import previous_runs
         from experiments.sweeps.compiled_models import sharing_models
         from experiments.sweeps.pruning import watching
-        from experiments.tracking.store_client import SWEEP_SECONDS, least_patience
-
-        least_patience.set(SWEEP_SECONDS)  # a server that restarts between two jobs must not fail them
 
         tags = {SWEEP: self.plan.id, JOB: str(self.job.number)}
         begun = previous_runs.for_job(cfg, tags)

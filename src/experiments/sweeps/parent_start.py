@@ -35,8 +35,8 @@ def start_parent_run(plan: "Plan", queue: "Queue", folder: Path, *, at_once: boo
                 opened = run.enter_context(Parent(plan, queue.study, folder))
                 queue.members.open()
         except Exception as error:
+            parent.set_exception(error)  # first, as the storage may be the cause
             queue.members.close()
-            parent.set_exception(error)
             return
         parent.set_result(opened)
         if not at_once:

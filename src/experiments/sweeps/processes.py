@@ -32,14 +32,17 @@ def passed_on(members: Members, *, ends_sweep: bool) -> Iterator[None]:
     """
 
     def end() -> None:
+        closing = Thread(target=members.close, daemon=True)  # a storage that hangs must not hold back the signal
         if ends_sweep:
-            members.close()
+            closing.start()
         workers = psutil.Process().children(recursive=True)
         time.sleep(NOTICE_SECONDS if workers else 0)
         for worker in workers:
             with suppress(psutil.NoSuchProcess):  # already ended
                 worker.send_signal(STOP)
         members.wait_for_children(PATIENCE_SECONDS)
+        if ends_sweep:
+            closing.join(NOTICE_SECONDS)
 
     # In a thread, as the interrupted code may hold a lock of the storage, which it releases only after `stop`.
     ending = Thread(target=end, daemon=True)

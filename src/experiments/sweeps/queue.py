@@ -191,6 +191,11 @@ class Queue:
         """Fails an attempt whose process has ended, or a slot."""
         self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
+    def release(self, job: Job) -> None:
+        """Queues a job again whose worker was stopped, without charging it an attempt."""
+        self.study.tell(job.trial, state=TrialState.FAIL)
+        self.enqueue(job.cell, job.number, job.repeat, job.attempt)
+
     def enqueue(self, cell: Cell, number: int, repeat: int, attempt: int) -> None:
         """Queues an attempt behind the waiting ones."""
         attributes = {"job": number, "repeat": repeat, "attempt": attempt}

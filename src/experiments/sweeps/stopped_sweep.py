@@ -73,7 +73,8 @@ def _stored_sweeps(config: DictConfig) -> list[tuple[Path, str, Any]]:
     studies = storage(config.sweep.storage, Path()).get_all_studies()
     plans = [(study.user_attrs.get("plan"), study.study_name) for study in studies]
     found = [(str(plan.get("folder")), name, plan) for plan, name in plans if isinstance(plan, dict)]
-    return [(Path(folder).resolve(), name, plan) for folder, name, plan in found]  # without links and `..`
+    with reading("the sweeps in sweep.storage"):
+        return [(Path(folder).resolve(), name, plan) for folder, name, plan in found]  # without links and `..`
 
 
 def _pattern(config: DictConfig) -> str:
@@ -117,7 +118,8 @@ def resumed_plan(folder: Path, found: Any, arguments: Sequence[str], config: Dic
     typed = [*(each for each in kept if key_of(each) not in map(key_of, changed)), *changed]
     plan = replace(make_plan(typed, composed_master(typed, config, loader), loader), id=stored["id"])
     _check_targets(plan, config, owner)
-    _refuse_changes(stored, plan.digests(), owner, [each for each in stored["typed"] if each not in {*kept, *changed}])
+    left_out = [each for each in stored["typed"] if each not in {*kept, *changed}]
+    _refuse_changes(stored, plan.digests(), owner, left_out, joins=config.sweep.join is not None)
     return plan
 
 
@@ -133,7 +135,9 @@ def _check_targets(plan: Plan, config: DictConfig, owner: str) -> None:
             check_targets(tree, owner, config.allow_modules)
 
 
-def _refuse_changes(stored: Mapping[str, Any], current: Mapping[str, str], owner: str, left_out: Sequence[str]) -> None:
+def _refuse_changes(
+    stored: Mapping[str, Any], current: Mapping[str, str], owner: str, left_out: Sequence[str], *, joins: bool
+) -> None:
     with reading(owner):
         before = stored["digests"]
         changed = [name for name in {**before, **current} if before.get(name) != current.get(name)]
@@ -144,5 +148,9 @@ def _refuse_changes(stored: Mapping[str, Any], current: Mapping[str, str], owner
                 f"{owner} would continue with other jobs: {name} has changed. Expected the configuration of its start. "
                 f"Restore it in conf/, {again}, or {REMEDY}."
             )
+    if changed and joins:
+        raise ConfigError(
+            f"{owner} runs with other code: expected that of its start on each machine. Update this checkout."
+        )
     if changed:
         logger.warning("The code has changed since this sweep began: the remaining jobs run with the new code.")

@@ -49,6 +49,8 @@ class Worker:
             return self._work(stopped)
 
     def _work(self, stopped: Callable[[], bool]) -> int:
+        from optuna.exceptions import UpdateFinishedTrialError
+
         from experiments.sweeps.queue import Queue
 
         _take_gpu(HydraConfig.get().job.num)
@@ -62,7 +64,13 @@ class Worker:
                 job = queue.take(name)
                 if job is None:
                     break
-                self._run(job, queue, parent)
+                try:
+                    self._run(job, queue, parent)
+                except UpdateFinishedTrialError:
+                    _print(f"#{job.number}", " was taken over, as this worker gave no sign of life")
+                except SystemExit:
+                    queue.release(job)  # a worker that is stopped has not failed
+                    raise
                 count += 1
         if not queue.members.living():
             known = f"last hydra.sweep.dir={self.folder}" if self.plan.settings.storage is None else self.plan.id

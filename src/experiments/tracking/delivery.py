@@ -42,6 +42,10 @@ class Delivery(Thread):
         except Exception:
             _log.exception("Delivery to the tracking store stopped; the events are kept in %s", self._folder)
 
+    def stop(self) -> None:
+        self._ending.set()
+        self._stopped.set()
+
     def finish(self, timeout: float, *, at_most: float | None = None) -> None:
         """Waits until all events are delivered, then stops the thread.
 
@@ -58,7 +62,7 @@ class Delivery(Thread):
             uploading = self._unavailable_since is None and next_event(self._folder) == "artifacts"
             if now != before or uploading:
                 before, deadline = now, time.monotonic() + timeout
-        self._stopped.set()
+        self.stop()
 
     def _deliver(self) -> bool:
         """Delivers until no event is left; returns False if the store is unavailable."""

@@ -113,6 +113,8 @@ class MlflowTracker(Tracker):
             Thread(target=self._sink.end, args=(status,), daemon=True).start()
         if journal_file(self.output_dir).exists():
             self._finish_delivery(at_most=self.grace_seconds if interrupted else None)
+        elif self._delivery is not None:
+            self._delivery.stop()
         if self._sink is not None:
             self.model_uri = self._sink.model_uri
             if not written:

@@ -33,6 +33,16 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+@contextmanager
+def waiting_at_least(seconds: float) -> Iterator[None]:
+    """Lets the clients that are created in the block wait for at least `seconds`."""
+    before = least_patience.set(seconds)
+    try:
+        yield
+    finally:
+        least_patience.reset(before)
+
+
 def patiently(call: Callable[[], _T], seconds: float, *, of_artifacts: bool = False) -> _T:
     """Returns the result of `call`, which is repeated for `seconds` while the store is temporarily unavailable.
 
