@@ -83,7 +83,7 @@ def uninterrupted(servers: Team, folder: Path, *overrides: str) -> dict[str, flo
 
 
 def test_stopped_run_is_resumed_by_a_colleague_on_another_machine(servers: Team, tmp_path: Path) -> None:
-    overrides = ("epochs=60", "checkpoint.upload_every_n_minutes=0.05", "logging.experiment_name=shared")
+    overrides = ("epochs=400", "checkpoint.upload_every_n_minutes=0.05", "logging.experiment_name=shared")
     ann, bob = Member(servers, "ann", tmp_path / "a"), Member(servers, "bob", tmp_path / "b")
     client = MlflowClient(servers.uri)
     training = ann.start("experiments.train", *TINY, *overrides)
@@ -104,10 +104,10 @@ def test_stopped_run_is_resumed_by_a_colleague_on_another_machine(servers: Team,
 
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    expected = uninterrupted(servers, tmp_path / "c", "epochs=60")
+    expected = uninterrupted(servers, tmp_path / "c", "epochs=400")
     for name in ("loss", "val_loss", "val_accuracy"):
         points = client.get_metric_history(run_id, name)
-        assert [point.step for point in points] == [*range(1, 61)]
+        assert [point.step for point in points] == [*range(1, 401)]
         assert points[-1].value == expected[name]
     evaluated = bob.call("experiments.evaluate", f"run_id={run_id}", "format=csv")
     assert f"{run.data.metrics['best_val_accuracy']:.4f}" in evaluated
@@ -124,7 +124,7 @@ def test_wrong_password_is_named(servers: Team, tmp_path: Path) -> None:
 
 
 def test_artifacts_sent_directly_to_s3_arrive_after_its_outage(servers: Team, tmp_path: Path) -> None:
-    overrides = ("epochs=60", "checkpoint.upload_every_n_minutes=0.05", "logging.experiment_name=direct")
+    overrides = ("epochs=400", "checkpoint.upload_every_n_minutes=0.05", "logging.experiment_name=direct")
     client, ann = MlflowClient(servers.uri), Member(servers, ADMIN, tmp_path)
     client.create_experiment("direct", f"s3://{BUCKET}/direct")
     training = ann.start("experiments.train", *TINY, *overrides)
@@ -139,7 +139,7 @@ def test_artifacts_sent_directly_to_s3_arrive_after_its_outage(servers: Team, tm
     ann.call("experiments.train", f"resume={run_id}")
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [*range(1, 61)]
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [*range(1, 401)]
     assert {item.path for item in client.list_artifacts(run_id)} >= {"checkpoints", "config", "figures", "tensorboard"}
     assert client.search_logged_models([run.info.experiment_id])[0].status == "READY"
 

@@ -27,7 +27,11 @@ from experiments.tracking.store_client import PATIENCE_SECONDS, StoreClient, exp
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
 CREATION_SECONDS = 1200  # longer than the owner of the lock waits for the database
-NOISY = {"alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
+NOISY = {
+    "alembic": logging.WARNING,
+    "botocore.credentials": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,
+}
 """Loggers, and the level from which they are shown: a database that cannot be used is a traceback for each call."""
 CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -54,6 +58,8 @@ def open_store(tracking_uri: str, patience: float = PATIENCE_SECONDS) -> StoreCl
     """
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for name, level in NOISY.items():
+        logging.getLogger(name).setLevel(level)
     patience = max(patience, least_patience.get())
     if tracking_uri.startswith(SQLITE):
         return _open_sqlite(database_path(tracking_uri), patience)
@@ -117,8 +123,6 @@ def _client(tracking_uri: str, patience: float, first: float, *, shown_uri: str 
 
 def _open_sqlite(path: Path, patience: float) -> StoreClient:
     with creation_lock(path):
-        for name, level in NOISY.items():
-            logging.getLogger(name).setLevel(level)
         if not path.exists():
             # Created under another name: MLflow cannot complete the tables of a process that was killed during this.
             # Its rollback journal is removed, because SQLite would apply it to the new file.

@@ -240,16 +240,14 @@ class MlflowTracker(Tracker):
         self.log_artifacts(Upload(path))
 
     def _finish_delivery(self, at_most: float | None) -> None:
-        if self._delivery is not None:
-            self._delivery.finish(self.flush_timeout, at_most=at_most)
-        if left := undelivered(self.output_dir):
-            _log.warning(
-                "%d events of run %s are not delivered; kept in %s. To send them: %s",
-                left,
-                self.run_id,
-                self.output_dir,
-                sync_command(self.output_dir, self.tracking_uri),
-            )
+        try:
+            if self._delivery is not None:
+                self._delivery.finish(self.flush_timeout, at_most=at_most)
+        finally:  # also after a signal
+            if left := undelivered(self.output_dir):
+                command = sync_command(self.output_dir, self.tracking_uri)
+                text = "%d events of run %s are not delivered; kept in %s. To send them: %s"
+                _log.warning(text, left, self.run_id, self.output_dir, command)
 
 
 def page_of(run: Run) -> str:
