@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 START_SECONDS = 90
+RAY = {"RAY_AUTH_MODE": "disabled"}
+"""A token would be written into the home folder."""
 SLURM = ("slurmctld", "slurmd", "sbatch", "munged")
 
 
@@ -51,18 +53,18 @@ def wait_for(text: str, *command: str, **variables: str) -> None:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[str]:
-    """Starts a head and a second node, with one CPU each, and yields the value of RAY_ADDRESS."""
+def ray_cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """Starts a head and a second node, with one CPU each, and yields the variables that clients need."""
     ray, port = str(Path(sys.executable).with_name("ray")), free_port()
     address = f"127.0.0.1:{port}"
     common = ("start", "--block", "--num-cpus=1", "--disable-usage-stats")
     head = ("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false")
     with ExitStack() as stack:
-        stack.enter_context(process(sys.executable, ray, *common, *head, folder=folder))
-        wait_for("1 node", *nodes_of(address))
-        stack.enter_context(process(sys.executable, ray, *common, f"--address={address}", folder=folder))
-        wait_for("2 nodes", *nodes_of(address))
-        yield address
+        stack.enter_context(process(sys.executable, ray, *common, *head, folder=folder, **RAY))
+        wait_for("1 node", *nodes_of(address), **RAY)
+        stack.enter_context(process(sys.executable, ray, *common, f"--address={address}", folder=folder, **RAY))
+        wait_for("2 nodes", *nodes_of(address), **RAY)
+        yield {**RAY, "RAY_ADDRESS": address}
 
 
 def nodes_of(address: str) -> list[str]:

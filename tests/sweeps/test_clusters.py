@@ -50,8 +50,8 @@ def finished(folder: Path) -> list[str]:
 
 
 def test_sweep_runs_on_an_existing_ray_cluster(tmp_path: Path) -> None:
-    with ray_cluster(tmp_path) as address:
-        done = train(tmp_path, *SWEEP, "hydra/launcher=ray", RAY_ADDRESS=address)
+    with ray_cluster(tmp_path) as variables:
+        done = train(tmp_path, *SWEEP, "hydra/launcher=ray", **variables)
     assert done.returncode == 0, done.stderr
     assert finished(tmp_path) == ["COMPLETE"] * 4
 
