@@ -1,5 +1,6 @@
 """Reactions of the MLflow sink to the answers of a server."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,11 +9,13 @@ from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from requests import HTTPError, Response
 
 from experiments.errors import Rejected
 from experiments.tracking.journal import Unavailable
 from experiments.tracking.mlflow_sink import MlflowSink
+from experiments.tracking.mlflow_store import open_store
 
 METRICS = {"event": "metrics", "time": 1, "step": 1, "values": {"loss": 1.0}}
 
@@ -127,3 +130,35 @@ def test_missing_server_raises_unavailable(unused_port: int, monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(Unavailable):
         _sink(unused_port).send([METRICS])
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_missing_permission_to_delete_does_not_block_later_events(
+    empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Accounts with the permission EDIT may upload, but not delete."""
+    client = open_store(f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
+    run_id = client.create_run(client.create_experiment("e", (tmp_path / "artifacts").as_uri())).info.run_id
+    sink, folder = MlflowSink(client, run_id, root=tmp_path), tmp_path / "checkpoints"
+    folder.mkdir()
+    upload = {"event": "artifacts", "time": 1, "path": str(folder), "folder": "checkpoints", "replace": True}
+    (folder / "old").touch()
+    sink.send([upload])
+    (folder / "old").rename(folder / "new")
+
+    def refuse(*_: object) -> None:
+        answer = Response()
+        answer.status_code = status
+        raise HTTPError(response=answer)
+
+    monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", refuse)
+    if status == 403:
+        sink.send([upload])
+        assert "cannot remove files: older files stay in checkpoints/." in caplog.text
+    else:
+        with pytest.raises(Unavailable):
+            sink.send([upload])
+    assert {each.path for each in client.list_artifacts(run_id, "checkpoints")} == {
+        "checkpoints/old",
+        "checkpoints/new",
+    }

@@ -1,5 +1,6 @@
 """The logged model of a run: its best weights as a model of the MLflow store, with a page and metrics of its own."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_MODEL_VERSIO
 from experiments.errors import Rejected
 from experiments.tracking.journal import Event, Unavailable
 from experiments.tracking.mlflow_store import checked
+from experiments.tracking.store_client import is_forbidden
 
+logger = logging.getLogger(__name__)
 WEIGHTS = "weights_sha256"  # tag of the logged models of this package
 
 
@@ -36,7 +39,12 @@ def log_model(client: MlflowClient, run: Run, path: Path, event: Event) -> str |
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     for other in found:
         if other.model_id != model.model_id and MLFLOW_MODEL_VERSIONS not in other.tags:
-            client.delete_logged_model(other.model_id)
+            try:
+                client.delete_logged_model(other.model_id)
+            except Unavailable as error:
+                if not is_forbidden(error):
+                    raise
+                logger.warning("This account cannot delete models: %s stays beside the new one.", other.model_id)
     return f"models:/{model.model_id}"
 
 

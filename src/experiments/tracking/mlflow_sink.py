@@ -21,7 +21,7 @@ from experiments.tracking.journal import BATCHED, Event, Unavailable
 from experiments.tracking.logged_model import log_model
 from experiments.tracking.mlflow_store import absence, end_run, name_run
 from experiments.tracking.names import valid_name
-from experiments.tracking.store_client import StoreClient, judged, patiently
+from experiments.tracking.store_client import StoreClient, is_forbidden, judged, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,10 @@ def remove_others(client: StoreClient, run_id: str, directory: Path, folder: str
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
     try:
         patiently(lambda: [repository.delete_artifacts(path) for path in others], 0, of_artifacts=True)
-    except Rejected:
-        logger.warning("This artifact store cannot remove files: older files stay in %s/.", folder)
+    except (Rejected, Unavailable) as error:
+        if isinstance(error, Unavailable) and not is_forbidden(error):
+            raise
+        logger.warning("This artifact store or account cannot remove files: older files stay in %s/.", folder)
 
 
 def _files(client: StoreClient, run_id: str, folder: str) -> Iterator[str]:

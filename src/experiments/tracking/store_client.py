@@ -100,6 +100,13 @@ def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rej
     return problem
 
 
+def is_forbidden(error: Exception) -> bool:
+    """Returns True if the account lacks a permission, such as that to delete, which others in the team have."""
+    cause = error.__cause__
+    status = cause.get_http_status_code() if isinstance(cause, MlflowException) else None
+    return (status or getattr(getattr(cause, "response", None), "status_code", None)) == 403
+
+
 class StoreClient(MlflowClient):
     """Client whose calls wait for `patience` seconds while the store is unavailable: see `patiently`."""
 
