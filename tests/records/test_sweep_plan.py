@@ -118,3 +118,7 @@ def test_links_for_tensorboard_are_accepted(tmp_path: Path) -> None:
     for name, target in {"#0": "../0/tensorboard", "#1": "../missing"}.items():
         (tmp_path / "tensorboard" / name).symlink_to(target)
     refuse_links(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_symlink()) == ["#0", "#1"]
+    (tmp_path / "tensorboard" / "#0").rename(tmp_path / "#0")
+    with pytest.raises(TrackingError, match="#0 is a link or a device"):
+        refuse_links(tmp_path)

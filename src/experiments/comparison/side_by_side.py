@@ -101,10 +101,10 @@ def _rows(runs: list[Run], *, short: bool) -> list[dict[str, Any]]:
     best, sign = valid_name(f"best_{monitor.get(METRIC)}"), -1 if monitor.get(MODE) == "max" else 1
     values = {run.info.run_id: sign * run.data.metrics.get(best, math.nan) for run in runs}
     ranked = {run_id: value for run_id, value in values.items() if not math.isnan(value)}
+    # Of equal runs, the first is the best. Runs without a value stay sorted by time, the newest first.
     runs.sort(
-        key=lambda run: run.info.start_time if run.info.run_id in ranked else math.inf
-    )  # of equal runs, the first
-    runs.sort(key=lambda run: ranked.get(run.info.run_id, math.inf))
+        key=lambda run: (ranked.get(run.info.run_id, math.inf), run.info.run_id in ranked and run.info.start_time)
+    )
     names = {name for run in runs for name in run.data.metrics if re.match("best_|test_|seconds_per_epoch", name)}
     names |= {best, "best_epoch", "seconds_per_epoch"} if monitor else set()
     metrics = sorted(names, key=lambda name: (name != best, "bts".find(name[0]), name == "best_epoch", name))

@@ -15,7 +15,7 @@ from experiments.files import literal
 from experiments.records.named_run import named_run
 
 PREFIXES = ("runs:/", "models:/")
-ID = re.compile(r"runs:/([0-9a-f]{32})(/model)?")
+COMPLETE_ID = re.compile(r"runs:/([0-9a-f]{32})(/model)?")
 """Source that names a run by its complete id. Earlier versions named the folder of the saved model."""
 LEAST = 0.5
 """Smallest share of a model's arrays that must match: fewer are equal by chance, as biases of equal length are."""
@@ -34,7 +34,7 @@ def run_of(source: str, tracking_uri: str | None = None, experiment: str | None 
     """
     from experiments.records.finished_run import store_of_weights  # Imports MLflow, which takes 4 s.
 
-    if found := ID.fullmatch(source):
+    if found := COMPLETE_ID.fullmatch(source):
         return found[1]
     kind, _, rest = source.partition(":/")
     if kind == "runs" and re.fullmatch(r"\w+", rest):

@@ -68,7 +68,7 @@ class Provenance:
         return named | {f"version.{name}": number for name, number in self.versions.items()}
 
 
-PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
+DIFF_PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
 """Options of `git diff`, which a user's settings may have changed."""
 
 
@@ -161,7 +161,7 @@ def _git_state(folder: Path) -> GitState | None:
     return GitState(
         commit=commit,
         branch=branch,
-        diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", *PREFIXES, "HEAD") or ""),
+        diff=mask(_git(folder, "diff", "--no-color", "--no-ext-diff", *DIFF_PREFIXES, "HEAD") or ""),
         untracked=tuple(mask(name) for name in untracked.splitlines()),
     )
 

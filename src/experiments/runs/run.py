@@ -20,7 +20,7 @@ from experiments.data.base import split_rules, using_split_rules
 from experiments.data.read_errors import named_errors
 from experiments.errors import ConfigError, TrackingError, reading
 from experiments.files import only_existing_files
-from experiments.models.run_weights import ID, PREFIXES, run_of
+from experiments.models.run_weights import COMPLETE_ID, PREFIXES, run_of
 from experiments.records.description import at_end, at_start, params, run_name
 from experiments.records.environment import provenance, write_files
 from experiments.records.fingerprint import fingerprint
@@ -101,7 +101,7 @@ def run(
 def _resolve_alias(cfg: DictConfig) -> None:
     """Replaces other names of runs and registered models in `model.weights` by a run id, which cannot change."""
     source, store = str(cfg.model.get("weights")), cfg.logging
-    if source.startswith(PREFIXES) and not ID.fullmatch(source):
+    if source.startswith(PREFIXES) and not COMPLETE_ID.fullmatch(source):
         if cfg.resume == LAST:
             raise ConfigError(
                 f"model.weights={source} may be another run than before, which resume=last would not find: expected "

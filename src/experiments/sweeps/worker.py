@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Worker:
     """Task function that the launcher passes to the workers.
 
-    `stored_path` is true if `data.path` comes from the plan file only: nothing is downloaded or drawn there.
+    `stored_path` is true if `data.path` comes from the stored plan only: nothing is downloaded or drawn there.
     """
 
     folder: Path
