@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from tests.postgres import initdb
 from tests.servers.team import ADMIN, AWS, BUCKET, PASSWORD, Team, team
 
@@ -111,6 +113,16 @@ def test_stopped_run_is_resumed_by_a_colleague_on_another_machine(servers: Team,
         assert points[-1].value == expected[name]
     evaluated = bob.call("experiments.evaluate", f"run_id={run_id}", "format=csv")
     assert f"{run.data.metrics['best_val_accuracy']:.4f}" in evaluated
+    assert run.data.tags["host"] == "machine-of-bob"
+    carol = Member(servers, ADMIN, tmp_path / "d")  # has only the store
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "digit.png")
+    predicted = [
+        member.call("experiments.predict", f"run_id={run_id}", f"path={tmp_path}/digit.png", "format=csv")
+        for member in (bob, carol)
+    ]
+    header, row = predicted[0].splitlines()[-2:]
+    assert header == "path,class,probability"
+    assert predicted[1].splitlines()[-2:] == [header, row]
     assert run_id in bob.call("experiments.compare", "logging.experiment_name=shared", "format=csv")
     assert "nothing" in bob.call("experiments.doctor").lower()
 

@@ -4,7 +4,9 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from mlflow import MlflowClient
@@ -34,6 +36,17 @@ class FailOnce(keras.callbacks.Callback):
 """
 
 
+@pytest.fixture
+def ended_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The state that a cluster leaves which was killed: Ray remembers its address."""
+    with TemporaryDirectory(dir="/tmp") as folder:  # short, as Ray limits the length of its paths
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+        yield
+
+
+@pytest.mark.usefixtures("ended_ray_cluster")
 @pytest.mark.parametrize("launcher", ["joblib", "ray", "submitit_local"])
 def test_failed_sweep_resumes(launcher: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
