@@ -5,11 +5,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from experiments.data.base import DataSpec
 from experiments.data.cache import paths
@@ -23,48 +21,16 @@ logger = logging.getLogger(__name__)
 _CHUNK = 32
 
 
-class RowStore(Protocol):
-    """Arrays by position: `Pack`, `PackWriter` or `MemoryRows`."""
-
-    @property
-    def complete(self) -> bool:
-        """True if every row can be read."""
-        ...
-
-    def missing(self) -> Indices: ...
-
-    def write(self, positions: Indices, rows: Array) -> None: ...
-
-    def read(self, positions: Indices) -> tuple[Array, NDArray[np.bool_]]:
-        """Returns the rows of `positions`, and for each of them True if it is valid."""
-        ...
-
-
-class CacheBackend(Protocol):
-    """Storage for the examples of a source."""
-
-    @property
-    def failure(self) -> DataError | None:
-        """Error to raise because nothing can be stored; None if storing works or is not required."""
-        ...
-
-    def row_store(self) -> RowStore | None:
-        """Returns the store to read or write in the next epoch; None to work without a cache. Raises `failure`."""
-        ...
-
-    def row_corrupt(self) -> None:
-        """Handles a row that was not valid."""
-        ...
-
-    def refused(self, error: OSError) -> None:
-        """Handles a row that could not be written; sets `failure` if the cache is required."""
-        ...
+RowStore = Pack | PackWriter | MemoryRows
+"""Arrays by position. `read` returns the rows of positions, and for each of them True if it is valid."""
 
 
 @dataclass
 class MemoryCache:
+    """Storage in memory, where rows can always be written and are always valid."""
+
     rows: MemoryRows
-    failure: DataError | None = None
+    failure: None = None
 
     def row_store(self) -> RowStore:
         return self.rows
@@ -78,7 +44,10 @@ class MemoryCache:
 
 @dataclass
 class DiskCache:
-    """Storage in a pack below `cache_dir`. If `required`, a pack that cannot be written is an error."""
+    """Storage in a pack below `cache_dir`. If `required`, a pack that cannot be written is an error.
+
+    failure: error to raise because nothing can be stored; None if storing works or is not required.
+    """
 
     contents: PackSpec
     cache_dir: str
@@ -92,6 +61,7 @@ class DiskCache:
         return paths.packs_folder(self.cache_dir) / self.contents.key
 
     def row_store(self) -> RowStore | None:
+        """Returns the store to read or write in the next epoch; None to work without a cache. Raises `failure`."""
         if isinstance(self._current, PackWriter) and self._current.failure is not None:
             self.refused(self._current.failure)
         if not self._gave_up and not (self._current is not None and self._current.open):
@@ -140,6 +110,7 @@ class DiskCache:
             return packing(self.folder, self.contents)
 
     def row_corrupt(self) -> None:
+        """Removes the pack, which is then written again."""
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
             logger.warning(
@@ -150,6 +121,10 @@ class DiskCache:
                 damaged.discard()
             except OSError as error:
                 self.refused(error)
+
+
+CacheBackend = MemoryCache | DiskCache
+"""Storage for the examples of a source."""
 
 
 class WrappedSource:
@@ -218,16 +193,20 @@ class CachedSource(WrappedSource):
         return step  # type: ignore[no-any-return]
 
     def _writer(self, store: RowStore, count: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        passed = _Countdown(count)
+        left, guard = count, threading.Lock()
 
         def write(positions: Indices, rows: Array) -> None:
+            nonlocal left
             try:
                 store.write(positions, rows)
             except OSError as error:
                 self.backend.refused(error)
                 if self.backend.failure is not None:
                     raise self.backend.failure from error
-            if passed.by(len(rows)) and len(store.missing()):
+            with guard:  # tf.data calls this from several threads
+                left -= len(rows)
+                is_last = left == 0
+            if is_last and len(store.missing()):
                 threading.Thread(target=self._fill, args=[store], name="fill a pack", daemon=True).start()
 
         @tf.autograph.experimental.do_not_convert
@@ -284,16 +263,3 @@ def _in_memory(contents: PackSpec) -> MemoryRows:
             f"data.cache=memory needs {contents.num_bytes / 1e6:,.0f} MB for the decoded images, more than this "
             "machine can allocate. Set data.cache=disk."
         ) from error
-
-
-class _Countdown:
-    """Thread-safe countdown from `count`; `by` returns True once, for the call that reaches 0."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._guard = threading.Lock()
-
-    def by(self, number: int) -> bool:
-        with self._guard:
-            self._left -= number
-            return self._left == 0
