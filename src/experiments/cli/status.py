@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any, Literal
 
 
@@ -83,25 +83,17 @@ def in_notebook() -> bool:
 @contextmanager
 def status_line(mode: str) -> Iterator[Status]:
     """Yields the status line for `progress=mode`. In the block, standard output, which is for answers, is stderr."""
-    with redirect_stdout(sys.stderr):
-        match display(mode):
-            case "bar":
-                from rich.console import Console
+    status, kind = SILENT, display(mode)
+    with redirect_stdout(sys.stderr), ExitStack() as at_end:
+        if kind == "bar":
+            from rich.console import Console
 
-                # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
-                with os.fdopen(os.dup(2), "w") as terminal:
-                    spinner = SpinnerStatus(Console(file=terminal).status(""))
-                    try:
-                        yield spinner
-                    finally:
-                        spinner.stop()
-            case "notebook":
-                status = NotebookStatus()
-                try:
-                    yield status
-                finally:
-                    status.stop()
-            case "plain":
-                yield PlainStatus()
-            case _:
-                yield SILENT
+            # A copy, because file descriptor 2 is redirected while TensorFlow writes its start-up messages.
+            terminal = at_end.enter_context(os.fdopen(os.dup(2), "w"))
+            status = SpinnerStatus(Console(file=terminal).status(""))
+        elif kind == "notebook":
+            status = NotebookStatus()
+        elif kind == "plain":
+            status = PlainStatus()
+        at_end.callback(status.stop)
+        yield status
