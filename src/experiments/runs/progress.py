@@ -38,39 +38,14 @@ class Size:
 @contextmanager
 def progress(mode: str, size: Size) -> Iterator[list[keras.callbacks.Callback]]:
     """Yields the callback for `auto`, `bar` or `plain`, and no callback for `none`. Removes the bar on errors too."""
-    match display(mode):
-        case "bar":
-            bar = Bar(size)
-            try:
-                yield [bar]
-            finally:
-                bar.stop()
-        case "notebook":
-            yield [NotebookBar(size)]
-        case "plain":
-            yield [PlainLines(size)]
-        case _:
-            yield []
-
-
-class Speed:
-    """Images per second of the current epoch. Excludes the first step of the run, which traces the graph."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._traced = False
-
-    def start(self) -> None:
-        self._began, self._uncounted = time.monotonic(), 0
-
-    def text(self, steps: int) -> str:
-        """Returns the speed after `steps` steps of the epoch; empty after the first step of the run."""
-        if not self._traced:
-            self._traced = True
-            self._began, self._uncounted = time.monotonic(), steps
-            return ""
-        per_second = (steps - self._uncounted) * self._batch_size / max(time.monotonic() - self._began, 1e-9)
-        return f"{per_second:.0f} images/s"
+    kinds: dict[str, type[Display]] = {"bar": Bar, "notebook": NotebookBar, "plain": PlainLines}
+    kind = kinds.get(display(mode))
+    shown = [] if kind is None else [kind(size)]
+    try:
+        yield [*shown]
+    finally:
+        for each in shown:
+            each.stop()
 
 
 def _metrics_text(logs: Logs | None, digits: int = 4) -> str:
@@ -99,16 +74,37 @@ class OneLine(ProgressColumn):
         return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
 
 
-class Bar(keras.callbacks.Callback):
-    """Shows one bar for the entire run and prints a line above it for each epoch."""
+class Display(keras.callbacks.Callback):
+    """Base of the displays. Measures the images per second of an epoch, without the first step, which is traced."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         self._size = size
-        self._speed = Speed(size.batch_size)
+        self._epoch = 0
+        self._traced, self._speed = False, ""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        self._since, self._uncounted = time.monotonic(), 0
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        if self._traced:
+            images = (batch + 1 - self._uncounted) * self._size.batch_size
+            self._speed = f"{images / max(time.monotonic() - self._since, 1e-9):.0f} images/s"
+        else:
+            self._traced, self._since, self._uncounted = True, time.monotonic(), batch + 1
+
+    def stop(self) -> None:
+        """Removes a bar from the terminal."""
+
+
+class Bar(Display):
+    """Shows one bar for the entire run and prints a line above it for each epoch."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(size)
         self._per_epoch = size.steps + size.validation_steps
-        self._epoch = self._validated = 0
-        self._latest, self._line = "", "tracing the first step"
+        self._line = "tracing the first step"
         console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
@@ -124,22 +120,20 @@ class Bar(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._bar.start()
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._epoch, self._validated = epoch, 0
-        self._speed.start()
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
         self._describe(f"step 0/{self._size.steps}", 0)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._latest = self._speed.text(batch + 1)
-        self._line = f"{self._latest}  {_metrics_text(logs, digits=3)}".strip()
+        super().on_train_batch_end(batch, logs)
+        self._line = f"{self._speed}  {_metrics_text(logs, digits=3)}".strip()
         self._describe(f"step {batch + 1}/{self._size.steps}", batch + 1)
 
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._validated = min(batch + 1, self._size.validation_steps)
-        self._describe("validating", self._size.steps + self._validated)
+        self._describe("validating", self._size.steps + min(batch + 1, self._size.validation_steps))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        line = epoch_line(self._epoch, self._size.epochs, logs, self._latest)
+        line = epoch_line(self._epoch, self._size.epochs, logs, self._speed)
         self._bar.console.print(fitted(line, self._bar.console.width), highlight=False, markup=False)
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
@@ -157,13 +151,11 @@ class Bar(keras.callbacks.Callback):
         )
 
 
-class NotebookBar(keras.callbacks.Callback):
+class NotebookBar(Display):
     """Shows a bar and a table of the epochs in the output of a notebook cell, which keeps the last state."""
 
     def __init__(self, size: Size) -> None:
-        super().__init__()
-        self._size = size
-        self._speed = Speed(size.batch_size)
+        super().__init__(size)
         self._rows: list[dict[str, str]] = []
         self._shown = 0.0
 
@@ -171,14 +163,10 @@ class NotebookBar(keras.callbacks.Callback):
         self._cell = notebook_output()
         self._cell.update({"text/plain": "tracing the first step"}, raw=True)
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._epoch = epoch
-        self._speed.start()
-
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        speed = self._speed.text(batch + 1)
+        super().on_train_batch_end(batch, logs)
         if time.monotonic() - self._shown > SECONDS_PER_UPDATE:
-            self._show(f"step {batch + 1}/{self._size.steps}  {speed}  {_metrics_text(logs)}", batch + 1)
+            self._show(f"step {batch + 1}/{self._size.steps}  {self._speed}  {_metrics_text(logs)}", batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._rows.append({"epoch": str(epoch + 1)} | {key: _number(value, 4) for key, value in (logs or {}).items()})
@@ -193,32 +181,24 @@ class NotebookBar(keras.callbacks.Callback):
         self._cell.update({"text/html": f"{bar}<table>{table}</table>", "text/plain": text}, raw=True)
 
 
-class PlainLines(keras.callbacks.Callback):
+class PlainLines(Display):
     """Prints a line per epoch, and more in long epochs, for log files and pipes."""
 
     def __init__(self, size: Size) -> None:
-        super().__init__()
-        self._size = size
-        self._speed = Speed(size.batch_size)
-        self._epoch = 0
-        self._latest = ""
+        super().__init__(size)
         self._printed = time.monotonic()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         self._print("tracing the first step ...")
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._epoch = epoch
-        self._speed.start()
-
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._latest = self._speed.text(batch + 1)
+        super().on_train_batch_end(batch, logs)
         if time.monotonic() - self._printed > SECONDS_PER_LINE:
-            step = f"step {batch + 1}/{self._size.steps}  {self._latest}"
+            step = f"step {batch + 1}/{self._size.steps}  {self._speed}"
             self._print(epoch_line(self._epoch, self._size.epochs, logs, step))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        self._print(epoch_line(self._epoch, self._size.epochs, logs, self._latest))
+        self._print(epoch_line(self._epoch, self._size.epochs, logs, self._speed))
 
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()
