@@ -1,7 +1,8 @@
 """Builds the model and the data of a config before the run is opened."""
 
 import logging
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import mlflow
@@ -70,10 +71,8 @@ class Built(NamedTuple):
     target: TrainingTarget
 
 
-class Assemble(Protocol):
-    """A function that builds a run, such as `assemble`."""
-
-    def __call__(self, cfg: DictConfig, threads: int | None, status: Status) -> Built: ...
+Assemble = Callable[[DictConfig, int | None, Status], Built]
+"""A function that builds a run, such as `assemble`."""
 
 
 def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
