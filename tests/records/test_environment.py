@@ -94,13 +94,14 @@ def test_provenance_without_git(missing: str, tmp_path: Path, monkeypatch: pytes
 
 def test_command_is_masked_and_program_is_module(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _found(monkeypatch, "-m", "experiments.train", "data.token=a b", "seed=3")
-    assert found.command == "python -m experiments.train 'data.token=***' seed=3"
-    assert found.program == "experiments.train"
+    assert found.tags()["command"] == "python -m experiments.train 'data.token=***' seed=3"
+    assert found.tags()["mlflow.source.name"] == "experiments.train"
 
 
 def test_program_of_script_is_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["scripts/mine.py", "seed=3"])
-    assert _found(monkeypatch, "scripts/mine.py", "seed=3").program == "scripts/mine.py"
+    found = _found(monkeypatch, "scripts/mine.py", "seed=3")
+    assert found.tags()["mlflow.source.name"] == "scripts/mine.py"
 
 
 def test_tags_contain_machine_and_versions() -> None:

@@ -38,34 +38,26 @@ class Provenance:
     """Origin of a run. `git` is None outside of a repository, before its first commit, or if git is not installed."""
 
     git: GitState | None
-    program: str
-    command: str
-    versions: dict[str, str]
-    cpu: str
-    cores: int
-    host: str
-    platform: str
-    user: str
-    time: str
 
     def tags(self) -> dict[str, str]:
-        """Returns tags. MLflow's reserved names are used if possible, so that its UI shows source, commit and user."""
+        """Returns tags, under MLflow's reserved names if possible, so that its UI shows source, commit and user."""
         named = {
-            "mlflow.source.name": self.program,
+            "mlflow.source.name": _program(),
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": self.user,
-            "command": self.command,
-            "cpu": self.cpu,
-            "cores": str(self.cores),
-            "host": self.host,
-            "platform": self.platform,
-            "started": self.time,
+            "mlflow.user": _user(),
+            "command": mask_command(_command_line()),
+            "cpu": cpu_type(),
+            "cores": str(all_cores()),
+            "host": socket.gethostname(),
+            "platform": platform.platform(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version.python": platform.python_version(),
         }
         if self.git is not None:
             named["mlflow.source.git.commit"] = self.git.commit
             named["mlflow.source.git.branch"] = self.git.branch
             named["mlflow.source.git.dirty"] = str(self.git.dirty).lower()
-        return named | {f"version.{name}": number for name, number in self.versions.items()}
+        return named | {f"version.{name}": number for name, number in package_versions().items()}
 
 
 DIFF_PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
@@ -74,18 +66,7 @@ DIFF_PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
 
 def provenance() -> Provenance:
     """Returns the provenance of this process. Imports no heavy packages."""
-    return Provenance(
-        git=_git_state(Path.cwd()) or _git_state(Path(__file__).parent),
-        program=_program(),
-        command=mask_command(_command_line()),
-        versions={"python": platform.python_version()} | package_versions(),
-        cpu=cpu_type(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        host=socket.gethostname(),
-        platform=platform.platform(),
-        user=_user(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    return Provenance(_git_state(Path.cwd()) or _git_state(Path(__file__).parent))
 
 
 def write_files(found: Provenance, folder: Path) -> None:
