@@ -19,10 +19,8 @@ def check(cfg: DictConfig) -> None:
     check_values(cfg)
     if cfg.logging.tracking_uri is not None and "MLFLOW_RUN_ID" in os.environ:
         raise ConfigError("MLFLOW_RUN_ID is set: expected resume=ID to continue a run. Unset it.")
-    _check_plateau(cfg)
-    _check_accumulation(cfg)
-    _check_compilation(cfg)
-    _check_clipping(cfg)
+    for conflict in _conflicts(cfg):
+        raise ConfigError(conflict)
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -95,41 +93,33 @@ def _check_targets(cfg: DictConfig) -> None:
         raise ConfigError("resume= is empty: expected last or the id of a run. Add it, or leave resume out.")
 
 
-def _check_plateau(cfg: DictConfig) -> None:
-    """Refuses ReduceLROnPlateau with a schedule, for which Keras raises a TypeError during training."""
+def _conflicts(cfg: DictConfig) -> Iterator[str]:
+    """Yields a message for each combination of values that cannot be trained."""
     targets = {str(node.get("_target_")) for node in cfg.callbacks.values() if node is not None}
     scheduled = not str(cfg.schedule.get("_target_")).endswith(".constant") or cfg.schedule.get("warmup_steps")
+    # Keras raises a TypeError for these, but only during training.
     if "keras.callbacks.ReduceLROnPlateau" in targets and scheduled:
-        raise ConfigError(
+        yield (
             "callbacks=reduce_on_plateau changes the learning rate itself and cannot be combined with a schedule: "
             "expected schedule=constant schedule.warmup_steps=0. Drop the callback or the schedule."
         )
-
-
-def _check_accumulation(cfg: DictConfig) -> None:
-    """Refuses accumulation with a mirrored strategy, which cannot reduce gradients in the branch that Keras uses."""
     steps = cfg.optimizer.get("gradient_accumulation_steps")
+    # A mirrored strategy cannot reduce gradients in the branch that Keras uses.
     if cfg.runtime.strategy == "mirrored" and steps is not None:
-        raise ConfigError(
+        yield (
             f"optimizer.gradient_accumulation_steps={steps} does not work with runtime.strategy=mirrored in Keras: "
             "expected one of the two. Set optimizer.gradient_accumulation_steps=null and a larger data.batch_size, "
             "or runtime.strategy=none."
         )
-
-
-def _check_compilation(cfg: DictConfig) -> None:
-    """Refuses XLA with determinism: some operations have no deterministic form, which XLA reports only when it runs."""
+    # Some operations have no deterministic form, which XLA reports only when it runs.
     if cfg.loop.get("jit_compile") and cfg.runtime.deterministic is not False:
-        raise ConfigError(
+        yield (
             f"loop.jit_compile=true needs runtime.deterministic=false, received {cfg.runtime.deterministic}: XLA has "
             "no repeatable form of some operations. Set runtime.deterministic=false or loop.jit_compile=false."
         )
-
-
-def _check_clipping(cfg: DictConfig) -> None:
     names = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if cfg.optimizer.get(name) is not None]
     if len(names) > 1:
-        raise ConfigError(
+        yield (
             f"{' and '.join(f'optimizer.{name}' for name in names)} are both set: Keras clips gradients in one way "
             f"only. Set optimizer.{names[0]}=null or optimizer.{names[1]}=null."
         )
