@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from experiments.config.build import build, build_each, caches_features
+from experiments.config.build import CACHE_FEATURES, build, build_each
 from experiments.data import DataSpec, Splits
 from experiments.data.cache.features import FeatureSource
 from experiments.data.pipeline import IndexedSplit
@@ -76,7 +76,7 @@ def trained(cfg: DictConfig) -> tuple[TrainingTarget, list[np.ndarray]]:
         spec = splits.train.spec
         model = build(cfg.model, input_shape=spec.input_shape, num_classes=spec.num_classes)
         give_statistics(model)
-        target = training_target(model, splits, cache_features=caches_features(cfg.model))
+        target = training_target(model, splits, cache_features=cfg.model.get(CACHE_FEATURES, False))
         compile_model(cfg, *target)
     build_variables(target.model, target.splits.validation)
     build(cfg.loop)(*target, epochs=2, start=Position(), callbacks=[])

@@ -55,9 +55,3 @@ def build_each(nodes: DictConfig) -> list[Any]:
 def build_named(nodes: DictConfig) -> dict[str, Any]:
     """Builds the objects of a named dict by name; entries set to null are left out."""
     return {str(name): build(node) for name, node in nodes.items() if node is not None}
-
-
-def caches_features(node: DictConfig) -> bool | str:
-    """Returns the model's `cache_features`; False if the model has no such key."""
-    asked: bool | str = node.get(CACHE_FEATURES, False)
-    return asked

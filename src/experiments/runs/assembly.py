@@ -9,7 +9,7 @@ import mlflow
 from omegaconf import DictConfig
 
 from experiments.cli.status import Status
-from experiments.config.build import build, build_each, caches_features
+from experiments.config.build import CACHE_FEATURES, build, build_each
 from experiments.data import DataSpec, Splits
 from experiments.data.cache.features import features_of
 from experiments.errors import ConfigError, ExperimentError, ModelError, near
@@ -95,7 +95,7 @@ def assemble(cfg: DictConfig, threads: int | None, status: Status) -> Built:
     status.update("building the model")
     with strategy.scope():
         model = build_model(cfg.model, spec)
-        target = training_target(model, splits, cache_features=caches_features(cfg.model))
+        target = training_target(model, splits, cache_features=cfg.model.get(CACHE_FEATURES, False))
         compile_model(cfg, *target)
     names = build_variables(target.model, target.splits.validation)
     known = [*names, *(f"val_{name}" for name in names)]
