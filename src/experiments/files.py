@@ -17,29 +17,28 @@ TEMPORARY = ".tmp"
 _creates = ContextVar("creates", default=True)
 
 
-def lock(file: int | IOBase, *, shared: bool = False, wait: bool = True) -> bool:
+def lock(file: int | IOBase, *, wait: bool = True) -> bool:
     """Locks an open file until it is closed or its process ends. Returns False if already locked and `wait` is off."""
     try:
         import fcntl  # Exists on Unix only; code that takes no lock runs on other systems too.
     except ModuleNotFoundError as error:
         raise ExperimentError(f"files cannot be locked on {sys.platform}: expected Linux, macOS or WSL.") from error
-    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(file, mode if wait else mode | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False, wait: bool = True, remove: bool = False) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[bool]:
     """Locks the file `path` during the block. Yields False if it is already locked and `wait` is off.
 
-    `shared` allows other shared locks at the same time. `remove` deletes the file at the end of the block.
+    `remove` deletes the file at the end of the block.
     """
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        held = lock(descriptor, shared=shared, wait=wait)
+        held = lock(descriptor, wait=wait)
         if not held or _is_open_at(path, descriptor):
             break
         # The previous holder deleted the file after it was opened here. A lock on a deleted file excludes no process.
