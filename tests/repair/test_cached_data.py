@@ -16,7 +16,7 @@ from tests.trainings import Trainings
 from experiments.data.cache.listing import entries, manifests, prune
 from experiments.data.cache.pack import PackSpec
 from experiments.data.cache.pack_writer import PackWriter, packing
-from experiments.data.cache.paths import lock_file, manifest_file, unfinished_file
+from experiments.data.cache.paths import lock_file, manifest_file, unfinished
 from experiments.data.images import scan_cache
 from experiments.data.images.scan import ImageFile
 from experiments.data.images.scan_cache import cached_scan
@@ -73,8 +73,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     manifest(root, "old", idle_days=40)
     manifest(root, "new")
     manifest(root, "corrupt").write_text("{")
-    aged(unfinished_file(root / "manifests/killed.json"), idle_days=1)
-    unfinished_file(root / "manifests/making.json").touch()
+    aged(unfinished(root / "manifests/killed.json"), idle_days=1)
+    unfinished(root / "manifests/making.json").touch()
     making: PackWriter | None = packing(root / "packs" / pack_spec("making").key, pack_spec("making"))
     assert making is not None
     yield root

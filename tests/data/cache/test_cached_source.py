@@ -21,7 +21,7 @@ from tests.trainings import Trainings
 from experiments.data import Flip, IndexedSplit, Splits, image_folder, named_errors
 from experiments.data.cache.cached_source import CachedSource, DiskCache
 from experiments.data.cache.listing import entries
-from experiments.data.cache.paths import packs_folder, remove, unfinished_folder
+from experiments.data.cache.paths import packs_folder, remove, unfinished
 from experiments.errors import DataError
 
 MakePhotos = Callable[[Path, dict[str, int]], Path]
@@ -221,7 +221,7 @@ def test_writer_does_not_touch_pack_that_is_removed_during_commit(
 ) -> None:
     """`remove` first renames the pack to the name that the unfinished pack had."""
     splits = image_folder(str(photos), **{**options, "cache": "disk"})
-    folder, aside = disk_cache(splits).folder, unfinished_folder(disk_cache(splits).folder)
+    folder, aside = disk_cache(splits).folder, unfinished(disk_cache(splits).folder)
 
     def move_aside(path: Path) -> None:
         if path == folder.parent:

@@ -12,7 +12,7 @@ import zlib
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from experiments.data.cache import paths
 from experiments.data.cache.pack import FORMAT, Indices, PackSpec, checksum
 from experiments.data.cache.paths import CHECKSUMS, DATA, LABELS, META
 from experiments.data.cache.rows import Array, FileRows
-from experiments.files import locked, sync
+from experiments.files import locked, sync, write_atomically
 
 _MARGIN = 64 * 2**20  # bytes that stay free on the disk for other programs
 
@@ -39,7 +39,7 @@ class PackWriter:
         self.failure: OSError | None = None
         self._contents = contents
         self._lock: ExitStack | None = lock
-        self._partial = paths.unfinished_folder(folder)
+        self._partial = paths.unfinished(folder)
         self._guard = threading.Lock()
         self._committing: threading.Thread | None = None
         self._committed = False
@@ -50,7 +50,6 @@ class PackWriter:
         except OSError:
             self._release()
             raise
-        _unfinished.add(self)
 
     def _begin(self) -> FileRows:
         for left in paths.leftovers(self.folder):
@@ -103,11 +102,11 @@ class PackWriter:
 
     def _commit(self) -> None:
         try:
-            _write_bytes(self._partial / LABELS, _npy(self._contents.labels))
-            _write_bytes(self._partial / CHECKSUMS, _npy(self._checksums))
-            _write_bytes(self._partial / META, self._meta())
+            # All files reach the disk before the rename, so that a pack with its final name is always complete.
             os.fsync(self._rows.descriptor)
-            sync(self._partial)  # before the rename, so that a pack with its final name is always complete
+            write_atomically(self._partial / LABELS, _npy(self._contents.labels))
+            write_atomically(self._partial / CHECKSUMS, _npy(self._checksums))
+            write_atomically(self._partial / META, self._meta())
             self._partial.rename(self.folder)
             self._committed = True
             sync(self.folder.parent)
@@ -143,15 +142,14 @@ class PackWriter:
         self.close()
 
 
-_unfinished: WeakSet[PackWriter] = WeakSet()
 _packings: WeakValueDictionary[Path, PackWriter] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
 @atexit.register
 def _close_all() -> None:
-    for packing in list(_unfinished):
-        packing.close()
+    for writer in list(_packings.values()):
+        writer.close()
 
 
 def check_room(folder: Path, contents: PackSpec) -> None:
@@ -190,8 +188,3 @@ def _npy(array: Array) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    sync(path)

@@ -22,14 +22,9 @@ def manifest_file(cache_dir: str, root: Path) -> Path:
     return Path(cache_dir).expanduser() / MANIFESTS / f"{name}.json"
 
 
-def unfinished_file(manifest: Path) -> Path:
-    """Returns the file that this process writes before renaming it to `manifest`."""
-    return manifest.with_suffix(f".{os.getpid()}{UNFINISHED}")
-
-
-def unfinished_folder(pack: Path) -> Path:
-    """Returns the folder in which this process writes `pack` before renaming it."""
-    return pack.with_name(f"{pack.name}.{os.getpid()}{UNFINISHED}")
+def unfinished(path: Path) -> Path:
+    """Returns the path that this process writes before renaming it to `path`, a manifest or the folder of a pack."""
+    return path.with_suffix(f".{os.getpid()}{UNFINISHED}")
 
 
 def lock_file(pack: Path) -> Path:
@@ -52,7 +47,7 @@ def touch(path: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Renames `folder` and deletes it, so that its name is free at once; processes with open files can still read."""
-    doomed = unfinished_folder(folder)
+    doomed = unfinished(folder)
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)

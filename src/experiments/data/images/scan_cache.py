@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache.paths import touch, unfinished_file
+from experiments.data.cache.paths import touch, unfinished
 from experiments.data.images.headers import Header
 from experiments.data.images.scan import Damage, FileState, ImageFile, Record, scan
 from experiments.files import replacing
@@ -85,7 +85,7 @@ def _save(cache_file: Path, root: Path, files: Mapping[str, _Row]) -> None:
     }
     try:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(cache_file, unfinished_file(cache_file)) as partial:
+        with replacing(cache_file, unfinished(cache_file)) as partial:
             partial.write_bytes(json.dumps(head, ensure_ascii=False).encode() + b"\n" + content)
     except OSError as error:
         logger.debug("The scan cannot be stored in %s: %s", cache_file, error)
