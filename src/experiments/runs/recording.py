@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from PIL import Image
 
 from experiments.errors import ExperimentError
@@ -31,16 +32,12 @@ class Recorder:
         self._lock = Lock()
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        import tensorflow as tf
-
         # Keras's callback disables recording between its own steps, and leaves it disabled if an error ends a step.
         with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.scalar(name, value, step=step)
         self._tracker.log_metrics({name: value}, step=step)
 
     def image(self, name: str, pixels: Pixels, step: int) -> None:
-        import tensorflow as tf
-
         with self._tensorboard().as_default(), tf.summary.record_if(True):
             tf.summary.image(name, pixels[np.newaxis], step=step)
         self.save_image(name, pixels, step)
@@ -68,8 +65,6 @@ class Recorder:
 
     def _tensorboard(self) -> Any:
         """Returns the writer, created at the first call, so that a run without custom records has no event file."""
-        import tensorflow as tf
-
         with self._lock:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(str(self._output_dir / "tensorboard" / "custom"))
