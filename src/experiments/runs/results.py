@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from experiments.checkpoints.layout import CHECKPOINTS
 from experiments.data import Splits
 from experiments.loops import History
 from experiments.loops.evaluation import evaluation_of
+from experiments.models.network_cache import digest
 from experiments.models.outputs import meaning_of_outputs
 from experiments.runs import figures, recording, saved_model
 from experiments.runs.assembly import TrainingTarget
@@ -107,8 +107,7 @@ def facts_of(model: keras.Model, history: History, metric: str, step: int, teste
     values |= {f"best_{metric}": values[metric], "best_epoch": float(step)}
     metrics = {name: (value, step, "validation" if "val_" in name else "train") for name, value in values.items()}
     metrics |= {name: (value, len(history["loss"]), "test") for name, value in tested.items()}
-    digest = sha256(b"".join(np.asarray(weight).tobytes() for weight in model.weights)).hexdigest()
-    return {"step": step, "digest": digest, "metrics": metrics}
+    return {"step": step, "digest": digest(model.weights), "metrics": metrics}
 
 
 def has_model(output_dir: Path) -> bool:
