@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.records.environment import all_cores, cpu_type
 from experiments.records.params import flatten
+from experiments.records.trust import walk
 
 NEUTRAL = (
     "epochs",
@@ -149,18 +149,8 @@ def _imported(path: Path) -> Iterator[str]:
 
 def targets(cfg: DictConfig) -> Iterator[str]:
     """Yields the dotted names of the functions and classes in `cfg`."""
-    yield from _targets(OmegaConf.to_container(cfg))
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _targets(item)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("_target_", "train_step") and isinstance(value, str):
-                yield value
-            yield from _targets(value)
+    named = walk(OmegaConf.to_container(cfg))
+    return (value for path, value in named if path[-1] in ("_target_", "train_step") and isinstance(value, str))
 
 
 def joint_digest(*parts: bytes) -> str:
