@@ -133,7 +133,10 @@ class Checkpoints(keras.callbacks.Callback):
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._restored:
             with reading(f"the state of the callbacks in '{self.directory}'"):
-                self._restore_observers(self._restored)
+                for name, kept in self._restored["observers"].items():
+                    if name in self._observers:
+                        set_state(self._observers[name], kept)
+                set_random_state(self._restored["random"])
         self._watch: Watch | None = Watch(self._observers)
         self._training_since = self._saved_at = time.monotonic()
 
@@ -225,12 +228,6 @@ class Checkpoints(keras.callbacks.Callback):
             "random": random_state(),
             "replicas": self._state.replica_values(),
         }
-
-    def _restore_observers(self, state: State) -> None:
-        for name, kept in state["observers"].items():
-            if name in self._observers:
-                set_state(self._observers[name], kept)
-        set_random_state(state["random"])
 
     def _warn_unsaved_state(self) -> None:
         """Warns about state that callbacks do not save, once, when the first checkpoint is written."""

@@ -65,9 +65,6 @@ class Batching:
     sampling: str = "shuffled"
     class_weight: ClassWeight = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "augment", tuple(self.augment))
-
 
 class BatchOptions(TypedDict):
     """Keyword arguments of `Batching`, which every data function passes on."""

@@ -56,8 +56,7 @@ def features_of(splits: Splits, compute: Callable[[Any], tf.Tensor], shape: tupl
         featured = FeatureSource(split.source, compute, shape)
         return replace(split, source=CachedSource(featured, _backend(split.source, featured.spec, identity)))
 
-    test = None if splits.test is None else of(splits.test)
-    return Splits(train=of(splits.train), validation=of(splits.validation), test=test)
+    return Splits(**{name: of(split) for name, split in splits.named().items()})
 
 
 def _backend(origin: Source, spec: DataSpec, identity: str) -> CacheBackend:

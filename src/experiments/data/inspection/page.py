@@ -28,7 +28,10 @@ def write_page(path: Path, inspection: Inspection, samples: int) -> None:
         source=escape(train.source),
         summary=f"{pluralized(total, 'example')} of {pluralized(train.num_classes, 'class')}",
         inputs=escape(f"{' x '.join(map(str, train.input_shape))} {train.input_dtype}"),
-        digests=_digests(inspection),
+        digests="".join(
+            f"<dt>digest of {escape(name)}</dt><dd><code>{spec.digest}</code></dd>"
+            for name, spec in inspection.specs.items()
+        ),
         verdict=_verdict(inspection.findings),
         counts=_counts(inspection),
         sizes=_sizes(inspection.sizes),
@@ -36,13 +39,6 @@ def write_page(path: Path, inspection: Inspection, samples: int) -> None:
         samples=_samples(inspection, samples),
     )
     path.write_text(page, encoding="utf-8")
-
-
-def _digests(inspection: Inspection) -> str:
-    return "".join(
-        f"<dt>digest of {escape(name)}</dt><dd><code>{spec.digest}</code></dd>"
-        for name, spec in inspection.specs.items()
-    )
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
