@@ -230,29 +230,19 @@ class CachedSource(WrappedSource):
         yield from without_autotune(self.origin.batches(positions, _CHUNK, 2)).with_options(apart).as_numpy_iterator()
 
 
-@dataclass(frozen=True)
-class Cache:
-    """Options of the cache of decoded images. `kind` is "none", "memory", or "disk" below `directory`.
+def cached(source: Source, contents: PackSpec, kind: str, cache_dir: str, *, required: bool) -> Source:
+    """Returns `source` with a cache of its arrays, which `contents` describes.
 
-    required: if True, a pack that cannot be written is an error.
+    `kind` is "none", "memory", or "disk" for a pack below `cache_dir`. Raises DataError if memory is too small, or if
+    the disk cannot be written and the cache is `required`.
     """
-
-    kind: str
-    directory: str
-    required: bool
-
-    def of(self, source: Source, contents: PackSpec) -> Source:
-        """Returns `source` with a cache of its arrays, which `contents` describes.
-
-        Raises DataError if memory is too small, or if the disk cannot be written and the cache is required.
-        """
-        if self.kind == "none":
-            return source
-        if self.kind == "memory":
-            return CachedSource(source, MemoryCache(_in_memory(contents)))
-        backend = DiskCache(contents, self.directory, self.required)
-        backend.prepare()
-        return CachedSource(source, backend)
+    if kind == "none":
+        return source
+    if kind == "memory":
+        return CachedSource(source, MemoryCache(_in_memory(contents)))
+    backend = DiskCache(contents, cache_dir, required)
+    backend.prepare()
+    return CachedSource(source, backend)
 
 
 def _in_memory(contents: PackSpec) -> MemoryRows:

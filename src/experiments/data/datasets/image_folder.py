@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from experiments.data.base import Splits
-from experiments.data.cache.cached_source import Cache
+from experiments.data.cache.cached_source import cached
 from experiments.data.cache.paths import manifest_file
 from experiments.data.images.class_folders import class_folders
 from experiments.data.images.image_source import Decoder, FileSource
@@ -78,12 +78,11 @@ def image_folder(
     if not allow_leakage:
         check_leakage(manifest)
     decoder = Decoder((image_size[0], image_size[1]), channels, antialias)
-    kept_in = Cache(cache, cache_dir, cache_required)
     sources: dict[str, Source] = {}
     for split in splits:
         records, damaged = manifest.records[split], manifest.damaged[split]
         if not records:
             raise DataError(f"No image of '{split}' below '{root}' is left. Check data.limit and the files.")
         images = FileSource(root, records, decoder, folders.class_names, damaged, folders.left_out)
-        sources[split] = kept_in.of(images, images.contents(split))
+        sources[split] = cached(images, images.contents(split), cache, cache_dir, required=cache_required)
     return indexed(sources.get("train", sources["validation"]), sources["validation"], sources.get("test"), batches)
