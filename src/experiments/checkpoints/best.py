@@ -31,21 +31,14 @@ def improves(value: float, earlier: Iterable[float], mode: str) -> bool:
     return math.isfinite(value) and all(sign * value > sign * other for other in filter(math.isfinite, earlier))
 
 
-class Unwritten(NamedTuple):
-    """Best weights that are not on disk yet. `values` are the weights; None means the current ones of the model."""
-
-    best: Best
-    values: list[np.ndarray] | None
-    predictions: Predictions | None
-
-
 class BestWeights:
     """Keeps the best weights of `model` in `best/` below `checkpoints`. `metric` is the monitored metric."""
 
     def __init__(self, checkpoints: Path, model: keras.Model, metric: str) -> None:
         self._folder = checkpoints / BEST
         self._model, self._metric = model, metric
-        self._unwritten: Unwritten | None = None
+        # Best weights that are not on disk yet: None in place of the weights means the current ones of the model.
+        self._unwritten: tuple[Best, list[np.ndarray] | None, Predictions | None] | None = None
 
     @cached_property
     def _checkpoint(self) -> tf.train.Checkpoint:
@@ -59,7 +52,7 @@ class BestWeights:
 
         `at_once` promises that `write` is called before the weights change, so that they are not copied.
         """
-        self._unwritten = Unwritten(best, None if at_once else values(self._model.variables), predictions)
+        self._unwritten = best, None if at_once else values(self._model.variables), predictions
 
     def write(self) -> None:
         """Writes the weights that `keep` has marked, if any."""
