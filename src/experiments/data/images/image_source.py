@@ -6,6 +6,7 @@ import platform
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,15 +139,14 @@ class FileSource:
 
     def changed(self, positions: Iterable[int]) -> list[str]:
         """Returns the files whose size or modification time differs from the scan, without those that are deleted."""
-        return [self.names[number] for number in positions if self._has_changed(number)]
-
-    def _has_changed(self, number: int) -> bool:
-        try:
-            now = os.stat(self.names[number])  # noqa: PTH116 -- called for every image of an epoch
-        except FileNotFoundError:
-            return False
-        state = self.records[number].state
-        return (now.st_size, now.st_mtime_ns) != (state.num_bytes, state.modified_ns)
+        found = []
+        for number in positions:
+            state = self.records[number].state
+            with suppress(FileNotFoundError):
+                now = os.stat(self.names[number])  # noqa: PTH116 -- called for every image of an epoch
+                if (now.st_size, now.st_mtime_ns) != (state.num_bytes, state.modified_ns):
+                    found.append(self.names[number])
+        return found
 
     def read_error(self) -> DataError | None:
         changed = self.changed(range(len(self.records)))
