@@ -61,30 +61,19 @@ class TapeLoop:
         step = _resolve(self.train_step)
         execute = _executions.get(model, (self, step), lambda: self._execution(weakref.ref(model), step))
         for epoch, batches in observers.training():
+            model.reset_metrics()
+            observers.on_epoch_begin(epoch)
+            iterator = iter(model.distribute_strategy.experimental_distribute_dataset(batches))
             steps = splits.train.steps_per_epoch - observers.first_step
-            self._train_epoch(model, epoch, batches, steps, execute, observers)
+            for done in range(0, steps, self.steps_per_execution):
+                count = min(self.steps_per_execution, steps - done)
+                observers.on_train_batch_begin(done)
+                logs = execute(iterator, tf.constant(count))  # A Python number would be traced once per value.
+                observers.on_train_batch_end(done + count - 1, logs)
+                if model.stop_training:
+                    break
+            observers.on_epoch_end(epoch, model.get_metrics_result())
         return observers.history
-
-    def _train_epoch(
-        self,
-        model: keras.Model,
-        epoch: int,
-        batches: tf.data.Dataset,
-        steps: int,
-        execute: Execution,
-        observers: Observers,
-    ) -> None:
-        model.reset_metrics()
-        observers.on_epoch_begin(epoch)
-        iterator = iter(model.distribute_strategy.experimental_distribute_dataset(batches))
-        for step in range(0, steps, self.steps_per_execution):
-            count = min(self.steps_per_execution, steps - step)
-            observers.on_train_batch_begin(step)
-            logs = execute(iterator, tf.constant(count))  # A Python number would be traced once per value.
-            observers.on_train_batch_end(step + count - 1, logs)
-            if model.stop_training:
-                break
-        observers.on_epoch_end(epoch, model.get_metrics_result())
 
     def _execution(self, model: Callable[[], keras.Model], step: TrainStep) -> Execution:
         @tf.function(reduce_retracing=True, jit_compile=self.jit_compile)
@@ -94,18 +83,14 @@ class TapeLoop:
 
         @tf.function(reduce_retracing=True)
         def execute(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
-            for _ in tf.range(count - 1):
-                one_step(next(iterator))
+            if self.steps_per_execution > 1:
+                for _ in tf.range(count - 1):
+                    one_step(next(iterator))
             logs: dict[str, tf.Tensor] = one_step(next(iterator))
             return logs
 
-        @tf.function(reduce_retracing=True)
-        def execute_one(iterator: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: ARG001
-            logs: dict[str, tf.Tensor] = one_step(next(iterator))
-            return logs
-
-        chosen: Execution = execute if self.steps_per_execution > 1 else execute_one
-        return chosen
+        compiled: Execution = execute
+        return compiled
 
 
 _executions: OncePerCompilation[Execution] = OncePerCompilation()
