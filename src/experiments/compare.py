@@ -1,20 +1,11 @@
 """Compares runs of the tracking store: `experiments compare best=10`, `experiments compare diff=[RUN,RUN]`."""
 
-from collections.abc import Iterable
-
 from omegaconf import DictConfig
 
 from experiments.cli.entry import composed, run_command
 from experiments.cli.startup import without_gc
 from experiments.cli.status import status_line
 from experiments.config import check_values
-
-
-def least_important(columns: Iterable[str]) -> list[str]:
-    """Returns the columns that a narrow terminal may leave out; names, the monitor and the state always stay."""
-    best = next((name for name in columns if name.startswith("best_")), "")
-    first = [name for name in ("seconds_per_epoch", "trainable_parameters", "parameters") if name in columns]
-    return first + [name for name in reversed([*columns]) if name not in ("run", "run_id", best, "status", *first)]
 
 
 @composed("compare")
@@ -24,7 +15,7 @@ def main(cfg: DictConfig) -> None:
         status.update("reading runs")
         with without_gc("mlflow"):
             from experiments.cli.tables import write
-            from experiments.comparison.side_by_side import compare
+            from experiments.comparison.side_by_side import compare, least_important
 
         rows = compare(cfg)
     write(rows, cfg.format, [] if cfg.diff else least_important(rows[0]), wrapped=("run", "note", "first", "second"))

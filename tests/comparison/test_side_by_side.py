@@ -19,8 +19,7 @@ from tests.mlflow_server import MlflowServer
 
 from experiments.cli.arguments import rewritten
 from experiments.cli.tables import write
-from experiments.compare import least_important
-from experiments.comparison.side_by_side import compare
+from experiments.comparison.side_by_side import compare, least_important
 from experiments.config import check_values, register
 from experiments.config.registry import CONF
 from experiments.errors import ExperimentError

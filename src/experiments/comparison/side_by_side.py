@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,13 @@ def _rows(runs: list[Run], *, short: bool) -> list[dict[str, Any]]:
         | ({NOTE: run.data.tags.get(NOTE)} if noted or not short else {})
         for run in runs
     ]
+
+
+def least_important(columns: Iterable[str]) -> list[str]:
+    """Returns the columns that a narrow terminal may leave out; names, the monitor and the state always stay."""
+    best = next((name for name in columns if name.startswith("best_")), "")
+    first = [name for name in ("seconds_per_epoch", "trainable_parameters", "parameters") if name in columns]
+    return first + [name for name in reversed([*columns]) if name not in ("run", "run_id", best, "status", *first)]
 
 
 def _number(name: str, value: float | None) -> float | str | None:
