@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.schemas import augment, data
+from experiments.config.registry import schemas
 
 CONF = Path(__file__).parents[2] / "conf"
 RUNTIME = {"seed", "augment"}
@@ -23,8 +23,8 @@ RUNTIME = {"seed", "augment"}
 @pytest.fixture(autouse=True)
 def composer() -> Iterator[None]:
     store = ConfigStore.instance()
-    for group, module in (("data", data), ("augment", augment)):
-        for option, schema in module.SCHEMAS.items():
+    for group in ("data", "augment"):
+        for option, schema in schemas(group).items():
             store.store(group=f"schema/{group}", name=option, node=schema)
     store.store(name="data_only", node={"defaults": [{"data": "digits"}, {"augment": "none"}, "_self_"]})
     GlobalHydra.instance().clear()
@@ -47,14 +47,14 @@ def keywords(target: Any) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("option", data.SCHEMAS)
+@pytest.mark.parametrize("option", schemas("data"))
 def test_the_keys_of_a_data_option_are_those_its_function_takes(option: str) -> None:
     node = composed(f"data={option}").data
-    assert OmegaConf.get_type(node) is data.SCHEMAS[option]
+    assert OmegaConf.get_type(node) is schemas("data")[option]
     assert set(node) - {"_target_"} == keywords(get_object(node["_target_"])) - RUNTIME
 
 
-@pytest.mark.parametrize("option", augment.SCHEMAS)
+@pytest.mark.parametrize("option", schemas("augment"))
 def test_the_keys_of_an_augmentation_are_those_its_class_takes(option: str) -> None:
     node = composed(f"augment={option}").augment[option]
     assert set(node) - {"_target_"} == keywords(get_object(node["_target_"])) - {"draws", "highest"}
@@ -79,7 +79,7 @@ def test_one_field_of_an_augmentation_can_be_changed() -> None:
 
 def test_shared_values_are_no_option_of_their_own() -> None:
     options = {file.stem for file in (CONF / "data").glob("*.yaml")}
-    assert options == set(data.SCHEMAS)
+    assert options == set(schemas("data"))
 
 
 @pytest.mark.parametrize("override", ["data.batch_siz=3", "data.batch_size=many", "data.shuffle=often"])

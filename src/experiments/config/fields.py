@@ -1,14 +1,31 @@
 """Typed fields with a description and a range, which `check` tests before anything heavy is imported."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 from omegaconf import MISSING
 
 RULE = "rule"
 DESCRIPTION = "description"
+
+
+OPTIONS: defaultdict[str, dict[str, type]] = defaultdict(dict)
+"""Config group -> the dataclass of each of its options."""
+Schema = TypeVar("Schema")
+
+
+@dataclass_transform()
+def option(*names: str) -> Callable[[type[Schema]], type[Schema]]:
+    """Makes a class the dataclass of the options `names` of the config group after which its module is named."""
+
+    def registered(schema: type[Schema]) -> type[Schema]:
+        OPTIONS[schema.__module__.rpartition(".")[2]] |= dict.fromkeys(names, dataclass(schema))
+        return schema
+
+    return registered
 
 
 @dataclass

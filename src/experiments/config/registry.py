@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
+from experiments.config.fields import OPTIONS
 from experiments.config.schemas.commands import Compare, Config, Doctor, Evaluate, Inspect, Predict
 
 PACKAGED = Path(__file__).parents[1] / "conf"
@@ -30,9 +31,9 @@ def about(command: str) -> str:
 
 
 def schemas(group: str) -> Mapping[str, type]:
-    """Returns the dataclass of each option of a group, from `experiments.config.schemas.<group>.SCHEMAS`."""
-    found: Mapping[str, type] = import_module(f"experiments.config.schemas.{group}").SCHEMAS
-    return found
+    """Returns the dataclass of each option of a group, from the module `experiments.config.schemas.<group>`."""
+    import_module(f"experiments.config.schemas.{group}")
+    return OPTIONS[group]
 
 
 def register() -> None:

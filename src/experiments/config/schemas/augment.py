@@ -1,11 +1,9 @@
 """Types of `augment=[...]`: the augmentations of training images."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, at_most, described, fraction, share
+from experiments.config.fields import Target, at_most, described, fraction, option, share
 
 
-@dataclass
+@option("flip")
 class Flip(Target):
     """Flips an image with a probability of one half."""
 
@@ -13,37 +11,28 @@ class Flip(Target):
     vertical: bool = described("Flip top and bottom.")
 
 
-@dataclass
+@option("rot90")
 class Rot90(Target):
     """Rotates a square image by 0, 90, 180 or 270 degrees."""
 
 
-@dataclass
+@option("rotate")
 class Rotate(Target):
     """Rotates an image by a random angle and fills the corners by reflection."""
 
     degrees: float = at_most(180, "Largest angle in degrees, in both directions.")
 
 
-@dataclass
+@option("crop_and_resize")
 class CropAndResize(Target):
     """Cuts a random part out of an image and resizes it to the size of the image."""
 
     scale: float = share("Smallest part, as a fraction of the height and width of the image.")
 
 
-@dataclass
+@option("color_jitter")
 class ColorJitter(Target):
     """Changes brightness and contrast at random."""
 
     brightness: float = fraction("Largest change of brightness, as a fraction of the range of pixel values.")
     contrast: float = fraction("Largest change of contrast, as a fraction of the contrast.")
-
-
-SCHEMAS: dict[str, type] = {
-    "flip": Flip,
-    "rot90": Rot90,
-    "rotate": Rotate,
-    "crop_and_resize": CropAndResize,
-    "color_jitter": ColorJitter,
-}

@@ -1,15 +1,13 @@
 """Types of `callbacks=[...]`: Keras callbacks, each an entry of one named dict."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, at_least, described, fraction, one_of
+from experiments.config.fields import Target, at_least, described, fraction, one_of, option
 
 _MONITOR = "Metric that is compared."
 _MODE = "Direction of an improvement."
 _MIN_DELTA = "Smallest change of the metric that counts as an improvement."
 
 
-@dataclass
+@option("early_stopping")
 class EarlyStopping(Target):
     """Stops training when the monitored metric no longer improves (keras.callbacks.EarlyStopping)."""
 
@@ -25,7 +23,7 @@ class EarlyStopping(Target):
     start_from_epoch: int = at_least(0, "Epochs before the first comparison.")
 
 
-@dataclass
+@option("reduce_on_plateau")
 class ReduceOnPlateau(Target):
     """Lowers the learning rate when the monitored metric no longer improves (keras.callbacks.ReduceLROnPlateau).
 
@@ -41,16 +39,9 @@ class ReduceOnPlateau(Target):
     min_lr: float = at_least(0, "Lowest learning rate.")
 
 
-@dataclass
+@option("terminate_on_nan")
 class TerminateOnNan(Target):
     """Stops training when the loss is not a number (keras.callbacks.TerminateOnNaN).
 
     Training stops in this case without this callback too, see `monitor.max_loss`.
     """
-
-
-SCHEMAS = {
-    "early_stopping": EarlyStopping,
-    "reduce_on_plateau": ReduceOnPlateau,
-    "terminate_on_nan": TerminateOnNan,
-}

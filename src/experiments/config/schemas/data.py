@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config.fields import Target, at_least, auto_or_at_least, described, fraction, one_of, sizes
+from experiments.config.fields import Target, at_least, auto_or_at_least, described, fraction, one_of, option, sizes
 
 _PATH = "Folder with the images, or the .npz file of arrays."
 _URL = "Address of the file that is downloaded if `data.path` does not exist."
@@ -37,7 +37,7 @@ class Batches(Target):
     )
 
 
-@dataclass
+@option("image_folder")
 class Files(Batches):
     """Images in train/, valid/ and test/ (or similar names) with a folder per class, or only in a folder per class."""
 
@@ -64,7 +64,7 @@ class Files(Batches):
     rescan: bool = described("Read every file before training, even if it has not changed since the last scan.")
 
 
-@dataclass
+@option("cats_dogs")
 class CatsDogs(Files):
     """The Microsoft cats and dogs images, downloaded if needed."""
 
@@ -72,7 +72,7 @@ class CatsDogs(Files):
     sha256: str = described(_SHA256)
 
 
-@dataclass
+@option("cats_dogs_synthetic")
 class CatsDogsSynthetic(Files):
     """Drawn faces of cats and dogs, for trying things out without a download."""
 
@@ -81,14 +81,14 @@ class CatsDogsSynthetic(Files):
     draw_seed: int = at_least(0, "Seed of the drawings.")
 
 
-@dataclass
+@option("npz")
 class Npz(Batches):
     """Arrays of an .npz file: x_train, y_train and, optionally, x_validation, y_validation, x_test, y_test."""
 
     path: str = described(_PATH)
 
 
-@dataclass
+@option("mnist")
 class Mnist(Npz):
     """MNIST: handwritten digits of 28x28 pixels, downloaded if needed."""
 
@@ -96,18 +96,8 @@ class Mnist(Npz):
     sha256: str = described(_SHA256)
 
 
-@dataclass
+@option("digits")
 class Digits(Batches):
     """The 1,797 handwritten digits of 8x8 pixels that scikit-learn contains."""
 
     test_fraction: float = fraction("Share of the examples that becomes the test split.")
-
-
-SCHEMAS: dict[str, type] = {
-    "image_folder": Files,
-    "cats_dogs": CatsDogs,
-    "cats_dogs_synthetic": CatsDogsSynthetic,
-    "mnist": Mnist,
-    "digits": Digits,
-    "npz": Npz,
-}

@@ -1,8 +1,6 @@
 """Types of `logging=...`: keys of the tracker, and keys that the run reads itself."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, above, at_least, described
+from experiments.config.fields import Target, above, at_least, described, option
 
 _TRACKING_URI = (
     "Tracking store: sqlite:///FILE, or the http(s):// address of an MLflow server. "
@@ -11,7 +9,7 @@ _TRACKING_URI = (
 _EXPERIMENT_NAME = "MLflow experiment of the run. MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID sets the default."
 
 
-@dataclass
+@option("none")
 class Untracked(Target):
     """Writes nothing to MLflow. It accepts the keys that the run itself reads, so that they need not be removed."""
 
@@ -24,7 +22,7 @@ class Untracked(Target):
     tags: dict[str, str] = described("Tags of the run, NAME: TEXT. Add one with +logging.tags.NAME=TEXT.")
 
 
-@dataclass
+@option("mlflow")
 class Mlflow(Untracked):
     """Records parameters, metrics, system metrics and artifacts in MLflow."""
 
@@ -41,6 +39,3 @@ class Mlflow(Untracked):
     system_metrics_interval: float = above(
         0, "Seconds between two samples. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets the default."
     )
-
-
-SCHEMAS: dict[str, type] = {"mlflow": Mlflow, "none": Untracked}

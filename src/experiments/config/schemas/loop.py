@@ -1,11 +1,9 @@
 """Types of `loop=...`."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, at_least, described
+from experiments.config.fields import Target, at_least, described, option
 
 
-@dataclass
+@option("fit")
 class Fit(Target):
     """Trains with `keras.Model.fit`, called once per epoch."""
 
@@ -15,11 +13,8 @@ class Fit(Target):
     jit_compile: bool = described("Compile the step with XLA; needs runtime.deterministic=false.")
 
 
-@dataclass
+@option("tape")
 class Tape(Fit):
     """Trains with the `tf.GradientTape` loop of the TensorFlow 2 tutorial."""
 
     train_step: str = described("Dotted name of the function that performs a step: (model, batch) -> metrics.")
-
-
-SCHEMAS = {"fit": Fit, "tape": Tape}

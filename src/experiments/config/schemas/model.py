@@ -1,8 +1,6 @@
 """Types of `model=...`."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, above, at_least, auto_or_bool, described, each_at_least, fraction
+from experiments.config.fields import Target, above, at_least, auto_or_bool, described, each_at_least, fraction, option
 
 _DROPOUT = "Dropout rate before the last layer; after each hidden layer of `mlp`. Without effect with include_top=true."
 _WEIGHTS = (
@@ -14,7 +12,7 @@ _BATCH_NORM_MOMENTUM = (
 )
 
 
-@dataclass
+@option("vgg16", "resnet50", "efficientnetv2b0")
 class ApplicationModel(Target):
     """Network of keras.applications, named by `model.architecture`."""
 
@@ -32,14 +30,14 @@ class ApplicationModel(Target):
     )
 
 
-@dataclass
+@option("mobilenetv2", "application")
 class ScalableApplicationModel(ApplicationModel):
     """Network of keras.applications, named by `model.architecture`."""
 
     alpha: float | None = above(0, "Width multiplier of the MobileNets; null for the default of Keras.")
 
 
-@dataclass
+@option("cnn")
 class ConvolutionalModel(Target):
     """Blocks of convolution, batch normalization, ReLU and pooling, and one dense layer."""
 
@@ -50,18 +48,10 @@ class ConvolutionalModel(Target):
     l2: float = at_least(0, "Weight of the squared convolution kernels in the loss.")
 
 
-@dataclass
+@option("mlp")
 class PerceptronModel(Target):
     """Dense layers with ReLU and dropout."""
 
     weights: str | None = described(_WEIGHTS)
     hidden_sizes: list[int] = each_at_least(1, "Units of each hidden layer; [] makes a linear classifier.")
     dropout: float = fraction(_DROPOUT)
-
-
-SCHEMAS: dict[str, type] = {
-    **dict.fromkeys(("mobilenetv2", "application"), ScalableApplicationModel),
-    **dict.fromkeys(("vgg16", "resnet50", "efficientnetv2b0"), ApplicationModel),
-    "cnn": ConvolutionalModel,
-    "mlp": PerceptronModel,
-}

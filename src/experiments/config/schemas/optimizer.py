@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from experiments.config.fields import Target, above, at_least, described, fraction
+from experiments.config.fields import Target, above, at_least, described, fraction, option
 
 _MOMENTUM = "Share of the previous update in the next one; 0 for none."
 _BETA_1 = "Decay rate of the average of gradients; share of that average in an update for lion."
@@ -34,7 +34,7 @@ class Optimizer(Target):
     gradient_accumulation_steps: int | None = at_least(2, "Batches per update of the weights; null for one.")
 
 
-@dataclass
+@option("sgd")
 class SGD(Optimizer):
     """Gradient descent with momentum (keras.optimizers.SGD)."""
 
@@ -42,7 +42,7 @@ class SGD(Optimizer):
     nesterov: bool = described("Use Nesterov momentum.")
 
 
-@dataclass
+@option("adam")
 class Adam(Optimizer):
     """Adam (keras.optimizers.Adam)."""
 
@@ -52,12 +52,12 @@ class Adam(Optimizer):
     amsgrad: bool = described("Use the AMSGrad variant.")
 
 
-@dataclass
+@option("adamw")
 class AdamW(Adam):
     """Adam with decoupled weight decay (keras.optimizers.AdamW)."""
 
 
-@dataclass
+@option("rmsprop")
 class RMSprop(Optimizer):
     """RMSprop (keras.optimizers.RMSprop)."""
 
@@ -67,12 +67,9 @@ class RMSprop(Optimizer):
     centered: bool = described("Normalize gradients by their estimated variance.")
 
 
-@dataclass
+@option("lion")
 class Lion(Optimizer):
     """Lion (keras.optimizers.Lion)."""
 
     beta_1: float = fraction(_BETA_1)
     beta_2: float = fraction(_BETA_2)
-
-
-SCHEMAS: dict[str, type] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "lion": Lion}

@@ -1,25 +1,23 @@
 """Types of `schedule=...`; the peak learning rate is the optimizer's, the number of steps is the run's."""
 
-from dataclasses import dataclass
-
-from experiments.config.fields import Target, above, at_least, described, fraction
+from experiments.config.fields import Target, above, at_least, described, fraction, option
 
 
-@dataclass
+@option("constant")
 class Schedule(Target):
     """Keeps the learning rate at its peak."""
 
     warmup_steps: int = at_least(0, "Steps during which the learning rate rises from 0 to its peak.")
 
 
-@dataclass
+@option("cosine")
 class Cosine(Schedule):
     """Lowers the learning rate along half a cosine."""
 
     final_fraction: float = fraction("Learning rate of the last step, as a fraction of the peak.")
 
 
-@dataclass
+@option("exponential")
 class Exponential(Schedule):
     """Lowers the learning rate exponentially."""
 
@@ -28,17 +26,9 @@ class Exponential(Schedule):
     staircase: bool = described("Lower the learning rate in steps instead of continuously.")
 
 
-@dataclass
+@option("piecewise")
 class Piecewise(Schedule):
     """Sets the learning rate to a fraction of its peak after each boundary."""
 
     boundaries: list[float] = described("Fractions of all steps of the run, ascending.")
     factors: list[float] = described("Learning rate after each boundary, as fractions of the peak.")
-
-
-SCHEMAS: dict[str, type] = {
-    "constant": Schedule,
-    "cosine": Cosine,
-    "exponential": Exponential,
-    "piecewise": Piecewise,
-}
