@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from experiments.config.registry import COMBINED
 from experiments.data.base import DataSpec
 from experiments.records.fingerprint import values
 from experiments.records.params import flatten
@@ -19,7 +20,7 @@ from experiments.tracking.redaction import mask, mask_command
 def choices(cfg: DictConfig) -> dict[str, str]:
     """Returns the option of each group as typed, several joined by `+`. A user's primary config may lack groups."""
     # Hydra does not record lists of options. The keys of such a group are the names of its options.
-    lists = {name: cfg.get(name) or {} for name in ("metrics", "augment", "callbacks") if name in cfg}
+    lists = {name: cfg.get(name) or {} for name in COMBINED if name in cfg}
     found = {name: "+".join(key for key in node if node[key] is not None) or "none" for name, node in lists.items()}
     found |= dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
     hidden = re.compile(r"(?:.*/)?(?:hydra|schema|shared|logging)(?:[/@].*)?")

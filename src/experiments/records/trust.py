@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.config.registry import CONF, GROUPS
+from experiments.config.registry import COMBINED, CONF, GROUPS
 from experiments.errors import TrackingError, reading
 
 _BUILT = ("model", "loss", "metrics", "data")
@@ -74,7 +74,7 @@ def check_targets(tree: Any, owner: str, modules: Collection[str] = (), *, store
         # A reserved key is allowed beside a target that the user has named.
         found = values.get((*path[:-1], "_target_")) if path[-1] in _RESERVED else value
         name = found if isinstance(found, str) else ""
-        of_section = len(path) == (3 if path[0] in ("metrics", "augment", "callbacks") else 2)
+        of_section = len(path) == (3 if path[0] in COMBINED else 2)
         library, module = _LIBRARIES.fullmatch(name), name.rpartition(".")[0]
         named = name in own or module in tuple(modules)
         known = (library and not UNSAFE.fullmatch(library[1])) or (of_section and name in builtin.get(path[0], ()))
