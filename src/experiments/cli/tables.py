@@ -32,7 +32,9 @@ def write(rows: Sequence[Row], layout: str, optional: Sequence[str] = (), wrappe
     elif layout == "csv":
         write_csv(rows, sys.stdout)
     else:
-        _json(rows)
+        # The escapes of `visible` are not JSON; the standard escapes of JSON, such as \u009b, keep the values.
+        text = json.dumps(list(rows), ensure_ascii=False, indent=1)
+        print(text if visible(text, keep="\n") == text else json.dumps(list(rows), indent=1))
 
 
 def console() -> Console:
@@ -80,9 +82,3 @@ def write_csv(rows: Iterable[Row], file: TextIO) -> None:
 
 def _escaped(value: Any) -> Any:
     return _FORMULA.sub("'", visible(value)) if isinstance(value, str) else value
-
-
-def _json(rows: Sequence[Row]) -> None:
-    # The escapes of `visible` are not JSON; the standard escapes of JSON, such as \u009b, keep the values.
-    text = json.dumps(list(rows), ensure_ascii=False, indent=1)
-    print(text if visible(text, keep="\n") == text else json.dumps(list(rows), indent=1))

@@ -36,7 +36,10 @@ def write_page(path: Path, inspection: Inspection, samples: int) -> None:
         counts=_counts(inspection),
         sizes=_sizes(inspection.sizes),
         findings="".join(_finding(finding, inspection) for finding in inspection.findings) or "<p>None.</p>",
-        samples=_samples(inspection, samples),
+        samples="".join(
+            f"<h3>{escape(name)}</h3>{_pictures(spread_of(inspection.examples['train'], label, samples), inspection)}"
+            for label, name in enumerate(train.class_names)
+        ),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -101,13 +104,6 @@ def _finding(finding: Finding, inspection: Inspection) -> str:
         f"<h3>{escape(finding.title)} <b>{len(finding.details):,}</b></h3><p>{escape(finding.meaning)}</p>"
         f"{_pictures(finding.examples[:_SHOWN], inspection)}"
         f"<details{is_open}><summary>list</summary><ul>{lines}{more}</ul></details></section>"
-    )
-
-
-def _samples(inspection: Inspection, count: int) -> str:
-    return "".join(
-        f"<h3>{escape(name)}</h3>{_pictures(spread_of(inspection.examples['train'], label, count), inspection)}"
-        for label, name in enumerate(inspection.specs["train"].class_names)
     )
 
 
