@@ -141,9 +141,9 @@ def test_tensorboard_contains_scalars_and_histograms(
 
 def session(folder: Path) -> tuple[list[SessionStartInfo], list[str], list[tuple[int, float]]]:
     """Start records and end states of the HParams page, and the points of the best value."""
-    shown = [
-        event for file in sorted(folder.glob("events*")) for event in tf.compat.v1.train.summary_iterator(str(file))
-    ]
+    # Files of the same second differ in a number at the end, which has no leading zeros.
+    files = sorted(folder.glob("events*"), key=lambda file: (len(file.name), file.name))
+    shown = [event for file in files for event in tf.compat.v1.train.summary_iterator(str(file))]
     values = [(event.step, value) for event in shown for value in event.summary.value]
     content: dict[str, list[Any]] = {"_hparams_/session_start_info": [], "_hparams_/session_end_info": []}
     for _, value in values:
