@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from experiments.repair.base import Finding, treat
 from experiments.repair.dead_runs import dead_runs, orphaned_folders
 from experiments.repair.journals import undelivered_journals
+from experiments.tracking import liveness
 from experiments.tracking.liveness import run_lock
 
 MakeRun = Callable[..., Run]
@@ -59,12 +60,46 @@ def test_process_decides_if_folder_is_missing(client: MlflowClient, running: Mak
     assert names(dead_runs(client)) == [reused.info.run_id]
 
 
-@pytest.mark.parametrize(("silent", "dead"), [(240, False), (360, True)])
+@pytest.mark.parametrize(("silent", "dead"), [(240, False), (360, True), (-240, False), (-3600, True)])
 def test_heartbeat_decides_for_runs_on_other_machines(
     client: MlflowClient, running: MakeRun, tmp_path: Path, silent: int, dead: bool
 ) -> None:
     running(tmp_path / "out", host="elsewhere", pid=1, heartbeat=time.time() - silent)
     assert bool(list(dead_runs(client))) == dead
+
+
+@pytest.mark.parametrize("skew", [3600, -3600])
+def test_runs_of_other_machines_are_observed_together_before_they_are_ended(
+    client: MlflowClient,
+    running: MakeRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    skew: int,
+) -> None:
+    """Their clocks are wrong: only the time without a heartbeat on the clock of this machine counts."""
+    monkeypatch.setattr(liveness, "HEARTBEAT_SECONDS", 2)
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    made = [running(tmp_path / "out", host="elsewhere", pid=1, heartbeat=int(time.time() + skew)) for _ in range(4)]
+    living, *dead = made
+    pulse = liveness.Heartbeat(
+        lambda: client.set_tag(living.info.run_id, "heartbeat", f"{time.time() + skew:.0f}"), interval=0.3
+    )
+    pulse.start()
+    found = list(dead_runs(client))
+    assert "process 1 on elsewhere gave no sign of life since" in found[0].state
+    assert found[0].state.endswith("by its own clock")
+    began = time.monotonic()
+    done = {each.name: treat(each, fix=True).done for each in found}
+    assert 2 <= time.monotonic() - began < 4
+    pulse.stop()
+    assert done.pop(living.info.run_id) == (
+        f"failed: run {living.info.run_id} is alive again: a process works on it now."
+    )
+    assert done == {run.info.run_id: "KILLED" for run in dead}
+    assert [status(client, run) for run in made] == ["RUNNING", "KILLED", "KILLED", "KILLED"]
+    (text,) = caplog.messages
+    assert "may still be at work on elsewhere: waiting for its next sign of life, or for 2 s without one." in text
 
 
 def test_run_that_becomes_alive_before_repair_is_not_ended(

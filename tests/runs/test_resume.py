@@ -135,14 +135,14 @@ def frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.tracking.liveness.LOOK_SECONDS", 0.05)
 
 
-@pytest.mark.parametrize("ahead", [0, 3600])
+@pytest.mark.parametrize("ahead", [0, 3600, -3600])
 def test_resume_waits_for_missing_heartbeat_of_lost_machine(
     runs: Runs, frequent_checks: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     """The clock of the other machine may be ahead or behind: the time without a heartbeat is measured here."""
     monkeypatch.setattr("experiments.tracking.liveness.HEARTBEAT_SECONDS", 1)
     run_id = runs.create(status="RUNNING", host="elsewhere", heartbeat=f"{time.time() + ahead:.0f}")
-    assert runs.find("resume=last").run_id == run_id
+    assert runs.check("resume=last").run_id == run_id
     assert f"Run {run_id} may still be at work on elsewhere: waiting for its next sign of life" in caplog.text
 
 

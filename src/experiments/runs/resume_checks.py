@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ from experiments.records.fingerprint import Fingerprint, values
 from experiments.records.named_run import RANKING
 from experiments.runs.resume import LAST, ResumePoint, unfinished_runs
 from experiments.schedules import LearningRate
-from experiments.tracking.liveness import is_alive
+from experiments.tracking.liveness import is_at_work
 from experiments.tracking.mlflow_store import existing_store
 from experiments.tracking.uris import has_store
 
@@ -28,10 +29,11 @@ def _refuse_twice(point: ResumePoint, current: Fingerprint) -> None:
     if not has_store(point.cfg.logging.tracking_uri):
         return
     parts = {name: getattr(current, name) for name in ("config", "code", "versions", "data")}
-    same = list(unfinished_runs(existing_store(point.cfg.logging.tracking_uri), point.cfg, parts))
+    client = existing_store(point.cfg.logging.tracking_uri)
+    same = list(unfinished_runs(client, point.cfg, parts))
     ids = [run.info.run_id for run in same]
     newer = same[: ids.index(point.run_id) + 1] if point.run_id in ids else same
-    for run in filter(is_alive, newer):
+    for run in filter(partial(is_at_work, client), newer):
         tags = run.data.tags
         raise TrackingError(
             f"resume=last would repeat run {run.info.run_id}: a process on {tags.get('host')} works in "

@@ -8,19 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import psutil
 from optuna import Study
 
 from experiments.errors import ExperimentError
 from experiments.tracking.liveness import (
+    CLOCK_SECONDS,
     HEARTBEAT_SECONDS,
     LOOK_SECONDS,
     Heartbeat,
     heartbeat,
+    is_here,
     is_worked_on,
     signs_of_life,
+    silence,
 )
 
 SWEEP, WORKER = "sweep process", "worker"
@@ -30,8 +32,6 @@ STATE, OPENING, OPEN, CLOSED = "state", "opening", "open", "closed"
 PARENT = "parent"
 """User attribute of the study: the id of the parent run, or None without tracking."""
 WAIT_SECONDS = 0.1
-CLOCK_SECONDS = 86_400
-"""The clocks of two machines differ by less: an older heartbeat is not waited for."""
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +40,6 @@ class Members:
 
     def __init__(self, study: Study, folder: Path) -> None:
         self._study, self._folder = study, folder
-        self._seen: dict[str, tuple[Any, float]] = {}  # name -> last heartbeat, and the time here when it changed
         self._lock, self._closed = Lock(), False
 
     @contextmanager
@@ -93,11 +92,8 @@ class Members:
         """Returns True on another machine until no heartbeat has come for HEARTBEAT_SECONDS of this machine's clock."""
         if is_here(signs):
             return is_worked_on("RUNNING", {key: str(signs.get(key)) for key in ("host", "pid", "heartbeat")})
-        sign = str(signs.get("heartbeat"))
-        if name not in self._seen or self._seen[name][0] != sign:
-            self._seen[name] = sign, time.monotonic()
-        recent = time.time() - heartbeat({"heartbeat": sign}) < CLOCK_SECONDS
-        return recent and time.monotonic() - self._seen[name][1] < HEARTBEAT_SECONDS
+        sign = {"heartbeat": str(signs.get("heartbeat"))}
+        return silence(name, sign) < HEARTBEAT_SECONDS and time.time() - heartbeat(sign) < CLOCK_SECONDS
 
     def _require_none_but(self, own: str) -> None:
         """Raises ExperimentError if other processes work on the sweep, such as workers whose sweep process has ended.
@@ -148,7 +144,3 @@ class Members:
             is_here(signs) and signs["pid"] in children for signs in self.living(WORKER).values()
         ):
             time.sleep(WAIT_SECONDS)
-
-
-def is_here(signs: Mapping[str, str]) -> bool:
-    return signs.get("host") == socket.gethostname()

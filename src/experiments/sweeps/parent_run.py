@@ -1,6 +1,7 @@
 """The parent run of a sweep. The MLflow UI groups the runs of the jobs under it."""
 
 import logging
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,7 +84,8 @@ class Parent:
         if self._client is None:
             return {}
         try:
-            for finding in dead_runs(self._client, {SWEEP: self._plan.id}):
+            # Those of other machines would be observed for minutes first.
+            for finding in dead_runs(self._client, {SWEEP: self._plan.id, "host": socket.gethostname()}):
                 logger.info("run %s: %s", finding.name, treat(finding, fix=True).done)
             return {number: str(run.info.run_id) for number, run in for_sweep(self._plan).items()}
         except ExperimentError as failure:

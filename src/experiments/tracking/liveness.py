@@ -22,9 +22,13 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 300
 """Time without a heartbeat after which a run on another machine is considered dead."""
 BEAT_SECONDS = 60.0
+CLOCK_SECONDS = 86_400
+"""The clocks of two machines differ by less: an older heartbeat is not waited for."""
 LOOK_SECONDS = 2.0
 """Seconds between two queries for the heartbeat of a process on another machine."""
 LOCK = "run.lock"
+_seen: dict[str, tuple[str | None, float]] = {}
+"""The last heartbeat of a run or process, and the time on this machine's clock at which it was seen first."""
 
 
 def signs_of_life(output_dir: Path) -> dict[str, str]:
@@ -33,7 +37,17 @@ def signs_of_life(output_dir: Path) -> dict[str, str]:
     return {**process, "output_dir": str(output_dir.absolute())}
 
 
+def process(tags: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Returns what identifies the process that has set these tags."""
+    return tuple(tags.get(name) for name in ("host", "pid", "output_dir"))
+
+
+def is_here(tags: Mapping[str, str]) -> bool:
+    return tags.get("host") == socket.gethostname()
+
+
 def is_alive(run: "Run") -> bool:
+    """Returns True if a process works on the run; on another machine, if its clock is right. See `is_at_work`."""
     return is_worked_on(run.info.status, run.data.tags)
 
 
@@ -44,8 +58,8 @@ def is_worked_on(status: str, tags: Mapping[str, str]) -> bool:
         return True
     if status != "RUNNING":
         return False
-    if tags.get("host") != socket.gethostname():
-        return time.time() - heartbeat(tags) < HEARTBEAT_SECONDS
+    if not is_here(tags):
+        return abs(time.time() - heartbeat(tags)) < HEARTBEAT_SECONDS
     # A lock file that exists but is not locked belongs to a process that has ended.
     return (folder is None or not os.path.exists(folder / LOCK)) and _is_running(tags)  # noqa: PTH110 - see is_in_use
 
@@ -68,26 +82,37 @@ def heartbeat(tags: Mapping[str, str]) -> float:
     return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
 
 
+def silence(name: str, tags: Mapping[str, str]) -> float:
+    """Returns the seconds on this machine's clock since the heartbeat in the tags was seen first.
+
+    Two calls for different runs or processes observe both at the same time.
+    """
+    if name not in _seen or _seen[name][0] != tags.get("heartbeat"):
+        _seen[name] = tags.get("heartbeat"), time.monotonic()
+    return time.monotonic() - _seen[name][1]
+
+
 def is_at_work(client: "MlflowClient", run: "Run") -> bool:
     """Returns True if a process works on the run. On another machine, waits for its next heartbeat or the timeout.
 
-    Clocks of machines differ: the timeout is measured here, and a heartbeat may be older or ahead.
+    Clocks of machines differ: the timeout is measured here, and a heartbeat may be up to CLOCK_SECONDS old, or ahead.
     """
-    tags, began = run.data.tags, time.monotonic()
-    if tags.get("host") == socket.gethostname() or is_in_use(Path(tags.get("output_dir", "/"))):
+    tags, run_id = run.data.tags, run.info.run_id
+    if is_here(tags) or is_in_use(Path(tags.get("output_dir", "/"))):
         return is_alive(run)
-    if run.info.status != "RUNNING" or time.time() - heartbeat(tags) > 2 * HEARTBEAT_SECONDS:
+    if run.info.status != "RUNNING":
         return False
-    logger.warning(
-        "Run %s may still be at work on %s: waiting for its next sign of life, or for %d s without one.",
-        *(run.info.run_id, tags.get("host"), HEARTBEAT_SECONDS),
-    )
-    while time.monotonic() - began < HEARTBEAT_SECONDS:
-        time.sleep(LOOK_SECONDS)
-        run = client.get_run(run.info.run_id)
+    longest = HEARTBEAT_SECONDS if time.time() - heartbeat(tags) < CLOCK_SECONDS else 0
+    if (left := longest - silence(run_id, tags)) > 0:
+        text = "Run %s may still be at work on %s: waiting for its next sign of life, or for %.0f s without one."
+        logger.warning(text, run_id, tags.get("host"), left)
+    while True:
+        run = client.get_run(run_id)
         if (run.info.status, run.data.tags.get("heartbeat")) != ("RUNNING", tags.get("heartbeat")):
             return is_worked_on(run.info.status, {**run.data.tags, "heartbeat": f"{time.time():.0f}"})
-    return False
+        if silence(run_id, tags) >= longest:
+            return False
+        time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
