@@ -359,6 +359,56 @@ def test_stopped_run_is_killed_in_store_before_its_upload_ends(
     wait_for(lambda: undelivered(tmp_path / "out") < 2)
 
 
+def test_stopped_process_changes_nothing_of_a_run_that_another_machine_has_resumed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The upload of the first process takes longer than the other machine needs to resume the run."""
+    blocked, upload, client = threading.Event(), MlflowClient.log_artifacts, MlflowClient(store)
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for folder in (first, second):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / folder.name).touch()
+
+    def slowly(self: MlflowClient, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+        assert str(second) in local_dir or blocked.wait(30)
+        upload(self, run_id, local_dir, artifact_path)
+
+    def status() -> str:
+        return str(client.get_run(str(run.run_id)).info.status)
+
+    def resume() -> None:
+        wait_for(lambda: status() == "KILLED")
+        other = {"host": "elsewhere", "pid": "7", "heartbeat": "1", "output_dir": str(second)}
+        with tracker(store, second, run_id=run.run_id, identity=other) as resumed:
+            resumed.log_artifacts(Upload(second / "checkpoints", "checkpoints", replace=True))
+            wait_for(lambda: not undelivered(second))
+            blocked.set()
+            wait_for(lambda: "are not delivered" in caplog.text)
+            seen.append(status())
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", slowly)
+    seen: list[str] = []
+    machine = threading.Thread(target=resume)
+    with pytest.raises(SystemExit), tracker(store, first, grace_seconds=3) as run:  # noqa: PT012
+        run.log_artifacts(Upload(first / "checkpoints", "checkpoints", replace=True))
+        time.sleep(0.3)  # the upload has begun
+        run.log_metrics({"loss": 1.0}, step=1)
+        machine.start()
+        raise SystemExit(143)
+    machine.join()
+    assert (seen, status()) == (["RUNNING"], "FINISHED")
+    assert "checkpoints/second" in [each.path for each in client.list_artifacts(str(run.run_id), "checkpoints")]
+    assert losses(store, run.run_id) == []
+    assert warnings_of(caplog)[-1] == (
+        f"3 events of run {run.run_id} are not delivered; kept in {first}. "
+        f"Process 7 on elsewhere has resumed the run in {second}."
+    )
+    time.sleep(1)  # the delivery thread ends
+    ((failed, text),) = sync(first, store)
+    assert (failed, text.partition(" If")[0]) == (False, f"not sent: the run is in {second} on elsewhere.")
+    assert status() == "FINISHED"
+
+
 def test_command_for_store_with_login_names_missing_variables() -> None:
     assert sync_command(Path("/a"), "http://me:hunter22@host:5000") == (
         "MLFLOW_TRACKING_USERNAME=USER MLFLOW_TRACKING_PASSWORD=PASSWORD experiments doctor sync "

@@ -24,12 +24,15 @@ _log = logging.getLogger(__name__)
 
 
 class Unavailable(TrackingError):  # noqa: N818 - a state of the store that occurs in normal operation
-    """The store is unreachable, hangs or fails. Sending the same events later may succeed.
+    """The store does not accept the events now. Sending them later may succeed."""
 
-    `passing` is False if waiting does not help, only another account, package or state of the store.
-    """
 
-    passing = True
+class Outage(Unavailable):
+    """The store is unreachable, hangs or fails, which may pass while a process waits."""
+
+
+class Forbidden(Unavailable):
+    """The account lacks a permission, such as that to delete, which others in the team have."""
 
 
 class Sink(Protocol):

@@ -9,9 +9,8 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_MODEL_VERSIONS
 
 from experiments.errors import Rejected
-from experiments.tracking.journal import Event, Unavailable
+from experiments.tracking.journal import Event, Forbidden, Unavailable
 from experiments.tracking.mlflow_store import checked
-from experiments.tracking.store_client import is_forbidden
 
 logger = logging.getLogger(__name__)
 WEIGHTS = "weights_sha256"  # tag of the logged models of this package
@@ -41,9 +40,7 @@ def log_model(client: MlflowClient, run: Run, path: Path, event: Event) -> str |
         if other.model_id != model.model_id and MLFLOW_MODEL_VERSIONS not in other.tags:
             try:
                 client.delete_logged_model(other.model_id)
-            except Unavailable as error:
-                if not is_forbidden(error):
-                    raise
+            except Forbidden:
                 logger.warning("This account cannot delete models: %s stays beside the new one.", other.model_id)
     return f"models:/{model.model_id}"
 

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFL
 from mlflow.utils.validation import path_not_unique
 
 from experiments.errors import Rejected, TrackingError
-from experiments.tracking.journal import BATCHED, Event, Unavailable
+from experiments.tracking.journal import BATCHED, Event, Forbidden, Unavailable
+from experiments.tracking.liveness import process
 from experiments.tracking.logged_model import log_model
 from experiments.tracking.mlflow_store import absence, end_run, name_run
 from experiments.tracking.names import valid_name
-from experiments.tracking.store_client import StoreClient, is_forbidden, judged, patiently
+from experiments.tracking.store_client import StoreClient, judging, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +30,29 @@ logger = logging.getLogger(__name__)
 class MlflowSink:
     """Sink of one run. Repetition is harmless: MLflow keeps only one of two metrics with equal step, time and value."""
 
-    def __init__(self, client: MlflowClient, run_id: str, *, root: Path = Path("/")) -> None:
-        """Uploads, and then may remove, only files below `root`, links in them included."""
+    def __init__(
+        self, client: MlflowClient, run_id: str, *, root: Path = Path("/"), owner: Mapping[str, str] | None = None
+    ) -> None:
+        """Uploads, and then may remove, only files below `root`, links in them included.
+
+        `owner` contains the run's tags while its process is the last one that has opened it; None checks no tags.
+        """
         self._client = StoreClient(client.tracking_uri)  # does not wait, because the delivery thread does
         self._run_id = run_id
         self._root = root.resolve()
+        self._owner, self._ended = owner, False
         self.model_uri: str | None = None
+        self.successor = ""  # sentence on the process that has resumed the run
 
     def send(self, events: Sequence[Event]) -> None:
         try:
-            if events[0]["event"] in BATCHED:
-                self._send_batch(events)
-            else:
-                self._send_one(events[0])
+            with judging():  # a file that has vanished, or something that is not an event of this package
+                if self._ended or events[0]["event"] == "end" or events[0].get("replace"):
+                    self._require_own()
+                if events[0]["event"] in BATCHED:
+                    self._send_batch(events)
+                else:
+                    self._send_one(events[0])
         except (Rejected, Unavailable) as error:
             # An answer of the store has a cause. It refuses all events of a run that it has lost.
             asked = isinstance(error, Rejected) and error.__cause__ is not None
@@ -51,8 +62,14 @@ class MlflowSink:
             raise
         except TrackingError as error:
             raise Rejected(str(error)) from error
-        except Exception as error:  # a file that has vanished, or something that is not an event of this package
-            raise judged(error) from error
+
+    def _require_own(self) -> None:
+        """Raises Unavailable if another process has resumed the run, whose status and files belong to it then."""
+        if self._owner is not None:
+            now = process(self._client.get_run(self._run_id).data.tags)
+            if now != process(self._owner):
+                self.successor = "Process {1} on {0} has resumed the run in {2}.".format(*now)
+                raise Unavailable(self.successor)
 
     def beat(self) -> None:
         """Updates the heartbeat tag, which shows other machines that the process runs."""
@@ -60,8 +77,13 @@ class MlflowSink:
             self._client.set_tag(self._run_id, "heartbeat", f"{time.time():.0f}")
 
     def end(self, status: str) -> None:
-        """Ends the run without the journal. If this fails, the journal or `doctor` ends it later."""
+        """Ends the run without the journal. If this fails, the journal or `doctor` ends it later.
+
+        Another machine can resume the run from then on, so that later events are sent only if none has.
+        """
+        self._ended = True
         with suppress(TrackingError):
+            self._require_own()
             self._client.set_terminated(self._run_id, status=status)
 
     def _send_batch(self, events: Sequence[Event]) -> None:
@@ -124,6 +146,7 @@ class MlflowSink:
         with _snapshot(path) if event.get("growing") else nullcontext(path) as source:
             self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
         if event.get("replace") and folder is not None:
+            self._require_own()  # again, as the upload may have taken minutes
             remove_others(self._client, self._run_id, path, folder)
         if event.get("temporary"):
             shutil.rmtree(path)
@@ -161,9 +184,7 @@ def remove_others(client: StoreClient, run_id: str, directory: Path, folder: str
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
     try:
         patiently(lambda: [repository.delete_artifacts(path) for path in others], 0, of_artifacts=True)
-    except (Rejected, Unavailable) as error:
-        if isinstance(error, Unavailable) and not is_forbidden(error):
-            raise
+    except (Rejected, Forbidden):
         logger.warning("This artifact store or account cannot remove files: older files stay in %s/.", folder)
 
 

@@ -91,7 +91,7 @@ class MlflowTracker(Tracker):
     def _open_run(self, client: StoreClient) -> None:
         tags = self.identity if self.run_id else {**self.tags, **self.identity}
         run = self._existing_run(client, self.run_id) if self.run_id else self._create_run(client)
-        self.run_id = str(checked(client, run, writes=True).info.run_id)
+        self.run_id = str(run.info.run_id)
         self.page = page_of(run)
         experiment = client.get_experiment(run.info.experiment_id).name
         self._journal.append("start", run_id=self.run_id, tracking_uri=mask(client.tracking_uri), experiment=experiment)
@@ -166,7 +166,8 @@ class MlflowTracker(Tracker):
         self._open_journal()  # before the run is created: a folder that is not writable must leave no run in the store
         remedy = "Expected permission to write there. Set logging.tracking_uri, or run with logging=none."
         with explaining(f"{mask(self.tracking_uri)} refuses to create a run", remedy, Rejected):
-            return client.create_run(experiment_id, run_name=mask(self.run_name), tags=tags)
+            run = client.create_run(experiment_id, run_name=mask(self.run_name), tags=tags)
+        return checked(client, run, writes=True)
 
     def _existing_run(self, client: StoreClient, run_id: str) -> Run:
         run = existing_run(client, run_id, key="resume", writes=True)
@@ -198,7 +199,8 @@ class MlflowTracker(Tracker):
             ) from error
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
-        self._sink = MlflowSink(client, run.info.run_id, root=self.output_dir)
+        owner = _masked(self.identity) or None
+        self._sink = MlflowSink(client, run.info.run_id, root=self.output_dir, owner=owner)
         self._delivery = Delivery(self.output_dir, self._sink, interval=self.delivery_interval)
         self._delivery.start()
         self._heartbeat = Heartbeat(self._sink.beat)
@@ -245,9 +247,10 @@ class MlflowTracker(Tracker):
                 self._delivery.finish(self.flush_timeout, at_most=at_most)
         finally:  # also after a signal
             if left := undelivered(self.output_dir):
-                command = sync_command(self.output_dir, self.tracking_uri)
-                text = "%d events of run %s are not delivered; kept in %s. To send them: %s"
-                _log.warning(text, left, self.run_id, self.output_dir, command)
+                successor = self._sink.successor if self._sink else ""
+                remedy = successor or f"To send them: {sync_command(self.output_dir, self.tracking_uri)}"
+                text = "%d events of run %s are not delivered; kept in %s. %s"
+                _log.warning(text, left, self.run_id, self.output_dir, remedy)
 
 
 def page_of(run: Run) -> str:

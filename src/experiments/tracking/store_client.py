@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError
 
 from experiments.errors import ExperimentError, Rejected, TrackingError
-from experiments.tracking.journal import Unavailable
+from experiments.tracking.journal import Forbidden, Outage, Unavailable
 from experiments.tracking.redaction import mask
 
 PATIENCE_SECONDS, SWEEP_SECONDS = 30.0, 600.0
@@ -24,9 +24,8 @@ LONGEST_PAUSE = 10.0
 HINTS = {
     401: " Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     403: " Ask for the permission to edit the experiment, or set MLFLOW_TRACKING_USERNAME to another account.",
-    **dict.fromkeys((408, 429), ""),
 }
-"""HTTP client errors after which the same request may succeed, and the remedy. Waiting is none for 401 and 403."""
+"""Remedies for HTTP client errors."""
 least_patience = ContextVar("least_patience", default=0.0)
 """Minimum of the seconds that new clients wait. It applies to their first contact too."""
 _T = TypeVar("_T")
@@ -46,26 +45,34 @@ def waiting_at_least(seconds: float) -> Iterator[None]:
 def patiently(call: Callable[[], _T], seconds: float, *, of_artifacts: bool = False) -> _T:
     """Returns the result of `call`, which is repeated for `seconds` while the store is temporarily unavailable.
 
-    Raises Unavailable or Rejected; errors of this package pass through. The first repetition follows at once and in any
-    case: a server closes connections that were not used for a while.
+    Raises Rejected or Unavailable, but no Outage, for which an outer call would wait again. The first repetition
+    follows at once and in any case: a server closes connections that were not used for a while.
     """
-    began, pauses = time.monotonic(), 0
+    ends, pauses = time.monotonic() + seconds, 0
     while True:
         try:
-            return call()
-        except Exception as error:
-            problem = error if isinstance(error, ExperimentError) else judged(error, of_artifacts=of_artifacts)
+            with judging(of_artifacts=of_artifacts):
+                return call()
+        except Outage as error:
             pause = min(2.0**pauses / 2, LONGEST_PAUSE) if pauses else 0.0
-            late = pauses > 0 and time.monotonic() + pause > began + seconds
-            if late or not isinstance(problem, Unavailable) or not problem.passing:
-                if late and seconds and problem is not error:
-                    problem = Unavailable(f"the tracking store is unavailable: {problem} Try again when it answers.")
-                problem.passing = False  # type: ignore[attr-defined] # an outer call must not wait again
-                raise problem from (None if problem is error else error)
+            if pauses and time.monotonic() + pause > ends:
+                text = "the tracking store is unavailable: {} Try again when it answers." if seconds else "{}"
+                raise Unavailable(text.format(error)) from error.__cause__
             if pauses == 1:
-                _log.warning("The tracking store is unavailable; waiting up to %.0f s: %s", seconds, problem)
+                _log.warning("The tracking store is unavailable; waiting up to %.0f s: %s", seconds, error)
         time.sleep(pause)
         pauses += 1
+
+
+@contextmanager
+def judging(*, of_artifacts: bool = False) -> Iterator[None]:
+    """Raises Unavailable or Rejected for an error of a library in the block. Errors of this package pass through."""
+    try:
+        yield
+    except ExperimentError:
+        raise
+    except Exception as error:
+        raise _judged(error, of_artifacts) from error
 
 
 @contextmanager
@@ -77,7 +84,7 @@ def explaining(what: str, remedy: str, *kinds: type[TrackingError]) -> Iterator[
         raise TrackingError(f"{what}: {str(error).rstrip('.')}. {remedy}") from error
 
 
-def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rejected:
+def _judged(error: Exception, of_artifacts: bool) -> Unavailable | Rejected:
     """Returns Unavailable if the same call may succeed later, Rejected if the store has understood and refused it."""
     status, answered, text = 400, True, f"{type(error).__name__}: {error}"
     missing = isinstance(error, ImportError) or "Credentials" in type(error).__name__
@@ -93,18 +100,9 @@ def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rej
     ):
         status = 503
     text = mask(" ".join(text.split())) + HINTS.get(status, "")
-    if 400 <= status < 500 and status not in HINTS and answered:
+    if 400 <= status < 500 and status not in (*HINTS, 408, 429) and answered:
         return Rejected(text)
-    problem = Unavailable(text)
-    problem.passing = not missing and not HINTS.get(status)
-    return problem
-
-
-def is_forbidden(error: Exception) -> bool:
-    """Returns True if the account lacks a permission, such as that to delete, which others in the team have."""
-    cause = error.__cause__
-    status = cause.get_http_status_code() if isinstance(cause, MlflowException) else None
-    return (status or getattr(getattr(cause, "response", None), "status_code", None)) == 403
+    return Forbidden(text) if status == 403 else Unavailable(text) if status == 401 or missing else Outage(text)
 
 
 class StoreClient(MlflowClient):

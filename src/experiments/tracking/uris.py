@@ -7,7 +7,7 @@ import shlex
 import warnings
 from pathlib import Path
 
-from experiments.tracking.journal import Unavailable
+from experiments.tracking.journal import Outage
 from experiments.tracking.redaction import mask
 
 SQLITE = "sqlite:///"
@@ -26,7 +26,7 @@ def has_store(tracking_uri: str) -> bool:
 
 
 def require_answer(tracking_uri: str) -> None:
-    """Raises Unavailable if the server does not answer; any HTTP status is an answer. Files are not checked.
+    """Raises Outage if the server does not answer; any HTTP status is an answer. Files are not checked.
 
     Sends one short request, because MLflow's own client waits longer. Proxies and TLS are those of MLflow's client.
     """
@@ -46,7 +46,7 @@ def require_answer(tracking_uri: str) -> None:
             reason = reason.__context__
         certified = isinstance(error, requests.exceptions.SSLError)
         remedy = "Set MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate" if certified else "Start it"
-        raise Unavailable(
+        raise Outage(
             f"tracking server {mask(tracking_uri)} is not reachable: {reason}. "
             f"{remedy}, set logging.tracking_uri, or run with logging=none."
         ) from error
