@@ -1,5 +1,8 @@
 """Cost of tracking every step: logging.every_n_steps=1 compared with logging=none, with a local and a distant store.
 
+The measurement "sync" compares two tracked trainings with a checkpoint after each epoch. One of them does not write its
+journal to the disk before each checkpoint, so that a power failure could lose events.
+
     taskset --cpu-list 0 python benchmarks/tracking.py 7 far server
 
 The arguments are the number of rounds and a part of the name of the measurements, such as "cnn" or "far server". The
@@ -10,24 +13,26 @@ distant server, and wall-clock times are too high.
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from measurement import DIGITS, HERE, photos, show_ratio
+from measurement import DIGITS, HERE, cost, photos, show_ratio
 from turns import Training, Turns, compare, composed, prepared, start, take_turns
 
+from experiments.checkpoints.callback import CheckpointOptions, Checkpoints
 from experiments.config.build import build
 from experiments.loops import Position
 from experiments.runs.callbacks import builtin_callbacks
 from experiments.runs.run import READ_HERE
-from experiments.tracking.journal import undelivered
+from experiments.tracking.journal import Journal, undelivered
 
 HOST = "127.0.0.1"
 FAR_SECONDS = 0.1
@@ -40,6 +45,7 @@ TRACKED = (
     "logging.every_n_steps=1",
 )
 """Overrides of the tracked side. Its turns are long compared with the three seconds between two deliveries."""
+UNTRACKED = ("logging=none", "progress=none")
 
 
 def main(rounds: int, wanted: str) -> None:
@@ -52,30 +58,44 @@ def main(rounds: int, wanted: str) -> None:
             for place, address in (("store", f"sqlite:///{folder}/mlflow.db"), ("far server", far)):
                 for name, bound, epochs, job in (("cnn", 1.10, 15, DIGITS), ("mobilenetv2", 1.02, 3, images)):
                     if wanted in f"{name}, {place}":
-                        measure(f"{name}, {place}", bound, rounds, epochs, [*job, f"logging.tracking_uri={address}"])
+                        stored = [*job, f"epochs={rounds * epochs}", f"logging.tracking_uri={address}"]
+                        sides = {
+                            "tracked": training(folder / f"{place} {name}", *TRACKED, *stored),
+                            "untracked": training(folder / f"no {place} {name}", *UNTRACKED, *stored),
+                        }
+                        measure(f"tracking {name}, {place}", bound, sides, epochs)
+            if wanted in "sync":
+                measure_sync(folder, rounds, [*images, f"logging.tracking_uri=sqlite:///{folder}/mlflow.db"])
 
 
-def measure(name: str, bound: float, rounds: int, epochs: int, job: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as output:
-        sides = {
-            "tracked": training(Path(output) / "tracked", *TRACKED, f"epochs={rounds * epochs}", *job),
-            "untracked": training(
-                Path(output) / "untracked", "logging=none", "progress=none", f"epochs={rounds * epochs}", *job
-            ),
-        }
-        turns = take_turns(sides, epochs)
-    used = compare("tracked", "untracked", {side: taken.cpu_seconds for side, taken in turns.items()})
-    show_ratio(f"tracking {name}, CPU time of the training process", used, bound)
-    ratio = compare("tracked", "untracked", {side: taken.seconds for side, taken in turns.items()})
-    show_ratio(f"tracking {name}", ratio, bound)
+def measure(name: str, bound: float, sides: Mapping[str, Training], epochs: int) -> None:
+    turns, (one, other) = take_turns(sides, epochs), sides
+    used = compare(one, other, {side: taken.cpu_seconds for side, taken in turns.items()})
+    show_ratio(f"{name}, CPU time of the training process", used, bound)
+    ratio = compare(one, other, {side: taken.seconds for side, taken in turns.items()})
+    show_ratio(name, ratio, bound)
 
 
-def training(output_dir: Path, *overrides: str) -> Training:
-    """Returns a training with the callbacks of a run."""
+def measure_sync(folder: Path, rounds: int, job: list[str], epochs: int = 3) -> None:
+    """Measures checkpoints with and without writing the journal to the disk, and prints the time of one such write."""
+    overrides = (*TRACKED, f"epochs={rounds * epochs}", *job)
+    sides = {name: training(folder / name, *overrides, saving=name) for name in ("synced", "not synced")}
+    measure("tracking sync, mobilenetv2, store", 1.02, sides, epochs)
+    journal, seconds = Journal(folder / "journal"), []
+    journal.open()
+    for step in range(100):
+        journal.append("metrics", step=step, values={"loss": 0.5})
+        seconds.append(cost(journal.sync).wall)
+    print(f"  writing the journal: median {statistics.median(seconds):.2g} s, maximum {max(seconds):.2g} s")
+
+
+def training(output_dir: Path, *overrides: str, saving: str = "") -> Training:
+    """Returns a training with the callbacks of a run; with `saving`, also with a checkpoint after each epoch."""
     cfg = composed(*overrides)
     model, splits = prepared(cfg)
     output_dir.mkdir()
     tracker = build(cfg.logging, READ_HERE, output_dir=output_dir)
+    settings = {**cfg.checkpoint, "every_epoch": True, "metric": cfg.monitor.metric, "mode": cfg.monitor.mode}
 
     def settle() -> None:
         # Both sides sleep, because a busy system favours a thread that has slept.
@@ -86,8 +106,12 @@ def training(output_dir: Path, *overrides: str) -> Training:
     def train(turns: Turns) -> None:
         turns.settle = settle
         with tracker:
-            callbacks = [*builtin_callbacks(cfg, splits, tracker, output_dir, began=0.0).values(), turns]
-            build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=callbacks)
+            callbacks = builtin_callbacks(cfg, splits, tracker, output_dir, began=0.0)
+            sync = {"committing": tracker.sync} if saving == "synced" else {}
+            options, place = CheckpointOptions(**settings), output_dir / "checkpoints"
+            saved = Checkpoints(place, options, model=model, observers=callbacks, **sync)
+            every = [*callbacks.values(), *([saved] if saving else []), turns]
+            build(cfg.loop)(model, splits, epochs=cfg.epochs, start=Position(), callbacks=every)
 
     return train
 

@@ -146,7 +146,7 @@ def deliver(folder: Path, sink: Sink) -> None:
 
 def deliver_chunk(folder: Path, sink: Sink) -> bool:
     """Sends the next few thousand undelivered events; returns False if there were none."""
-    lines = _waiting(folder)
+    lines = [(len(line), _event(line)) for line in _waiting(folder, CHUNK_BYTES)]
     end = acknowledged(folder)
     for group in _requests(lines):
         _send(folder, sink, [event for _, event in group])
@@ -167,26 +167,20 @@ def acknowledged(folder: Path) -> int:
 
 def undelivered(folder: Path) -> int:
     """Number of events that are not delivered yet."""
-    with journal_file(folder).open("rb") as file:
-        file.seek(acknowledged(folder))
-        return sum(1 for line in file if line.endswith(b"\n"))
+    return sum(1 for _ in _waiting(folder))
 
 
 def next_event(folder: Path) -> str | None:
     """Kind of the first undelivered event; None if all are delivered."""
-    with journal_file(folder).open("rb") as file:
-        file.seek(acknowledged(folder))
-        line = file.readline()
-    return str(_event(line)["event"]) if line.endswith(b"\n") else None
+    return next((str(_event(line)["event"]) for line in _waiting(folder)), None)
 
 
 def waiting_uploads(folder: Path) -> set[Path]:
     """Files and folders that are not uploaded yet."""
     if not journal_file(folder).exists():
         return set()
-    with reading(f"the journal in '{folder}'"), journal_file(folder).open("rb") as file:
-        file.seek(acknowledged(folder))
-        return {Path(event["path"]) for event in map(_event, file) if event["event"] == "artifacts"}
+    with reading(f"the journal in '{folder}'"):
+        return {Path(event["path"]) for event in map(_event, _waiting(folder)) if event["event"] == "artifacts"}
 
 
 def _acknowledge(folder: Path, end: int) -> None:
@@ -196,13 +190,12 @@ def _acknowledge(folder: Path, end: int) -> None:
         file.write(b"%020d" % end)
 
 
-def _waiting(folder: Path) -> list[tuple[int, Event]]:
-    """Pairs (length in bytes, event) of the next undelivered complete lines, about CHUNK_BYTES in total."""
+def _waiting(folder: Path, most: int | None = None) -> Iterator[bytes]:
+    """Yields the undelivered complete lines, about `most` bytes of them."""
     with journal_file(folder).open("rb") as file:
         file.seek(acknowledged(folder))
-        content = file.read(CHUNK_BYTES) + file.readline()
-    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-    return [(len(line), _event(line)) for line in lines]
+        lines = file if most is None else file.readlines(most)
+        yield from (line for line in lines if line.endswith(b"\n"))
 
 
 def _event(line: bytes) -> Event:

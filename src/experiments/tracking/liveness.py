@@ -37,11 +37,6 @@ def signs_of_life(output_dir: Path) -> dict[str, str]:
     return {**process, "output_dir": str(output_dir.absolute())}
 
 
-def process(tags: Mapping[str, str]) -> tuple[str | None, ...]:
-    """Returns what identifies the process that has set these tags."""
-    return tuple(tags.get(name) for name in ("host", "pid", "output_dir"))
-
-
 def is_here(tags: Mapping[str, str]) -> bool:
     return tags.get("host") == socket.gethostname()
 

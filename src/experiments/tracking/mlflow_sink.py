@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -18,7 +19,6 @@ from mlflow.utils.validation import path_not_unique
 
 from experiments.errors import Rejected, TrackingError
 from experiments.tracking.journal import BATCHED, Event, Forbidden, Unavailable
-from experiments.tracking.liveness import process
 from experiments.tracking.logged_model import log_model
 from experiments.tracking.mlflow_store import absence, end_run, name_run
 from experiments.tracking.names import valid_name
@@ -31,11 +31,16 @@ class MlflowSink:
     """Sink of one run. Repetition is harmless: MLflow keeps only one of two metrics with equal step, time and value."""
 
     def __init__(
-        self, client: MlflowClient, run_id: str, *, root: Path = Path("/"), owner: Mapping[str, str] | None = None
+        self,
+        client: MlflowClient,
+        run_id: str,
+        *,
+        root: Path = Path("/"),
+        owner: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Uploads, and then may remove, only files below `root`, links in them included.
 
-        `owner` contains the run's tags while its process is the last one that has opened it; None checks no tags.
+        `owner` contains the tags of this process (see `signs_of_life`); without them, the run's tags are not checked.
         """
         self._client = StoreClient(client.tracking_uri)  # does not wait, because the delivery thread does
         self._run_id = run_id
@@ -65,11 +70,11 @@ class MlflowSink:
 
     def _require_own(self) -> None:
         """Raises Unavailable if another process has resumed the run, whose status and files belong to it then."""
-        if self._owner is not None:
-            now = process(self._client.get_run(self._run_id).data.tags)
-            if now != process(self._owner):
-                self.successor = "Process {1} on {0} has resumed the run in {2}.".format(*now)
-                raise Unavailable(self.successor)
+        tags = self._client.get_run(self._run_id).data.tags if self._owner else {}
+        if any(tags.get(name) != self._owner.get(name) for name in ("host", "pid", "output_dir")):
+            process = f"Process {tags.get('pid')} on {tags.get('host')}"
+            self.successor = f"{process} has resumed the run in {tags.get('output_dir')}."
+            raise Unavailable(self.successor)
 
     def beat(self) -> None:
         """Updates the heartbeat tag, which shows other machines that the process runs."""

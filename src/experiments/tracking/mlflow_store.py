@@ -77,13 +77,13 @@ def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     if found is None:
         # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
         artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
-        try:
-            found = client.get_experiment(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
-        except Rejected as error:
-            found = client.get_experiment_by_name(name)  # created by another process
-            if found is None:
-                refused = f"logging.experiment_name='{name}' cannot be created: {error} Set another name."
-                raise TrackingError(refused) from error
+        with explaining(f"logging.experiment_name='{name}' cannot be created", "Set another name.", Rejected):
+            try:
+                found = client.get_experiment(client.create_experiment(name, artifacts, tags=EXPERIMENT_TAGS))
+            except Rejected:
+                found = client.get_experiment_by_name(name)  # created by another process
+                if found is None:
+                    raise
     if found.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"logging.experiment_name='{name}' is a deleted experiment: expected an active or a new one. "
@@ -140,16 +140,13 @@ def creation_lock(path: Path) -> Iterator[None]:
     Uses SQLite's lock on an empty file beside the database: it is portable, and released when its process dies.
     """
     lock = path.with_name(f".{path.name}.lock")
+    remedy = "Expected a file in a folder where you may write. Set logging.tracking_uri=sqlite:///FILE, or run with "
     with ExitStack() as stack:
-        try:
+        what = f"logging.tracking_uri='{SQLITE}{path}' cannot be written"
+        with explaining(what, f"{remedy}logging=none.", OSError, sqlite3.Error):
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(lock, timeout=CREATION_SECONDS, isolation_level=None)
             stack.enter_context(closing(connection)).execute("BEGIN EXCLUSIVE")
-        except (OSError, sqlite3.Error) as error:
-            raise TrackingError(
-                f"logging.tracking_uri='{SQLITE}{path}' cannot be written: {error}. Expected a file in a folder "
-                "where you may write. Set logging.tracking_uri=sqlite:///FILE, or run with logging=none."
-            ) from error
         yield
 
 

@@ -191,16 +191,12 @@ class MlflowTracker(Tracker):
             client.update_run(run_id, status="RUNNING")
 
     def _open_journal(self) -> None:
-        try:
+        what = f"the output folder '{self.output_dir}' is not writable"
+        with explaining(what, "Set hydra.run.dir=FOLDER.", OSError):
             self._journal.open()
-        except OSError as error:
-            raise TrackingError(
-                f"the output folder '{self.output_dir}' is not writable: {error}. Set hydra.run.dir=FOLDER."
-            ) from error
 
     def _start_threads(self, client: MlflowClient, run: Run) -> None:
-        owner = _masked(self.identity) or None
-        self._sink = MlflowSink(client, run.info.run_id, root=self.output_dir, owner=owner)
+        self._sink = MlflowSink(client, run.info.run_id, root=self.output_dir, owner=_masked(self.identity))
         self._delivery = Delivery(self.output_dir, self._sink, interval=self.delivery_interval)
         self._delivery.start()
         self._heartbeat = Heartbeat(self._sink.beat)

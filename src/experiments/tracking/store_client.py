@@ -76,8 +76,8 @@ def judging(*, of_artifacts: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def explaining(what: str, remedy: str, *kinds: type[TrackingError]) -> Iterator[None]:
-    """Adds what failed, and the remedy, to an error of these kinds in the block; without kinds, to both."""
+def explaining(what: str, remedy: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Adds what failed, and the remedy, to an error of these kinds in the block; without kinds, to those of a store."""
     try:
         yield
     except kinds or (Unavailable, Rejected) as error:  # noqa: B030 - a tuple of exception classes

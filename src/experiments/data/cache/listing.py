@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,12 @@ class Entry:
     kind: str
     path: Path
     state: str
-    source: str
-    split: str
-    shape: str
     num_bytes: int
     made: float
     last_used: float
+    source: str = ""
+    split: str = ""
+    shape: str = ""
 
     @property
     def idle_days(self) -> float:
@@ -40,16 +41,20 @@ class Entry:
 
 def entries(cache_dir: str) -> list[Entry]:
     """Returns all packs of the cache, complete or not, the longest unused first."""
-    folder = packs_folder(cache_dir)
-    packs = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted((entry for path in packs for entry in _entry(path)), key=lambda entry: entry.last_used)
+    return _listed(packs_folder(cache_dir), Path.is_dir, _pack)
 
 
 def manifests(cache_dir: str) -> list[Entry]:
     """Returns the stored scan results of all folders, complete or not, the longest unused first."""
-    folder = Path(cache_dir).expanduser() / MANIFESTS
-    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return sorted((entry for path in files for entry in _manifest(path)), key=lambda entry: entry.last_used)
+    return _listed(Path(cache_dir).expanduser() / MANIFESTS, Path.is_file, _manifest)
+
+
+def _listed(folder: Path, wanted: Callable[[Path], bool], entry: Callable[[Path], Entry]) -> list[Entry]:
+    found = []
+    for path in filter(wanted, folder.iterdir() if folder.is_dir() else ()):
+        with suppress(FileNotFoundError):  # renamed or removed by another process
+            found.append(entry(path))
+    return sorted(found, key=lambda each: each.last_used)
 
 
 def prune(entry: Entry) -> bool:
@@ -66,16 +71,19 @@ def prune(entry: Entry) -> bool:
     return True
 
 
-def _entry(path: Path) -> Iterator[Entry]:
+def _pack(path: Path) -> Entry:
+    size = sum(file.stat().st_blocks * 512 for file in path.iterdir())  # on disk: unfinished packs are sparse
+    changed = path.stat().st_mtime
+    if path.suffix == UNFINISHED:
+        return Entry("pack", path, _state_of_unfinished(path), size, changed, changed)
     try:
-        size = sum(file.stat().st_blocks * 512 for file in path.iterdir())  # on disk: unfinished packs are sparse
-        changed = path.stat().st_mtime
-        if path.suffix == UNFINISHED:
-            yield Entry("pack", path, _state_of_unfinished(path), "", "", "", size, changed, changed)
-        else:
-            yield _whole(path, size, changed)
-    except FileNotFoundError:
-        return  # renamed or removed by another process
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        about, last_used = meta["about"], (path / META).stat().st_mtime
+        shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
+        source, split = about.get("source", ""), about.get("split", "")
+        return Entry("pack", path, "complete", size, meta["made"], last_used, source, split, shape)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Entry("pack", path, "corrupt", size, changed, changed)
 
 
 def _state_of_unfinished(path: Path) -> str:
@@ -87,32 +95,17 @@ def _state_of_unfinished(path: Path) -> str:
         return "unfinished"  # the lock cannot be tried in a folder that this user cannot write
 
 
-def _whole(path: Path, size: int, changed: float) -> Entry:
-    try:
-        meta = json.loads((path / META).read_text(encoding="utf-8"))
-        about, last_used = meta["about"], (path / META).stat().st_mtime
-        shape = f"{' x '.join(map(str, meta['shape']))} {meta['dtype']}"
-        source, split = about.get("source", ""), about.get("split", "")
-        return Entry("pack", path, "complete", source, split, shape, size, meta["made"], last_used)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Entry("pack", path, "corrupt", "", "", "", size, changed, changed)
-
-
-def _manifest(path: Path) -> Iterator[Entry]:
-    try:
-        status = path.stat()
-        with path.open("rb") as file:
-            first = file.readline(10_000)
-    except FileNotFoundError:
-        return  # removed by another process
+def _manifest(path: Path) -> Entry:
+    status = path.stat()
     size, used = status.st_blocks * 512, status.st_mtime
+    with path.open("rb") as file:
+        first = file.readline(10_000)
     if path.suffix == UNFINISHED:
         state = "left over" if time.time() - used > _ABANDONED else "in progress"
-        yield Entry("manifest", path, state, "", "", "", size, used, used)
-        return
+        return Entry("manifest", path, state, size, used, used)
     try:
         head = json.loads(first)
         held = "1 file" if head["count"] == 1 else f"{head['count']} files"
-        yield Entry("manifest", path, "complete", head["root"], "", held, size, head["made"], used)
+        return Entry("manifest", path, "complete", size, head["made"], used, source=head["root"], shape=held)
     except (ValueError, KeyError, TypeError):
-        yield Entry("manifest", path, "corrupt", "", "", "", size, used, used)
+        return Entry("manifest", path, "corrupt", size, used, used)
