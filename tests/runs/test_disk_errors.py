@@ -47,6 +47,27 @@ def test_full_disk_is_explained_and_run_resumes_later(trainings: Trainings, disk
     assert_same_bits(disk / "checkpoints", other / "outputs" / "checkpoints")
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A read-only file system in the place of a home folder."""
+    yield from mounted(tmp_path / "home", *tmpfs("1m"), "-o", "ro")
+
+
+def test_read_only_home_trains_without_cache_and_with_same_bits(
+    trainings: Trainings, home: Path, tmp_path: Path
+) -> None:
+    photos = ("data=cats_dogs_synthetic", "data.num_examples=60", f"data.path={tmp_path}/photos")
+    overrides = (*photos, *OVERRIDES[2:], "model=mlp", "data.image_size=[32,32]", "epochs=2")
+    for name, cache in (("cached", tmp_path / "cache"), ("uncached", home / "cache")):
+        status = trainings.train(tmp_path / name, *overrides, f"data.cache_dir={cache}")
+        assert status == 0, output(tmp_path / name)
+    text = output(tmp_path / "uncached")
+    for split in ("train", "validation", "test"):
+        assert text.count(f"cannot keep the decoded images of '{split}' (0 MB): Read-only file system. Training") == 1
+    assert "Traceback" not in text
+    assert_same_bits(*(tmp_path / name / "outputs" / "checkpoints" for name in ("cached", "uncached")))
+
+
 def test_read_only_disk_is_explained_in_one_line(trainings: Trainings, disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     store = f"sqlite:///{tmp_path}/m.db"

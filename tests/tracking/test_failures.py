@@ -280,12 +280,20 @@ def answering() -> Iterator[ThreadingHTTPServer]:
     thread.join()
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "Set MLFLOW_TRACKING_USERNAME and"), (403, "Ask for the ")])
-def test_missing_access_names_remedy_at_once(answering: ThreadingHTTPServer, status: int, remedy: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "no access Set MLFLOW_TRACKING_USERNAME and"),
+        (403, "no access Ask for the "),
+        (503, "many 503 error responses.*Expected sqlite:///FILE or "),
+    ],
+)
+def test_first_answer_that_is_an_error_ends_at_once(answering: ThreadingHTTPServer, status: int, remedy: str) -> None:
     answering.status = status  # type: ignore[attr-defined]
     began = time.monotonic()
-    with pytest.raises(TrackingError, match=f"no access {remedy}"):
+    with pytest.raises(TrackingError, match=remedy) as error:
         open_store(f"http://127.0.0.1:{answering.server_port}")
+    assert "\n" not in str(error.value)
     assert time.monotonic() - began < 4
 
 

@@ -18,9 +18,11 @@ from tests.tracking.faulty_proxy import Fault, FaultyProxy
 from tests.trainings import Trainings
 
 from experiments.data.base import DataSpec
+from experiments.errors import TrackingError
 from experiments.tracking.base import Upload
 from experiments.tracking.journal import journal_file, undelivered
 from experiments.tracking.liveness import signs_of_life
+from experiments.tracking.mlflow_store import open_store
 from experiments.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
@@ -122,7 +124,16 @@ def test_all_events_arrive_once_after_temporary_fault(
         proxy.become(Fault.NONE)
         log(run, range(1600, 1700))
     assert undelivered(output_dir) == 0
+    assert caplog.text.count("training continues and events are kept in") <= 1
     assert_complete(server, run.run_id, output_dir, "FINISHED", tmp_path)
+
+
+def test_hanging_server_is_an_error_within_ten_seconds(proxy: FaultyProxy) -> None:
+    proxy.become(Fault.HANG)
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match=r"tracking server .* is not reachable: .* Start it, set logging"):
+        open_store(proxy.uri)
+    assert time.monotonic() - began < 12
 
 
 def test_all_events_arrive_once_despite_changing_faults(

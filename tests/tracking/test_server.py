@@ -50,7 +50,7 @@ def _wait_until_delivered(folder: Path) -> None:
 
 
 def test_all_events_arrive_once_after_server_restart(
-    server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "ä b.txt").write_text("figure")
@@ -65,6 +65,7 @@ def test_all_events_arrive_once_after_server_restart(
         server.start()
         _log(run, range(2200, 2300))
     assert "://" not in capfd.readouterr().out
+    assert caplog.text.count("The tracking store is unavailable; training continues and events are kept in") == 1
     assert undelivered(tmp_path) == 0
     assert _steps(server.uri, run.run_id) == list(range(2300))
     client = MlflowClient(server.uri)

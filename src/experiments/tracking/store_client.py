@@ -99,7 +99,7 @@ def _judged(error: Exception, of_artifacts: bool) -> Unavailable | Rejected:
         of_artifacts or isinstance(error, OSError) or "database is locked" in text
     ):
         status = 503
-    text = mask(" ".join(text.split())) + HINTS.get(status, "")
+    text = mask(" ".join(text.split()).partition(" [SQL: ")[0]) + HINTS.get(status, "")
     if 400 <= status < 500 and status not in (*HINTS, 408, 429) and answered:
         return Rejected(text)
     return Forbidden(text) if status == 403 else Unavailable(text) if status == 401 or missing else Outage(text)
