@@ -352,13 +352,13 @@ def test_names_that_mlflow_refuses_are_replaced(store: str, tmp_path: Path, capl
 def test_stopped_run_is_killed_in_store_before_its_upload_ends(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocked = threading.Event()
-    monkeypatch.setattr(MlflowClient, "log_artifacts", lambda *_, **__: blocked.wait(20))
+    begun, blocked = threading.Event(), threading.Event()
+    monkeypatch.setattr(MlflowClient, "log_artifacts", lambda *_, **__: begun.set() or blocked.wait(20))
     (tmp_path / "out" / "figures").mkdir(parents=True)
     began = time.monotonic()
     with pytest.raises(SystemExit), tracker(store, tmp_path / "out", grace_seconds=0.5) as run:  # noqa: PT012
         run.log_artifacts(Upload(tmp_path / "out" / "figures", "figures"))
-        time.sleep(0.3)  # the upload has begun
+        wait_for(begun.is_set)
         raise SystemExit(143)
     assert 0.5 < time.monotonic() - began < 4
     assert undelivered(tmp_path / "out") == 2
@@ -371,13 +371,15 @@ def test_stopped_process_changes_nothing_of_a_run_that_another_machine_has_resum
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The upload of the first process takes longer than the other machine needs to resume the run."""
-    blocked, upload, client = threading.Event(), MlflowClient.log_artifacts, MlflowClient(store)
+    begun, blocked = threading.Event(), threading.Event()
+    upload, client = MlflowClient.log_artifacts, MlflowClient(store)
     first, second = (tmp_path / name for name in ("first", "second"))
     for folder in (first, second):
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "checkpoints" / folder.name).touch()
 
     def slowly(self: MlflowClient, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+        begun.set()
         assert str(second) in local_dir or blocked.wait(30)
         upload(self, run_id, local_dir, artifact_path)
 
@@ -399,7 +401,7 @@ def test_stopped_process_changes_nothing_of_a_run_that_another_machine_has_resum
     machine = threading.Thread(target=resume)
     with pytest.raises(SystemExit), tracker(store, first, grace_seconds=3) as run:  # noqa: PT012
         run.log_artifacts(Upload(first / "checkpoints", "checkpoints", replace=True))
-        time.sleep(0.3)  # the upload has begun
+        wait_for(begun.is_set)
         run.log_metrics({"loss": 1.0}, step=1)
         machine.start()
         raise SystemExit(143)

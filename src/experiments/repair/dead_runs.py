@@ -45,14 +45,9 @@ def orphaned_folders(client: MlflowClient, folders: Iterable[Path]) -> Iterator[
         started = first_event(folder)
         if started is None or started["tracking_uri"] != mask(client.tracking_uri) or is_in_use(folder):
             continue
-        state = absence(client, started["run_id"])
-        if state:
-            yield Finding(
-                "output folder",
-                str(folder),
-                f"its run {started['run_id']} {state} ({size(folder)})",
-                "delete it if not needed",
-            )
+        if reason := absence(client, started["run_id"]):
+            state = f"its run {started['run_id']} {reason} ({size(folder)})"
+            yield Finding("output folder", str(folder), state, "delete it if not needed")
 
 
 def _end(client: MlflowClient, run: Run) -> str:

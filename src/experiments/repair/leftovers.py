@@ -34,14 +34,8 @@ def left_over(folders: Iterable[Path]) -> Iterator[Finding]:
         found = _leftovers(folder)
         if found and not is_in_use(folder):
             names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
-            size = sum(map(_bytes, found)) / 1e6
-            yield Finding(
-                "left over",
-                str(folder),
-                f"{names} ({size:,.1f} MB), which no process works on",
-                "removes it",
-                partial(_remove, folder),
-            )
+            state = f"{names} ({sum(map(_bytes, found)) / 1e6:,.1f} MB), which no process works on"
+            yield Finding("left over", str(folder), state, "removes it", partial(_remove, folder))
 
 
 def _remove(folder: Path) -> str:

@@ -27,13 +27,8 @@ def old_schema(tracking_uri: str) -> Iterator[Finding]:
     found = _revision(path) if tracking_uri.startswith(SQLITE) and path.is_file() else None
     newest = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_current_head()
     if found not in (None, newest):
-        yield Finding(
-            "store",
-            str(path),
-            f"its schema {found} is not {newest}, that of MLflow {mlflow.__version__}",
-            "copies it, then upgrades it",
-            partial(upgrade, path, str(found)),
-        )
+        state = f"its schema {found} is not {newest}, that of MLflow {mlflow.__version__}"
+        yield Finding("store", str(path), state, "copies it, then upgrades it", partial(upgrade, path, str(found)))
 
 
 def upgrade(path: Path, found: str) -> str:

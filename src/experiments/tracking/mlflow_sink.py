@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import MappingProxyType
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -31,12 +30,7 @@ class MlflowSink:
     """Sink of one run. Repetition is harmless: MLflow keeps only one of two metrics with equal step, time and value."""
 
     def __init__(
-        self,
-        client: MlflowClient,
-        run_id: str,
-        *,
-        root: Path = Path("/"),
-        owner: Mapping[str, str] = MappingProxyType({}),
+        self, client: MlflowClient, run_id: str, *, root: Path = Path("/"), owner: Mapping[str, str] | None = None
     ) -> None:
         """Uploads, and then may remove, only files below `root`, links in them included.
 
@@ -45,7 +39,7 @@ class MlflowSink:
         self._client = StoreClient(client.tracking_uri)  # does not wait, because the delivery thread does
         self._run_id = run_id
         self._root = root.resolve()
-        self._owner, self._ended = owner, False
+        self._owner, self._ended = owner or {}, False
         self.model_uri: str | None = None
         self.successor = ""  # sentence on the process that has resumed the run
 

@@ -108,17 +108,13 @@ def _client(tracking_uri: str, patience: float, first: float, *, shown_uri: str 
 
     `shown_uri` is the address in error messages, if it differs.
     """
-
-    def contact() -> StoreClient:
-        if not tracking_uri:
-            raise ValueError("it is empty.")
-        MlflowClient(tracking_uri).search_experiments(max_results=1)
-        return StoreClient(tracking_uri, patience)
-
     remedy = "Expected sqlite:///FILE or the http(s):// address of an MLflow server. Set logging.tracking_uri, or run "
     shown = f"logging.tracking_uri='{mask(shown_uri or tracking_uri)}' cannot be used as a tracking store"
     with explaining(shown, f"{remedy}with logging=none."):
-        return patiently(contact, first)
+        if not tracking_uri:
+            raise Rejected("it is empty.")
+        patiently(lambda: MlflowClient(tracking_uri).search_experiments(max_results=1), first)
+        return StoreClient(tracking_uri, patience)
 
 
 def _open_sqlite(path: Path, patience: float) -> StoreClient:

@@ -73,9 +73,9 @@ class MlflowTracker(Tracker):
         self._recorded: Mapping[str, int] = {}
         self._names: dict[str, str] = {}
         self._journal = Journal(self.output_dir)
-        self._sink: MlflowSink | None = None
-        self._delivery: Delivery | None = None
-        self._heartbeat: Heartbeat | None = None
+        self._sink: MlflowSink  # set on entering, as the next two
+        self._delivery: Delivery
+        self._heartbeat: Heartbeat
         self._sampler: SystemMetrics | None = None
 
     def __enter__(self) -> Self:
@@ -102,23 +102,21 @@ class MlflowTracker(Tracker):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for thread in (self._sampler, self._heartbeat):
-            if thread is not None:
-                thread.stop()
+        self._heartbeat.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         status = _status(error)
         written = self._write_end(error, status) and journal_file(self.output_dir).exists()  # it may have been removed
         interrupted = error is not None and not isinstance(error, Exception)
-        if self._sink is not None and interrupted:
+        if interrupted:
             # Before the uploads that wait, so that another machine can resume the run at once.
             Thread(target=self._sink.end, args=(status,), daemon=True).start()
         if journal_file(self.output_dir).exists():
             self._finish_delivery(at_most=self.grace_seconds if interrupted else None)
-        elif self._delivery is not None:
-            self._delivery.stop()
-        if self._sink is not None:
-            self.model_uri = self._sink.model_uri
-            if not written:
-                self._sink.end(status)
+        self._delivery.stop()
+        self.model_uri = self._sink.model_uri
+        if not written:
+            self._sink.end(status)
 
     def log_params(self, params: Mapping[str, str]) -> None:
         self._journal.append("params", values=_masked(params))
@@ -239,12 +237,10 @@ class MlflowTracker(Tracker):
 
     def _finish_delivery(self, at_most: float | None) -> None:
         try:
-            if self._delivery is not None:
-                self._delivery.finish(self.flush_timeout, at_most=at_most)
+            self._delivery.finish(self.flush_timeout, at_most=at_most)
         finally:  # also after a signal
             if left := undelivered(self.output_dir):
-                successor = self._sink.successor if self._sink else ""
-                remedy = successor or f"To send them: {sync_command(self.output_dir, self.tracking_uri)}"
+                remedy = self._sink.successor or f"To send them: {sync_command(self.output_dir, self.tracking_uri)}"
                 text = "%d events of run %s are not delivered; kept in %s. %s"
                 _log.warning(text, left, self.run_id, self.output_dir, remedy)
 
