@@ -353,7 +353,12 @@ def test_stopped_run_is_killed_in_store_before_its_upload_ends(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, blocked = threading.Event(), threading.Event()
-    monkeypatch.setattr(MlflowClient, "log_artifacts", lambda *_, **__: begun.set() or blocked.wait(20))
+
+    def upload(*_: Any, **__: Any) -> None:
+        begun.set()
+        blocked.wait(20)
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", upload)
     (tmp_path / "out" / "figures").mkdir(parents=True)
     began = time.monotonic()
     with pytest.raises(SystemExit), tracker(store, tmp_path / "out", grace_seconds=0.5) as run:  # noqa: PT012
