@@ -33,6 +33,7 @@ from experiments.errors import ConfigError, ExperimentError, TrackingError
 from experiments.repair.base import Finding, treat
 from experiments.repair.journals import undelivered_journals
 from experiments.tracking.base import Upload
+from experiments.tracking.delivery import Delivery
 from experiments.tracking.journal import journal_file, rejected_file, undelivered
 from experiments.tracking.liveness import signs_of_life
 from experiments.tracking.mlflow_store import find_runs, open_store
@@ -422,6 +423,26 @@ def test_stopped_process_changes_nothing_of_a_run_that_another_machine_has_resum
     ((failed, text),) = sync(first, store)
     assert (failed, text.partition(" If")[0]) == (False, f"not sent: the run is in {second} on elsewhere.")
     assert status() == "FINISHED"
+
+
+def test_resumed_run_delivers_what_its_earlier_process_left(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events of the earlier process include its own process id."""
+    out = tmp_path / "out"
+    first, second = (signs_of_life(out) | {"pid": pid} for pid in ("1", "2"))
+    with monkeypatch.context() as absent, pytest.raises(SystemExit):  # noqa: PT012
+        absent.setattr(Delivery, "start", lambda _: None)
+        with tracker(store, out, identity=first) as run:
+            run.log_metrics({"loss": 1.0}, step=1)
+            raise SystemExit(143)
+    assert undelivered(out) == 5
+    with tracker(store, out, identity=second, run_id=run.run_id) as resumed:
+        resumed.log_metrics({"loss": 1.0}, step=2)
+    assert undelivered(out) == 0
+    found = MlflowClient(store).get_run(str(run.run_id))
+    assert (found.info.status, found.data.tags["pid"]) == ("FINISHED", "2")
+    assert losses(store, run.run_id) == [1, 2]
 
 
 def test_command_for_store_with_login_names_missing_variables() -> None:

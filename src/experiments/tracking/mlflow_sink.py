@@ -96,6 +96,8 @@ class MlflowSink:
         for event in events:
             if event["event"] != "metrics":
                 texts[event["event"]] |= event["values"]
+        # Events that an earlier process of the run has left contain the tags of that process.
+        texts["tags"] |= {name: text for name, text in self._owner.items() if name in texts["tags"]}
         params = [Param(*item) for item in texts["params"].items()]
         tags = [RunTag(*item) for item in texts["tags"].items()]
         self._client.log_batch(self._run_id, metrics=metrics, params=params, tags=tags)
