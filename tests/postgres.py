@@ -5,8 +5,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,9 +20,29 @@ def initdb() -> str | None:
     return shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A server with an empty database. It can be stopped, which ends all connections, and started again."""
+
+    url: str
+    run: Callable[..., None]
+
+    def start(self) -> None:
+        self.run("start")
+
+    def stop(self) -> None:
+        self.run("-m", "immediate", "stop")
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Yields the URL of an empty database. Skips the test if the server or its driver is not installed."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
     if initdb() is None:
         pytest.skip("PostgreSQL is not installed")
     if find_spec("psycopg") is None:
@@ -40,8 +62,10 @@ def postgres() -> Iterator[str]:
         run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync")
         free.close()
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        run("pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options, "-w", "start")
+        control = partial(run, "pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options, "-w")
+        server = Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", control)
+        server.start()
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")
+            server.stop()

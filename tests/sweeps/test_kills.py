@@ -151,10 +151,6 @@ def test_job_hanging_in_native_code_ends_sweep_process_and_uses_up_retries(
     (tmp_path / "own.py").write_text(OWN)
     overrides = [TROUBLE, "+callbacks.trouble.kind=none,native,other", "sweep.job_timeout=300"]
     assert trainings.train(tmp_path, *TINY, *overrides, "sweep.max_retries=0") == 1
-    assert (
-        "A job that hangs in native code ends this process 60 s after sweep.job_timeout=300 and writes its stack trace "
-        "to timeout.txt in its folder. Resume the sweep with sweep.resume=last then."
-    ) in output(tmp_path)
     assert trainings.train(tmp_path, *RESUME, TROUBLE) == 1, output(tmp_path)
     traces = tmp_path / "swept" / "1" / "timeout.txt"
     reason = f"it took longer than sweep.job_timeout and hung in native code: see the stack trace in {traces}"

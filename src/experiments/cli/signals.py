@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from experiments.tracking.patience import received
+
 logger = logging.getLogger(__name__)
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Signals by which a scheduler ends a job or announces its end."""
@@ -30,6 +32,7 @@ class Interruption:
         if not self._enabled or threading.current_thread() is not threading.main_thread():
             yield
             return
+        received.clear()
         before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         try:
             yield
@@ -54,3 +57,4 @@ class Interruption:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self.signal = number
+        received.append(number)

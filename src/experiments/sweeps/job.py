@@ -14,6 +14,7 @@ from experiments.records.named_run import JOB, SWEEP
 from experiments.sweeps.failures import time_limit
 from experiments.sweeps.plan import Plan
 from experiments.tracking.notes import code
+from experiments.tracking.patience import most_patience, waiting
 from experiments.tracking.redaction import mask, remember_secrets
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ class Task:
         try:
             remember_secrets(OmegaConf.to_container(cfg, resolve=True))
             load()  # not within the time limit: an interrupted import would break later jobs
-            from experiments.tracking.store_client import SWEEP_SECONDS, waiting_at_least
-
-            # A server that restarts between two jobs must not fail them.
-            with waiting_at_least(SWEEP_SECONDS), time_limit(self.plan.settings.job_timeout, output_dir):
+            with time_limit(self.plan.settings.job_timeout, output_dir):
                 result = self._train(cfg, output_dir)
         except StoppedRun:
             raise
@@ -82,7 +80,15 @@ class Task:
             return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble, remark=self._best)
 
     def _best(self) -> str:
-        """Returns the values by which the best other job differs; empty if no other job is finished yet."""
+        """Returns the values by which the best other job differs; empty if no other job is finished, or known."""
+        try:
+            with waiting(most_patience, 0):
+                return self._best_other()
+        except Exception as error:  # A sentence must not fail a trained run.
+            logger.info("The best other job could not be read from the queue: %s", error)
+            return ""
+
+    def _best_other(self) -> str:
         done = [trial for trial in self.job.trial.study.best_trials if "job" in trial.user_attrs]
         objective, way = next(iter(self.plan.objectives.items()))
         best = (max if way == "max" else min)(done, key=lambda trial: trial.values[0], default=None)

@@ -1,19 +1,23 @@
 """Processes of a sweep on any machine, as its study lists them: the sweep process and the workers."""
 
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import psutil
 from optuna import Study
 
 from experiments.errors import ExperimentError
+from experiments.tracking.journal import Unavailable
 from experiments.tracking.liveness import (
+    BEAT_SECONDS,
     CLOCK_SECONDS,
     HEARTBEAT_SECONDS,
     LOOK_SECONDS,
@@ -24,6 +28,7 @@ from experiments.tracking.liveness import (
     signs_of_life,
     silence,
 )
+from experiments.tracking.patience import LEAVING_SECONDS, most_patience, waiting
 
 SWEEP, WORKER = "sweep process", "worker"
 """First words of the user attributes of the study that contain the signs of life of a process."""
@@ -40,25 +45,20 @@ class Members:
 
     def __init__(self, study: Study, folder: Path) -> None:
         self._study, self._folder = study, folder
+        self._looked = self._watching_since = -math.inf
         self._lock, self._closed = Lock(), False
+        self.beats: list[Callable[[], None]] = []
+        """Called with each heartbeat of this process."""
 
     @contextmanager
     def joined(self, role: str) -> Iterator[str]:
         """Lists this process during the block, with heartbeats. Yields the name by which it is listed."""
-        name, lock, left = f"{role} {os.getpid()} on {socket.gethostname()}", Lock(), False
-
-        def write(signs: Mapping[str, str] | None) -> None:
-            try:
-                self._study.set_user_attr(name, signs)
-            except (KeyError, FileNotFoundError):  # the study was deleted, as its parent run could not be opened
-                return
-            except Exception as failure:  # each database has errors of its own
-                logger.warning("The queue of the sweep was not informed that this process runs or ends: %s", failure)
+        name = f"{role} {os.getpid()} on {socket.gethostname()}"
 
         def beat() -> None:
-            with lock:  # so that no heartbeat follows the end
-                if not left:
-                    write(signs_of_life(self._folder))
+            self._inform(name, signs_of_life(self._folder), 0)  # the next heartbeat comes soon
+            for other in self.beats:
+                other()
 
         self._study.set_user_attr(name, signs_of_life(self._folder))
         pulse = Heartbeat(beat)
@@ -67,9 +67,19 @@ class Members:
             yield name
         finally:
             pulse.stop()
-            with lock:
-                left = True
-                write(None)
+            pulse.join(LEAVING_SECONDS)  # so that no heartbeat follows the end
+            self._inform(name, None, LEAVING_SECONDS)
+
+    def _inform(self, name: str, value: Any, seconds: float) -> None:
+        """Writes a user attribute of the study, or logs that this failed for `seconds`."""
+        try:
+            with waiting(most_patience, seconds):
+                self._study.set_user_attr(name, value)
+        except (KeyError, FileNotFoundError):  # the study was deleted, as its parent run could not be opened
+            return
+        except Exception as failure:  # each database has errors of its own
+            level = logging.WARNING if seconds else logging.DEBUG
+            logger.log(level, "The queue of the sweep was not informed that this process runs or ends: %s", failure)
 
     @contextmanager
     def leading(self) -> Iterator[None]:
@@ -85,6 +95,9 @@ class Members:
     def living(self, role: str = "") -> dict[str, Mapping[str, str]]:
         """Returns the signs of life of the processes that run, by name."""
         listed = {name: signs for name, signs in self._study.user_attrs.items() if isinstance(signs, dict)}
+        before, self._looked = self._looked, time.monotonic()
+        if self._looked - before > BEAT_SECONDS:  # The database was unavailable, or this process was suspended.
+            self._watching_since = self._looked
         processes = {name: signs for name, signs in listed.items() if name.startswith((SWEEP, WORKER))}
         return {name: signs for name, signs in processes.items() if name.startswith(role) and self._runs(name, signs)}
 
@@ -93,7 +106,8 @@ class Members:
         if is_here(signs):
             return is_worked_on("RUNNING", {key: str(signs.get(key)) for key in ("host", "pid", "heartbeat")})
         sign = {"heartbeat": str(signs.get("heartbeat"))}
-        return silence(name, sign) < HEARTBEAT_SECONDS and time.time() - heartbeat(sign) < CLOCK_SECONDS
+        silent = min(silence(name, sign), time.monotonic() - self._watching_since)
+        return silent < HEARTBEAT_SECONDS and time.time() - heartbeat(sign) < CLOCK_SECONDS
 
     def _require_none_but(self, own: str) -> None:
         """Raises ExperimentError if other processes work on the sweep, such as workers whose sweep process has ended.
@@ -116,13 +130,16 @@ class Members:
 
     def wait_until_opened(self) -> bool:
         """Waits for the parent run. Returns False if the sweep is closed, or if its process was killed before."""
-        while self._study.user_attrs.get(STATE) == OPENING and self.living(SWEEP):
+        while self.state() == OPENING and self.living(SWEEP):
             time.sleep(WAIT_SECONDS)
         return self.is_open()
 
     def is_open(self) -> bool:
         """Returns True until `close` is called, also after the sweep process was killed: its workers continue."""
-        return bool(self._study.user_attrs.get(STATE) == OPEN)
+        return self.state() == OPEN
+
+    def state(self) -> str:
+        return str(self._study.user_attrs.get(STATE))
 
     def open(self) -> None:
         """Lets workers take jobs, unless `close` was called."""
@@ -134,13 +151,14 @@ class Members:
         """Prevents workers from taking further jobs."""
         with self._lock:
             self._closed = True
-            self._study.set_user_attr(STATE, CLOSED)
+            self._inform(STATE, CLOSED, LEAVING_SECONDS)
 
     def wait_for_children(self, seconds: float) -> None:
-        """Waits until no worker that this process has started is at work, but not longer than `seconds`."""
+        """Waits until no worker that this process has started is known to be at work, for at most `seconds`."""
         children = {str(child.pid) for child in psutil.Process().children(recursive=True)}
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends and any(
-            is_here(signs) and signs["pid"] in children for signs in self.living(WORKER).values()
-        ):
+        while time.monotonic() < ends:
+            with suppress(Unavailable), waiting(most_patience, 0):
+                if not any(is_here(signs) and signs["pid"] in children for signs in self.living(WORKER).values()):
+                    return
             time.sleep(WAIT_SECONDS)

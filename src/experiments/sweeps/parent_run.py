@@ -4,28 +4,38 @@ import logging
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from optuna import Study
 
 from experiments.errors import ExperimentError, TrackingError, reading
 from experiments.records.description import command
 from experiments.records.environment import provenance
-from experiments.records.named_run import SWEEP
+from experiments.records.named_run import JOB, SWEEP
 from experiments.repair.base import treat
 from experiments.repair.dead_runs import dead_runs
 from experiments.sweeps.members import PARENT
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.previous_runs import for_sweep
-from experiments.tracking.liveness import Heartbeat, signs_of_life
-from experiments.tracking.mlflow_store import checked, end_run, get_or_create_experiment, name_run, open_store
+from experiments.tracking.liveness import signs_of_life
+from experiments.tracking.mlflow_store import (
+    checked,
+    end_run,
+    find_runs,
+    get_or_create_experiment,
+    name_run,
+    open_store,
+)
 from experiments.tracking.mlflow_tracker import page_of
 from experiments.tracking.notes import NOTE, code
+from experiments.tracking.patience import SWEEP_SECONDS
 from experiments.tracking.redaction import mask
-from experiments.tracking.store_client import SWEEP_SECONDS, StoreClient
+from experiments.tracking.store_client import StoreClient
 from experiments.tracking.uris import where_to_look
+
+if TYPE_CHECKING:
+    from experiments.sweeps.queue import Queue
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +46,13 @@ class Parent:
     It also creates the store, before any worker opens it.
     """
 
-    def __init__(self, plan: Plan, study: Study, folder: Path) -> None:
-        self._logging, self._plan, self._study, self._folder = plan.logging, plan, study, folder
+    def __init__(self, plan: Plan, queue: "Queue", folder: Path) -> None:
+        self._logging, self._plan, self._study, self._folder = plan.logging, plan, queue.study, folder
+        self._beats = queue.members.beats
         self._client: StoreClient | None = None
         self.run_id: str | None = None
         self.page: str | None = None  # instructions to open the run in the MLflow UI; None without tracking
         self._results = ""
-        self._heartbeat = Heartbeat(self._send_heartbeat)
 
     def __enter__(self) -> Self:
         if self._logging.tracking_uri is not None:
@@ -53,7 +63,7 @@ class Parent:
             client.update_run(self.run_id, status="RUNNING")
             self._client = StoreClient(client.tracking_uri)  # the sweep and its summary do not wait for the store
             self._send_heartbeat()
-            self._heartbeat.start()
+            self._beats.append(self._send_heartbeat)
         return self
 
     def _send_heartbeat(self) -> None:
@@ -69,7 +79,7 @@ class Parent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._heartbeat.stop()
+        self._beats.clear()
         if self._client is not None and self.run_id is not None:
             status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
             reason = "" if error is None else code(mask(str(error) or type(error).__name__))
@@ -124,7 +134,10 @@ class Parent:
         tags = {SWEEP: self._plan.id, "sweep.space": ", ".join(part.name for part in self._plan.space)}
         typed = [*self._plan.typed, *(each for each in base.hydra.overrides.hydra if "launcher" in each)]
         tags |= provenance().tags() | {NOTE: command("experiments train -m", typed, base.hydra)}
-        run = client.create_run(experiment, run_name=name, tags=tags)
+        # A process that was killed after its creation has not stored its id.
+        begun = find_runs(client, self._logging.experiment_name, {SWEEP: self._plan.id})
+        run = next((run for run in begun if JOB not in run.data.tags), None)
+        run = run or client.create_run(experiment, run_name=name, tags=tags)
         checked(client, run, writes=True)
         self._study.set_user_attr(PARENT, run.info.run_id)
         name_run(client, run.info.run_id, name)

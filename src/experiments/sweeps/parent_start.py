@@ -32,7 +32,7 @@ def start_parent_run(plan: "Plan", queue: "Queue", folder: Path, *, at_once: boo
             with without_gc("mlflow"):
                 from experiments.sweeps.parent_run import Parent
 
-                opened = run.enter_context(Parent(plan, queue.study, folder))
+                opened = run.enter_context(Parent(plan, queue, folder))
                 queue.members.open()
         except Exception as error:
             parent.set_exception(error)  # first, as the storage may be the cause

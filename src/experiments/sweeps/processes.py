@@ -14,6 +14,7 @@ import psutil
 
 from experiments.cli.signals import SIGNALS
 from experiments.sweeps.members import Members
+from experiments.tracking.patience import received
 
 PATIENCE_SECONDS = 15.0
 NOTICE_SECONDS = 1.0
@@ -50,6 +51,7 @@ def passed_on(members: Members, *, ends_sweep: bool) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        received.append(number)
         ending.start()
         if psutil.Process().children():
             ending.join(PATIENCE_SECONDS)
@@ -73,6 +75,7 @@ def at_work() -> Iterator[Callable[[], bool]]:
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal stopped
         stopped = True
+        received.append(number)
         # SIGTERM has no handler if there is no run, or if it is already stopping.
         if callable(signal.getsignal(signal.SIGTERM)):
             signal.raise_signal(signal.SIGTERM)

@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from experiments.checkpoints.callback_state import State
 from experiments.errors import StoppedRun
+from experiments.tracking.journal import Unavailable
+from experiments.tracking.patience import received
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -35,8 +37,14 @@ class ReportToStudy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         value = float((logs or {})[self._metric])
-        self._report(value)
-        if epoch + 1 < self._epochs and self._trial.should_prune():
+        try:
+            self._report(value)
+            behind = epoch + 1 < self._epochs and self._trial.should_prune()
+        except Unavailable:
+            if not received:
+                raise
+            return  # A signal ends the job after this callback. The resumed job reports the value again.
+        if behind:
             raise StoppedRun(f"pruned after epoch {epoch + 1}: {self._metric} {value:.4f} is behind the others")
 
     def _report(self, value: float) -> None:

@@ -3,18 +3,21 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from experiments.cli.safe_text import safe_text
 from experiments.errors import ConfigError, reading
-from experiments.records.sweep_plan import STUDY, plan_record
+from experiments.files import locked
+from experiments.records.sweep_plan import STUDY, has_plan, plan_record
 from experiments.sweeps.members import WORKER, Members
 from experiments.sweeps.plan import Plan
 from experiments.sweeps.samplers import chosen, count_again, distributions, try_out
@@ -51,16 +54,30 @@ class Queue:
 
     def __init__(self, folder: Path, plan: Plan, *, new: bool = False) -> None:
         self._folder, self._plan, self._distributions = folder, plan, distributions(plan)
-        if new and plan.settings.storage is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / STUDY).touch(0o600, exist_ok=False)
-        self._storage = storage(plan.settings.storage, folder)
+        self._storage = self._created() if new else storage(plan.settings.storage, folder)
         parts = {key: chosen(plan.settings[key], key) for key in ("sampler", "pruner")}
-        if new:
-            ways = [DIRECTIONS[direction] for direction in plan.objectives.values()]
-            optuna.create_study(storage=self._storage, study_name=plan.id, directions=ways)
         self.study = optuna.load_study(storage=self._storage, study_name=plan.id, **parts)
         self.members = Members(self.study, folder)
+
+    def _created(self) -> BaseStorage:
+        """Storage with a new study and its plan. Of two processes that start in the folder, only one succeeds."""
+        plan, path = self._plan, self._folder / STUDY
+        with ExitStack() as stack:
+            if plan.settings.storage is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(path.with_name(f"{STUDY}.lock"), remove=True))
+                if not has_plan(self._folder):  # An earlier process was killed in this block.
+                    path.unlink(missing_ok=True)
+                path.touch(0o600, exist_ok=False)
+            made = storage(plan.settings.storage, self._folder)
+            ways = [DIRECTIONS[direction] for direction in plan.objectives.values()]
+            # It exists if the answer of the database was lost.
+            study = optuna.create_study(storage=made, study_name=plan.id, directions=ways, load_if_exists=True)
+            study.set_user_attr("plan", self._record())
+        return made
+
+    def _record(self) -> dict[str, Any]:
+        return plan_record(self._plan.id, self._plan.typed, self._plan.digests(), self._folder)
 
     @classmethod
     def of_another_start(cls, folder: Path, plan: Plan) -> Self:
@@ -90,7 +107,7 @@ class Queue:
         instead: a worker that takes one draws its values.
         """
         plan, repeats = self._plan, self._plan.settings.repeats
-        self.study.set_user_attr("plan", plan_record(plan.id, plan.typed, plan.digests(), self._folder))
+        self.study.set_user_attr("plan", self._record())
         slots, jobs = self._slots(), self.jobs()  # in this order, as live workers turn slots into jobs
         if plan.settings.sampler == "grid":
             cells = {index * repeats: cell for index, cell in enumerate(plan.cells())}
@@ -187,13 +204,13 @@ class Queue:
         job.trial.set_user_attr("error", safe_text(error))
         self.study.tell(job.trial, state=TrialState.FAIL)
 
-    def killed(self, trial: FrozenTrial) -> None:
-        """Fails an attempt whose process has ended, or a slot."""
+    def killed(self, trial: FrozenTrial | Trial) -> None:
+        """Fails an attempt whose process has ended or ends, or a slot."""
         self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def release(self, job: Job) -> None:
         """Queues a job again whose worker was stopped, without charging it an attempt."""
-        self.study.tell(job.trial, state=TrialState.FAIL)
+        self.killed(job.trial)
         self.enqueue(job.cell, job.number, job.repeat, job.attempt)
 
     def enqueue(self, cell: Cell, number: int, repeat: int, attempt: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from optuna.study._frozen import FrozenStudy
 
 from experiments.errors import ConfigError, reading
 from experiments.records.sweep_plan import STUDY, checked_plan, has_plan, refuse_links
@@ -28,7 +29,7 @@ _ANY = "ANY0TEXT"
 def new_sweep(config: DictConfig) -> Path:
     """Folder of a new sweep. Raises ConfigError if it already contains a sweep."""
     folder = Path(config.hydra.sweep.dir).absolute()
-    if has_plan(folder) or (folder / STUDY).exists():
+    if has_plan(folder):
         raise ConfigError(
             f"{folder} already contains a sweep: expected a new folder. "
             "Resume it with sweep.resume=last, or set hydra.sweep.dir to another one."
@@ -46,35 +47,42 @@ def stopped_sweep(config: DictConfig, wanted: str) -> tuple[Path, Any]:
     written = [each for each in stored if each[0].match(_pattern(config))]
     found = written if wanted == LAST else [each for each in stored if wanted == each[1] or path == each[0]]
     if config.sweep.storage is None and not found and has_plan(path):
-        found = [(path, path.name, None)]
+        found = [(path, path.name, [])]
     if not found:
+        key = _key(config)
         raise ConfigError(
-            f"sweep.resume={wanted} does not name a sweep: expected last or one of: "
+            f"{key}={wanted} does not name a sweep: expected last or one of: "
             f"{', '.join(name for _, name, _ in stored) or 'none found'}."
-            " Name one of these, the path of its folder, or leave sweep.resume out."
+            f" Name one of these, the path of its folder, or leave {key} out."
         )
-    folder, name, plan = found[-1]
+    folder, name, studies = found[-1]
     if config.sweep.storage is not None and not (found[-1] in written and folder.is_dir()):
         folder = Path(config.hydra.sweep.dir).absolute()  # A record must not choose where this machine writes.
     refuse_links(folder)
-    plan = _plan_in(folder) if config.sweep.storage is None else plan
+    if config.sweep.storage is None and (folder / STUDY).exists():
+        studies = storage(None, folder).get_all_studies()
     logger.info("sweep %s in %s", name, folder)
-    return folder, plan
+    return folder, _plan_of(studies, f"the sweep in {folder}")
 
 
-def _stored_sweeps(config: DictConfig) -> list[tuple[Path, str, Any]]:
+def _key(config: DictConfig) -> str:
+    """Returns the key by which the user has named the sweep."""
+    return "sweep.resume" if config.sweep.join is None else "sweep"
+
+
+def _stored_sweeps(config: DictConfig) -> list[tuple[Path, str, list[FrozenStudy]]]:
     """Sweeps in `sweep.storage`, or in the folders that commands with this `hydra.sweep.dir` create; newest last.
 
-    They are folders, names of the folders or ids in the database, and plans of the latter, which are not trusted.
+    They are folders, names of the folders or ids in the database, and studies of the latter, which are not trusted.
     """
     if config.sweep.storage is None:
         folders = filter(has_plan, Path("/").glob(_pattern(config)[1:]))
-        return [(each, each.name, None) for each in sorted(folders, key=lambda folder: folder.stat().st_mtime)]
+        return [(each, each.name, []) for each in sorted(folders, key=lambda folder: folder.stat().st_mtime)]
     studies = storage(config.sweep.storage, Path()).get_all_studies()
-    plans = [(study.user_attrs.get("plan"), study.study_name) for study in studies]
-    found = [(str(plan.get("folder")), name, plan) for plan, name in plans if isinstance(plan, dict)]
+    plans = [(each.user_attrs.get("plan"), each) for each in studies]
+    found = [(str(plan.get("folder")), study) for plan, study in plans if isinstance(plan, dict)]
     with reading("the sweeps in sweep.storage"):
-        return [(Path(folder).resolve(), name, plan) for folder, name, plan in found]  # without links and `..`
+        return [(Path(folder).resolve(), each.study_name, [each]) for folder, each in found]  # without links and `..`
 
 
 def _pattern(config: DictConfig) -> str:
@@ -86,11 +94,15 @@ def _pattern(config: DictConfig) -> str:
     return escape(str(Path(resolved.hydra.sweep.dir).absolute())).replace(_ANY, "*")
 
 
-def _plan_in(folder: Path) -> Any:
-    """Plan of the sweep in a folder, or None if a version without plans in queues has written it."""
-    with reading(f"the sweep in {folder}"):
-        studies = storage(None, folder).get_all_studies() if (folder / STUDY).exists() else []
-        return next((study.user_attrs["plan"] for study in studies if "plan" in study.user_attrs), None)
+def _plan_of(studies: Sequence[FrozenStudy], owner: str) -> Any:
+    """Plan of the sweep with these studies, or None if a version without plans in queues has written it."""
+    with reading(owner):
+        for study in studies:
+            if (plan := study.user_attrs.get("plan")) is not None:
+                if plan["id"] != study.study_name:
+                    raise ValueError("its plan is that of another sweep")
+                return plan
+    return None
 
 
 def resumed_plan(folder: Path, found: Any, arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> Plan:
@@ -108,7 +120,7 @@ def resumed_plan(folder: Path, found: Any, arguments: Sequence[str], config: Dic
         if override not in {*stored["typed"], *changed}:
             raise ConfigError(
                 f"{override} comes too late: the jobs of a sweep are planned when it starts. Expected with "
-                f"sweep.resume the original overrides, hydra/launcher, or a new value of {', '.join(CHANGEABLE[2:])} "
+                f"{_key(config)} the original overrides, hydra/launcher, or a new value of {', '.join(CHANGEABLE[2:])} "
                 "of sweep. Leave it out, or start a new sweep."
             )
     # Unlike those of a run, the plain settings of `sweep` apply again.

@@ -63,7 +63,7 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
         run_id, values["best"] = best.user_attrs["run_id"], best.values[0]
         tags["best job"] = f"#{number} run {run_id}"
         overrides = " ".join(plan.overrides(best.params, best.user_attrs["repeat"]))
-        lines.append(safe_text(f"best     #{number} {overrides}: {best.values[0]:.4f}"))
+        lines.append(f"best     #{number} {overrides}: {best.values[0]:.4f}")
         lines += [f"run id   {run_id}", f"next     experiments evaluate run_id={run_id}"] if run_id else []
         draw_figures(jobs, output, *next(iter(plan.objectives.items())))
     parent.log(output, values, tags)
@@ -72,8 +72,8 @@ def summarize(queue: Queue, plan: Plan, folder: Path, parent: Parent) -> int:
     _link_boards(folder, jobs, plan)
     lines += [f"summary  {output}", f"board    tensorboard --logdir {quote(str(folder / 'tensorboard'))}"]
     if parent.page is not None:
-        lines.append("MLflow   " + parent.page.replace("\n", "\n         "))
-    print("\n".join(lines), flush=True)
+        lines += ("MLflow   " + parent.page.replace("\n", "\n         ")).split("\n")
+    print("\n".join(map(safe_text, lines)), flush=True)
     return len(failed)
 
 

@@ -4,9 +4,9 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from experiments.cli.on_end import on_end
 from experiments.config.reference import quoted
 from experiments.errors import ConfigError, ExperimentError, pluralized
-from experiments.sweeps.failures import GRACE_SECONDS, TRACES, Retries
+from experiments.sweeps.failures import Retries
 from experiments.sweeps.parent_start import start_parent_run
 from experiments.sweeps.plan import Plan, check_jobs, make_plan
 from experiments.sweeps.processes import passed_on
@@ -23,9 +23,6 @@ from experiments.sweeps.queue import Queue, check_sampler
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.worker import Worker
 from experiments.tracking.uris import require_answer
-
-if TYPE_CHECKING:
-    from experiments.sweeps.parent_run import Parent
 
 SETTLE_SECONDS = 5.0
 """Joblib kills all workers after one was killed. Their jobs are interrupted together, and none is charged."""
@@ -78,14 +75,15 @@ def _run(worker: Worker, queue: Queue, config: DictConfig, end: dict[str, Any], 
     plan, folder = worker.plan, worker.folder
     retries = Retries(queue, folder, plan.settings.max_retries)
     retries.take_up()
-    here = _in_this_process(config)
-    with start_parent_run(plan, queue, folder, at_once=here) as parent:
-        if here:
-            _opened(parent, queue, is_new=is_new)
-            _announce_exit_on_hang(plan)
+    with start_parent_run(plan, queue, folder, at_once=_in_this_process(config)) as parent:
         with passed_on(queue.members, ends_sweep=True):
             _work(worker, queue, retries, config)
-        opened = _opened(parent, queue, is_new=is_new)
+        try:
+            opened = parent()
+        except Exception:
+            if is_new:  # No job was taken: sweep.resume=last must not find this sweep.
+                queue.discard()
+            raise
         from experiments.sweeps.summary import summarize
 
         failures = summarize(queue, plan, folder, opened)
@@ -98,31 +96,6 @@ def _run(worker: Worker, queue: Queue, config: DictConfig, end: dict[str, Any], 
             raise ExperimentError(
                 f"{jobs} failed: see the logs below {folder}, and retry {them} with sweep.resume=last."
             )
-
-
-def _opened(parent: Callable[[], "Parent"], queue: Queue, *, is_new: bool) -> "Parent":
-    """Waits for the parent run. Raises TrackingError if the store could not be opened; no job was taken then.
-
-    In this case the study of a new sweep is deleted, so that sweep.resume=last does not find it.
-    """
-    try:
-        return parent()
-    except Exception:
-        if is_new:
-            queue.discard()
-        raise
-
-
-def _announce_exit_on_hang(plan: Plan) -> None:
-    """Logs in advance how this process ends if a job hangs in native code, when Python can no longer log it."""
-    if plan.settings.job_timeout is not None:
-        logger.info(
-            "A job that hangs in native code ends this process %d s after sweep.job_timeout=%g and writes its stack "
-            "trace to %s in its folder. Resume the sweep with sweep.resume=last then.",
-            GRACE_SECONDS,
-            plan.settings.job_timeout,
-            TRACES,
-        )
 
 
 def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) -> None:

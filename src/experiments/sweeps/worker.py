@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -20,8 +21,10 @@ from experiments.config.explain import one_line
 from experiments.errors import StoppedRun
 from experiments.files import only_existing_files
 from experiments.sweeps.job import Task, load
-from experiments.sweeps.members import PARENT, WORKER
+from experiments.sweeps.members import CLOSED, PARENT, WORKER
 from experiments.sweeps.processes import at_work
+from experiments.tracking.journal import Unavailable
+from experiments.tracking.patience import LEAVING_SECONDS, SWEEP_SECONDS, least_patience, most_patience, waiting
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
@@ -45,7 +48,9 @@ class Worker:
         del cfg  # config of the worker; each job has its own
         # If the disk is full, each log record would print a traceback; the job's own error reports the cause.
         logging.raiseExceptions = False
-        with at_work() as stopped, only_existing_files(self.stored_path):
+        # A server or a database that restarts between two jobs must not fail them.
+        patience = waiting(least_patience, SWEEP_SECONDS)
+        with at_work() as stopped, only_existing_files(self.stored_path), patience:
             return self._work(stopped)
 
     def _work(self, stopped: Callable[[], bool]) -> int:
@@ -56,7 +61,7 @@ class Worker:
         _take_gpu(HydraConfig.get().job.num)
         queue, count = Queue(self.folder, self.plan), 0
         with queue.members.joined(WORKER) as name:
-            if queue.left():
+            if queue.left() and queue.members.state() != CLOSED:
                 load()  # in parallel with the creation of the parent run
             opened = queue.members.wait_until_opened()
             parent = queue.study.user_attrs.get(PARENT)
@@ -69,7 +74,8 @@ class Worker:
                 except UpdateFinishedTrialError:
                     _print(f"#{job.number}", " was taken over, as this worker gave no sign of life")
                 except SystemExit:
-                    queue.release(job)  # a worker that is stopped has not failed
+                    with suppress(Unavailable, UpdateFinishedTrialError), waiting(most_patience, LEAVING_SECONDS):
+                        queue.release(job)  # a worker that is stopped has not failed
                     raise
                 count += 1
         if not queue.members.living():

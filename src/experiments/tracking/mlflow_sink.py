@@ -21,7 +21,8 @@ from experiments.tracking.journal import BATCHED, Event, Forbidden, Unavailable
 from experiments.tracking.logged_model import log_model
 from experiments.tracking.mlflow_store import absence, end_run, name_run
 from experiments.tracking.names import valid_name
-from experiments.tracking.store_client import StoreClient, judging, patiently
+from experiments.tracking.patience import patiently
+from experiments.tracking.store_client import StoreClient, judged_of_artifacts, judging
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def remove_others(client: StoreClient, run_id: str, directory: Path, folder: str
         return
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
     try:
-        patiently(lambda: [repository.delete_artifacts(path) for path in others], 0, of_artifacts=True)
+        patiently(lambda: [repository.delete_artifacts(path) for path in others], 0, judged_of_artifacts)
     except (Rejected, Forbidden):
         logger.warning("This artifact store or account cannot remove files: older files stay in %s/.", folder)
 

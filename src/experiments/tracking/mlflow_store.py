@@ -22,8 +22,9 @@ from experiments.errors import Rejected, TrackingError
 from experiments.files import replacing
 from experiments.tracking.names import valid_name
 from experiments.tracking.notes import NOTE, with_end
+from experiments.tracking.patience import PATIENCE_SECONDS, least_patience, patiently
 from experiments.tracking.redaction import mask
-from experiments.tracking.store_client import PATIENCE_SECONDS, StoreClient, explaining, least_patience, patiently
+from experiments.tracking.store_client import StoreClient, explaining, judged, judged_of_artifacts
 from experiments.tracking.uris import SQLITE, database_path, has_store, require_answer
 
 CREATION_SECONDS = 1200  # longer than the owner of the lock waits for the database
@@ -64,7 +65,7 @@ def open_store(tracking_uri: str, patience: float = PATIENCE_SECONDS) -> StoreCl
     if tracking_uri.startswith(SQLITE):
         return _open_sqlite(database_path(tracking_uri), patience)
     first = patience if tracking_uri in _answered else least_patience.get()
-    patiently(partial(require_answer, tracking_uri), first)
+    patiently(partial(require_answer, tracking_uri), first, judged)
     client = _client(tracking_uri, patience, first)
     _answered.add(tracking_uri)
     return client
@@ -113,7 +114,7 @@ def _client(tracking_uri: str, patience: float, first: float, *, shown_uri: str 
     with explaining(shown, f"{remedy}with logging=none."):
         if not tracking_uri:
             raise Rejected("it is empty.")
-        patiently(lambda: MlflowClient(tracking_uri).search_experiments(max_results=1), first)
+        patiently(lambda: MlflowClient(tracking_uri).search_experiments(max_results=1), first, judged)
         return StoreClient(tracking_uri, patience)
 
 
@@ -183,7 +184,7 @@ def _check_artifacts(client: MlflowClient, uri: str) -> None:
     with explaining(f"the artifact store {mask(uri)} cannot be used", remedy):
         # A folder that does not exist, because a location may contain many runs.
         find = partial(get_artifact_repository, uri, tracking_uri=client.tracking_uri)
-        patiently(lambda: find().list_artifacts("experiments-check"), least_patience.get(), of_artifacts=True)
+        patiently(lambda: find().list_artifacts("experiments-check"), least_patience.get(), judged_of_artifacts)
 
 
 def checked(client: MlflowClient, found: Run | LoggedModel, *, writes: bool = False) -> Any:

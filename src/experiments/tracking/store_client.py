@@ -1,12 +1,10 @@
 """Client of a tracking store: sorts all failures into two kinds, and waits while the store is unavailable."""
 
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -15,64 +13,25 @@ from requests import HTTPError
 
 from experiments.errors import ExperimentError, Rejected, TrackingError
 from experiments.tracking.journal import Forbidden, Outage, Unavailable
+from experiments.tracking.patience import patiently
 from experiments.tracking.redaction import mask
 
-PATIENCE_SECONDS, SWEEP_SECONDS = 30.0, 600.0
-"""Seconds that a command, and a sweep with its jobs, wait for a store that answered before; a training waits for
-`logging.flush_timeout`."""
-LONGEST_PAUSE = 10.0
 HINTS = {
     401: " Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     403: " Ask for the permission to edit the experiment, or set MLFLOW_TRACKING_USERNAME to another account.",
 }
 """Remedies for HTTP client errors."""
-least_patience = ContextVar("least_patience", default=0.0)
-"""Minimum of the seconds that new clients wait. It applies to their first contact too."""
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def waiting_at_least(seconds: float) -> Iterator[None]:
-    """Lets the clients that are created in the block wait for at least `seconds`."""
-    before = least_patience.set(seconds)
-    try:
-        yield
-    finally:
-        least_patience.reset(before)
-
-
-def patiently(call: Callable[[], _T], seconds: float, *, of_artifacts: bool = False) -> _T:
-    """Returns the result of `call`, which is repeated for `seconds` while the store is temporarily unavailable.
-
-    Raises Rejected or Unavailable, but no Outage, for which an outer call would wait again. The first repetition
-    follows at once and in any case: a server closes connections that were not used for a while.
-    """
-    ends, pauses = time.monotonic() + seconds, 0
-    while True:
-        try:
-            with judging(of_artifacts=of_artifacts):
-                return call()
-        except Outage as error:
-            pause = min(2.0**pauses / 2, LONGEST_PAUSE) if pauses else 0.0
-            if pauses and time.monotonic() + pause > ends:
-                text = "the tracking store is unavailable: {} Try again when it answers." if seconds else "{}"
-                raise Unavailable(text.format(error)) from error.__cause__
-            if pauses == 1:
-                _log.warning("The tracking store is unavailable; waiting up to %.0f s: %s", seconds, error)
-        time.sleep(pause)
-        pauses += 1
-
-
-@contextmanager
-def judging(*, of_artifacts: bool = False) -> Iterator[None]:
+def judging() -> Iterator[None]:
     """Raises Unavailable or Rejected for an error of a library in the block. Errors of this package pass through."""
     try:
         yield
     except ExperimentError:
         raise
     except Exception as error:
-        raise _judged(error, of_artifacts) from error
+        raise judged(error) from error
 
 
 @contextmanager
@@ -84,7 +43,7 @@ def explaining(what: str, remedy: str, *kinds: type[Exception]) -> Iterator[None
         raise TrackingError(f"{what}: {str(error).rstrip('.')}. {remedy}") from error
 
 
-def _judged(error: Exception, of_artifacts: bool) -> Unavailable | Rejected:
+def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rejected:
     """Returns Unavailable if the same call may succeed later, Rejected if the store has understood and refused it."""
     status, answered, text = 400, True, f"{type(error).__name__}: {error}"
     missing = isinstance(error, ImportError) or "Credentials" in type(error).__name__
@@ -105,6 +64,10 @@ def _judged(error: Exception, of_artifacts: bool) -> Unavailable | Rejected:
     return Forbidden(text) if status == 403 else Unavailable(text) if status == 401 or missing else Outage(text)
 
 
+def judged_of_artifacts(error: Exception) -> Unavailable | Rejected:
+    return judged(error, of_artifacts=True)
+
+
 class StoreClient(MlflowClient):
     """Client whose calls wait for `patience` seconds while the store is unavailable: see `patiently`."""
 
@@ -116,8 +79,8 @@ class StoreClient(MlflowClient):
         found = super().__getattribute__(name)
         if name.startswith("_") or name == "create_run" or not callable(found):
             return found
-        wait = partial(patiently, seconds=self._patience, of_artifacts="artifact" in name)
-        return lambda *arguments, **options: wait(partial(found, *arguments, **options))
+        judge = judged_of_artifacts if "artifact" in name else judged
+        return lambda *arguments, **options: patiently(partial(found, *arguments, **options), self._patience, judge)
 
     def create_run(self, experiment_id: str, start_time: Any = None, tags: Any = None, run_name: Any = None) -> Run:
         """Creates a run. If the answer of the store is lost, the created run is found by its start and its tags."""
@@ -129,4 +92,4 @@ class StoreClient(MlflowClient):
             sent.append(True)
             return found[0] if found else MlflowClient.create_run(self, experiment_id, start, own, run_name)
 
-        return patiently(create, self._patience)
+        return patiently(create, self._patience, judged)
