@@ -83,7 +83,7 @@ test-servers: $(STAMP) ## run trainings with PostgreSQL, S3 and an MLflow server
 	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-build.lock
 	$(SERVERS)/bin/python $(INSTALL) --require-hashes -r requirements-servers.lock
 	$(SERVERS)/bin/python $(INSTALL) --no-deps --editable .
-	$(SERVERS)/bin/python -m pytest -m "" tests/servers tests/sweeps/test_shared_queue.py tests/sweeps/test_other_machines.py $(ARGS)
+	$(SERVERS)/bin/python -m pytest -m "" tests/servers tests/sweeps/test_shared_queue.py tests/sweeps/test_other_machines.py tests/sweeps/test_lost_database.py $(ARGS)
 
 test-fast: $(STAMP) ## run only the tests that take at most a few seconds
 	$(PYTEST) -m "not slow and not long" $(ARGS)

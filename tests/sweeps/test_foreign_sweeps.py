@@ -126,4 +126,4 @@ def test_hostile_sweep_folder_is_refused(work: Path, trainings: Trainings) -> No
     assert "cannot be used: " in shown[-1]
     assert "Invalid value" in shown[-1]
     change(study, "plan", id="other")
-    assert "cannot be used: KeyError" in refusal(PREVIEW)
+    assert "cannot be used: its plan is that of another sweep" in refusal(PREVIEW)

@@ -282,9 +282,11 @@ def test_job_of_suspended_worker_is_taken_over(
                 time.sleep(0.02)
             worker.send(signal.SIGSTOP)
             number = checkpoints[0].parents[1].name
+            hidden = other.rename(tmp_path / "hidden")  # as the machines share no disk
             assert sweep.wait() == 0, sweep.stderr
             before = {run.data.tags["sweep.job"]: run for run in jobs_of(server, "suspended")}
             assert {run.info.status for run in before.values()} == {"FINISHED"}
+            hidden.rename(other)
             worker.send(signal.SIGCONT)
             assert worker.wait() == 0, worker.stderr
             assert f"#{number} was taken over, as this worker gave no sign of life" in worker.stderr

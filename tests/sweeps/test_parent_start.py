@@ -19,7 +19,7 @@ from experiments.errors import ExperimentError
 from experiments.records.sweep_plan import STUDY
 from experiments.sweeps.members import CLOSED, STATE, Members
 from experiments.sweeps.study_storage import storage
-from experiments.tracking.liveness import HEARTBEAT_SECONDS
+from experiments.tracking.liveness import BEAT_SECONDS, HEARTBEAT_SECONDS
 
 TINY = ("-m", "data=digits", "model=mlp", "data.limit=100", "epochs=1", "progress=none", "tensorboard.graph=false")
 TWO = ("seed=1,2", "sweep.workers=2", "hydra/launcher=joblib", "hydra.sweep.dir=swept")
@@ -83,12 +83,30 @@ def test_process_on_another_machine_is_judged_by_its_heartbeats(
     for ahead in (0, 7200, -7200):
         signs = {"host": "other", "pid": "1", "heartbeat": str(time.time() + ahead)}
         study.set_user_attr("worker 1 on other", signs)
-        assert members.living()
-        now += HEARTBEAT_SECONDS - 1
-        assert members.living()
+        for seconds in (0, *[BEAT_SECONDS] * 4, HEARTBEAT_SECONDS - 4 * BEAT_SECONDS - 1):
+            now += seconds
+            assert members.living()
         now += 2
         assert not members.living()
     study.set_user_attr("worker 1 on other", signs | {"heartbeat": "12345"})
+    assert not members.living()
+
+
+def test_observer_that_could_not_look_considers_no_process_dead(
+    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During an outage of the database, nobody could store a heartbeat; a suspended observer has read none."""
+    study = load_study(study_name="s", storage=storage(None, tmp_path))
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    study.set_user_attr("worker 1 on other", {"host": "other", "pid": "1", "heartbeat": str(time.time())})
+    assert members.living()
+    now += 2 * HEARTBEAT_SECONDS
+    assert members.living()
+    ends = now + HEARTBEAT_SECONDS
+    while now < ends:
+        assert members.living()
+        now += BEAT_SECONDS
     assert not members.living()
 
 

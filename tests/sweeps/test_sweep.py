@@ -13,9 +13,12 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from optuna import create_study
+from optuna import create_study, load_study
 
 from experiments.cli.entry import run_command
+from experiments.records.sweep_plan import STUDY
+from experiments.sweeps.members import PARENT
+from experiments.sweeps.study_storage import storage
 from experiments.train import main
 
 pytestmark = pytest.mark.slow
@@ -412,6 +415,32 @@ def test_resume_without_any_sweep_is_refused(sweep: Sweep) -> None:
         "error: sweep.resume=last does not name a sweep: expected last or one of: none found. "
         "Name one of these, the path of its folder, or leave sweep.resume out."
     )
+
+
+def test_unknown_sweep_of_worker_is_refused_with_its_own_key(command: Sweep) -> None:
+    assert command("sweep.join=nothing") == (
+        "error: sweep=nothing does not name a sweep: expected last or one of: none found. "
+        "Name one of these, the path of its folder, or leave sweep out."
+    )
+
+
+def test_folder_of_sweep_killed_before_its_plan_takes_new_sweep(sweep: Sweep, tmp_path: Path) -> None:
+    """Such a process has created the file of the queue, and perhaps the study in it."""
+    for name, lines in (("created", 0), ("study", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / STUDY).write_text(
+            '{"op_code":0,"worker_id":"w","study_name":"s","directions":[1]}\n' * lines
+        )
+        assert "does not name a sweep" in str(sweep("sweep.resume=last", f"hydra.sweep.dir={name}"))
+        assert sweep("seed=1,2", f"hydra.sweep.dir={name}") is None
+        assert str(sweep("seed=1,2", f"hydra.sweep.dir={name}")).endswith("or set hydra.sweep.dir to another one.")
+
+
+def test_parent_run_of_sweep_killed_before_its_id_was_stored_is_found(swept: Sweep, tmp_path: Path) -> None:
+    before, _ = runs(tmp_path)
+    load_study(study_name=None, storage=storage(None, folder(tmp_path))).set_user_attr(PARENT, None)
+    assert swept("sweep.resume=last") is None
+    assert runs(tmp_path)[0].info.run_id == before.info.run_id
 
 
 def test_last_sweep_of_another_project_is_not_taken(
