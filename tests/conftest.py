@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 from experiments.config import register
 from experiments.config.registry import CONF
+from experiments.tracking.patience import received
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Shells start background processes with SIGINT ignored, and all processes started by tests would inherit that.
@@ -101,6 +102,13 @@ def store_of_its_own() -> Iterator[None]:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     # Set by `run_command`; commands that a later test starts would show tracebacks.
     os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@pytest.fixture(autouse=True)
+def signals_of_its_own() -> Iterator[None]:
+    """Forgets the signals that a test has sent to this process, after which the next test would hardly wait."""
+    yield
+    received.clear()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from optuna.exceptions import UpdateFinishedTrialError
 
 from experiments.errors import TrackingError
 from experiments.records.sweep_plan import STUDY
@@ -103,6 +104,28 @@ def test_job_killed_before_it_has_values_keeps_its_combination(tmp_path: Path) -
     Retries(queue, tmp_path, max_retries=2).take_up()
     assert sorted(run_all(queue)) == [1, 2, 3]
     assert {number: cell_of(trial)["seed"] for number, trial in queue.jobs().items()} == {0: 1, 1: 2, 2: 3}
+
+
+def test_job_of_stopped_worker_is_queued_again_without_charge(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seed=1,2")
+    job = queue.take("worker")
+    assert job is not None
+    queue.release(job)
+    waiting = {number: trial.user_attrs["attempt"] for number, trial in queue.jobs().items()}
+    assert waiting == {0: 0, 1: 0}
+    assert sorted(run_all(queue)) == [1, 2]
+
+
+def test_job_that_was_taken_over_is_not_queued_again(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seed=1,2")
+    job = queue.take("worker")
+    assert job is not None
+    Retries(queue, tmp_path, max_retries=2).take_up()  # no worker of this sweep is listed
+    for late in (queue.release, lambda job: queue.finished(job, [0.9]), lambda job: queue.failed(job, "late")):
+        with pytest.raises((UpdateFinishedTrialError, ValueError)):
+            late(job)
+    assert sorted(run_all(queue)) == [1, 2]
+    assert [trial.values for trial in queue.jobs().values()] == [[0.5], [0.5]]
 
 
 def test_summary_lists_waiting_jobs_with_their_values(tmp_path: Path) -> None:

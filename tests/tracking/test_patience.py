@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,14 +12,7 @@ from experiments.cli.signals import Interruption
 from experiments.errors import ExperimentError
 from experiments.tracking import patience
 from experiments.tracking.journal import Unavailable
-from experiments.tracking.patience import most_patience, patiently, received, waiting
-
-
-@pytest.fixture(autouse=True)
-def no_signal() -> Iterator[None]:
-    received.clear()
-    yield
-    received.clear()
+from experiments.tracking.patience import most_patience, patiently, waiting
 
 
 def failing(times: float) -> Callable[[], str]:
@@ -80,9 +73,13 @@ def test_deferred_signal_ends_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handler raises no exception, so that the run can save a checkpoint afterwards."""
     monkeypatch.setattr(patience, "LEAVING_SECONDS", 0.2)
     began = time.monotonic()
-    with pytest.raises(SystemExit) as raised, Interruption().deferred():
-        threading.Timer(0.7, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)).start()
-        with pytest.raises(Unavailable, match="unavailable: refused"):
+
+    def wait() -> None:
+        with Interruption().deferred(), pytest.raises(Unavailable, match="unavailable: refused"):
             patiently(failing(99), 60, judged)
+
+    threading.Timer(0.7, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)).start()
+    with pytest.raises(SystemExit) as raised:
+        wait()
     assert raised.value.code == 128 + signal.SIGTERM
     assert time.monotonic() - began < 2

@@ -81,11 +81,10 @@ class Retries:
     def take_up(self) -> None:
         """Queues the interrupted and failed jobs of an earlier start again, unless they have used up their retries."""
         _, killed = self._fail_orphans()
-        for number, trial in killed.items():
-            self._queue_again(number, trial.user_attrs["attempt"] + timed_out(self._folder_of(number)))
         for number, trial in self._queue.jobs().items():
             if trial.state == TrialState.FAIL:
-                self._queue_again(number, trial.user_attrs["attempt"] + 1)
+                charged = number not in killed or timed_out(self._folder_of(number))
+                self._queue_again(number, trial.user_attrs["attempt"] + charged)
 
     def quarantine(self) -> bool:
         """Fails the jobs of killed workers and keeps them for a retry. Returns False if there are none.

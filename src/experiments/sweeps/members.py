@@ -92,14 +92,14 @@ class Members:
             self._study.set_user_attr(STATE, OPENING)
             yield
 
-    def living(self, role: str = "") -> dict[str, Mapping[str, str]]:
-        """Returns the signs of life of the processes that run, by name."""
-        listed = {name: signs for name, signs in self._study.user_attrs.items() if isinstance(signs, dict)}
+    def living(self, *roles: str) -> dict[str, Mapping[str, str]]:
+        """Returns the signs of life of the processes that run, by name. Without `roles`, of all."""
+        listed = self._study.user_attrs.items()
         before, self._looked = self._looked, time.monotonic()
         if self._looked - before > BEAT_SECONDS:  # The database was unavailable, or this process was suspended.
             self._watching_since = self._looked
-        processes = {name: signs for name, signs in listed.items() if name.startswith((SWEEP, WORKER))}
-        return {name: signs for name, signs in processes.items() if name.startswith(role) and self._runs(name, signs)}
+        found = {name: signs for name, signs in listed if name.startswith(roles or (SWEEP, WORKER))}
+        return {name: signs for name, signs in found.items() if isinstance(signs, dict) and self._runs(name, signs)}
 
     def _runs(self, name: str, signs: Mapping[str, str]) -> bool:
         """Returns True on another machine until no heartbeat has come for HEARTBEAT_SECONDS of this machine's clock."""

@@ -87,10 +87,8 @@ def _run(worker: Worker, queue: Queue, config: DictConfig, end: dict[str, Any], 
         from experiments.sweeps.summary import summarize
 
         failures = summarize(queue, plan, folder, opened)
-        name, mode = next(iter(plan.objectives.items()))
-        values = [trial.values[0] for trial in queue.jobs().values() if trial.values]
-        best = (max if mode == "max" else min)(values, default=None)
-        end |= {"run_id": opened.run_id, "monitored": name, "objective": best}
+        best = next((trial.values[0] for _, trial in queue.complete()), None)
+        end |= {"run_id": opened.run_id, "monitored": next(iter(plan.objectives)), "objective": best}
         if failures:  # ends the parent run as FAILED
             jobs, them = pluralized(failures, "job"), "it" if failures == 1 else "them"
             raise ExperimentError(
