@@ -40,14 +40,16 @@ class MlflowSink:
         self._client = StoreClient(client.tracking_uri)  # does not wait, because the delivery thread does
         self._run_id = run_id
         self._root = root.resolve()
-        self._owner, self._ended = owner or {}, False
+        self._owner = owner or {}
+        self.is_leaving = False
+        """True if the process ends early: another one may have resumed the run, so that the owner is checked."""
         self.model_uri: str | None = None
         self.successor = ""  # sentence on the process that has resumed the run
 
     def send(self, events: Sequence[Event]) -> None:
         try:
             with judging():  # a file that has vanished, or something that is not an event of this package
-                if self._ended or events[0]["event"] == "end" or events[0].get("replace"):
+                if self.is_leaving or events[0]["event"] == "end" or events[0].get("replace"):
                     self._require_own()
                 if events[0]["event"] in BATCHED:
                     self._send_batch(events)
@@ -77,11 +79,7 @@ class MlflowSink:
             self._client.set_tag(self._run_id, "heartbeat", f"{time.time():.0f}")
 
     def end(self, status: str) -> None:
-        """Ends the run without the journal. If this fails, the journal or `doctor` ends it later.
-
-        Another machine can resume the run from then on, so that later events are sent only if none has.
-        """
-        self._ended = True
+        """Ends the run without the journal. If this fails, the journal or `doctor` ends it later."""
         with suppress(TrackingError):
             self._require_own()
             self._client.set_terminated(self._run_id, status=status)

@@ -105,6 +105,7 @@ class MlflowTracker(Tracker):
         self._heartbeat.stop()
         if self._sampler is not None:
             self._sampler.stop()
+        self._sink.is_leaving = error is not None
         status = _status(error)
         written = self._write_end(error, status) and journal_file(self.output_dir).exists()  # it may have been removed
         interrupted = error is not None and not isinstance(error, Exception)
