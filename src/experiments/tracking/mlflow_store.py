@@ -74,8 +74,7 @@ def open_store(tracking_uri: str, patience: float = PATIENCE_SECONDS) -> StoreCl
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     """Returns the experiment's id. Safe if several processes create the experiment at the same time."""
     name, uri = mask(name), client.tracking_uri
-    found = _experiment(client, name)
-    if found is None:
+    if (found := _experiment(client, name)) is None:
         # The artifacts of a SQLite store are stored beside its file; a server chooses their location itself.
         artifacts = (database_path(uri).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
         with explaining(f"logging.experiment_name='{name}' cannot be created", "Set another name.", Rejected):
