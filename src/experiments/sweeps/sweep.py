@@ -110,6 +110,11 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
             queue.wait_for_others()
         except ExperimentError:
             raise
+        except ConnectionError as error:
+            raise ExperimentError(
+                f"the launcher has started no worker: {error}. Expected a cluster that answers. Start it, or set "
+                "RAY_ADDRESS or hydra/launcher, and add sweep.resume=last."
+            ) from error
         except Exception as error:
             queue.members.wait_for_children(SETTLE_SECONDS)
             if not (killed := retries.quarantine()):
