@@ -12,7 +12,7 @@ from experiments.cli.signals import Interruption
 from experiments.errors import ExperimentError
 from experiments.tracking import patience
 from experiments.tracking.journal import Outage, Unavailable
-from experiments.tracking.patience import most_patience, patiently, waiting
+from experiments.tracking.patience import most_patience, patiently, received, waiting
 
 
 def failing(times: float) -> Callable[[], str]:
@@ -83,3 +83,12 @@ def test_deferred_signal_ends_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         wait()
     assert raised.value.code == 128 + signal.SIGTERM
     assert time.monotonic() - began < 2
+
+
+def test_process_that_ends_still_waits_for_short_outage() -> None:
+    received.append(signal.SIGTERM)
+    assert patiently(failing(2), 60, judged) == "answer"
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="unavailable: refused"):
+        patiently(failing(99), 60, judged)
+    assert 0.9 < time.monotonic() - began <= patience.LEAVING_SECONDS

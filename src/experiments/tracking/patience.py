@@ -67,7 +67,7 @@ def patiently(
 
 
 def _sleep(seconds: float) -> None:
-    """Sleeps until a signal is received; `time.sleep` continues after a handler that raises no exception."""
-    ends = time.monotonic() + seconds
-    while not received and (rest := ends - time.monotonic()) > 0:
+    """Sleeps until another signal is received; `time.sleep` continues after a handler that raises no exception."""
+    ends, before = time.monotonic() + seconds, len(received)
+    while len(received) == before and (rest := ends - time.monotonic()) > 0:
         time.sleep(min(rest, LOOK_SECONDS))
