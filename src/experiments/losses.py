@@ -20,11 +20,7 @@ class CategoricalCrossentropy(keras.losses.CategoricalCrossentropy):
     """Cross-entropy with smoothed labels, which have the value 1 - label_smoothing + label_smoothing / num_classes."""
 
     def __init__(
-        self,
-        label_smoothing: float,
-        from_logits: bool = True,
-        name: str = "categorical_crossentropy",
-        **kwargs: Any,
+        self, label_smoothing: float, from_logits: bool = True, name: str = "categorical_crossentropy", **kwargs: Any
     ) -> None:
         super().__init__(from_logits=from_logits, label_smoothing=label_smoothing, name=name, **kwargs)
 

@@ -73,11 +73,7 @@ def exponential(
 
 
 def piecewise(
-    learning_rate: float,
-    total_steps: int,
-    warmup_steps: int,
-    boundaries: Sequence[float],
-    factors: Sequence[float],
+    learning_rate: float, total_steps: int, warmup_steps: int, boundaries: Sequence[float], factors: Sequence[float]
 ) -> LearningRate:
     """Returns the peak until the first boundary, then the peak times the factor of the last boundary passed.
 

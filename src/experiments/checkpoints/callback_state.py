@@ -98,10 +98,7 @@ def random_state() -> State:
     """Returns the state of Python's and NumPy's global generators, which user code may draw from."""
     version, internal, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [kind, np.asarray(keys), position, has_gauss, cached],
-    }
+    return {"python": [version, list(internal), gauss], "numpy": [kind, np.asarray(keys), position, has_gauss, cached]}
 
 
 def set_random_state(state: State) -> None:

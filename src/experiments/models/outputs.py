@@ -60,11 +60,7 @@ def _last_operation(model: keras.Model, inputs: tf.TensorSpec) -> str:
 
 
 def check_outputs(
-    parts: Iterable[object],
-    model: keras.Model,
-    input_shape: tuple[int, ...],
-    input_dtype: str,
-    num_classes: int = 2,
+    parts: Iterable[object], model: keras.Model, input_shape: tuple[int, ...], input_dtype: str, num_classes: int = 2
 ) -> None:
     """Raises ConfigError if one of `parts`, loss and metrics, expects other outputs than those of the model."""
     outputs = _outputs(model, input_shape, input_dtype)

@@ -119,11 +119,8 @@ def _environment() -> str:
     # Each access to `metadata` reads and parses a file.
     packages = [found.metadata for found in distributions()]
     lines = {f"{package['Name']}=={package['Version']}" for package in packages if package["Name"]}
-    return (
-        f"# Python {platform.python_version()}, {platform.platform()}\n"
-        + "\n".join(sorted(lines, key=str.lower))
-        + "\n"
-    )
+    first = f"# Python {platform.python_version()}, {platform.platform()}"
+    return "\n".join([first, *sorted(lines, key=str.lower), ""])
 
 
 def _user() -> str:

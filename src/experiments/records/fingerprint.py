@@ -17,30 +17,12 @@ from experiments.records.params import flatten
 from experiments.records.trust import walk
 
 NEUTRAL = (
-    "epochs",
-    "progress",
-    "resume",
-    "resume_allow",
-    "allow_modules",
-    "on_end",
-    "checkpoint",
-    "tensorboard",
-    "logging",
-    "sweep",
-    "monitor.max_loss",
-    "runtime.threads",
+    *("epochs", "progress", "resume", "resume_allow", "allow_modules", "on_end", "checkpoint", "tensorboard"),
+    *("logging", "sweep", "monitor.max_loss", "runtime.threads"),
     # The data digest covers the effect of these.
-    "data.path",
-    "data.url",
-    "data.sha256",
-    "data.allow_leakage",
-    "data.rescan",
+    *("data.path", "data.url", "data.sha256", "data.allow_leakage", "data.rescan"),
     # These change no bit of the result.
-    "data.num_parallel_calls",
-    "data.prefetch",
-    "data.cache",
-    "data.cache_dir",
-    "data.cache_required",
+    *("data.num_parallel_calls", "data.prefetch", "data.cache", "data.cache_dir", "data.cache_required"),
     # A default of version 0.1. It has no effect, because the check for divergence stops the run first.
     "callbacks.terminate_on_nan",
 )

@@ -114,8 +114,7 @@ def _zip(single: list[Dimension], keys: list[str]) -> list[Dimension]:
             f"sweep.zip={keys} needs equally many values for each key, received {lengths}. Give them equally many."
         )
     joined = Dimension(
-        ",".join(keys),
-        tuple(sum(choices, ()) for choices in zip(*(part.choices for part in parts), strict=True)),
+        ",".join(keys), tuple(sum(choices, ()) for choices in zip(*(part.choices for part in parts), strict=True))
     )
     place = min(single.index(part) for part in parts)
     others = [dimension for dimension in single if dimension not in parts]

@@ -125,14 +125,8 @@ def _cells(plan: Plan, jobs: dict[int, FrozenTrial]) -> Iterator[dict[str, Any]]
         deviation = statistics.stdev(values) if len(values) > 1 else math.nan
         half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * deviation / math.sqrt(len(values)) if values else 0
         complete = "yes" if len(values) == plan.settings.repeats else f"no, {len(values)} of {plan.settings.repeats}"
-        yield {
-            **dict(params),
-            "mean": mean,
-            "standard deviation": deviation,
-            "low": mean - half,
-            "high": mean + half,
-            "complete": complete,
-        }
+        found = {"mean": mean, "standard deviation": deviation, "low": mean - half, "high": mean + half}
+        yield {**dict(params), **found, "complete": complete}
 
 
 def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
