@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -18,8 +20,10 @@ from tests.trainings import Trainings
 from experiments.errors import ExperimentError
 from experiments.records.sweep_plan import STUDY
 from experiments.sweeps.members import CLOSED, STATE, Members
+from experiments.sweeps.parent_start import start_parent_run
 from experiments.sweeps.study_storage import storage
 from experiments.tracking.liveness import BEAT_SECONDS, HEARTBEAT_SECONDS
+from experiments.tracking.patience import SWEEP_SECONDS, most_patience
 
 TINY = ("-m", "data=digits", "model=mlp", "data.limit=100", "epochs=1", "progress=none", "tensorboard.graph=false")
 TWO = ("seed=1,2", "sweep.workers=2", "hydra/launcher=joblib", "hydra.sweep.dir=swept")
@@ -49,6 +53,19 @@ def test_workers_wait_for_parent_run(members: Members, tmp_path: Path) -> None:
         members.close()
         assert not opened_again(tmp_path).is_open()
         assert not opened_again(tmp_path).wait_until_opened()
+
+
+def test_sweep_without_parent_run_is_closed_after_outage_of_database(
+    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers whose sweep process lives wait until the sweep is closed, and the sweep process waits for its workers."""
+    waited = []
+    monkeypatch.setattr("optuna.Study.set_user_attr", lambda *_: waited.append(most_patience.get()))
+    plan: Any = None  # the error
+    queue: Any = SimpleNamespace(members=members)
+    with start_parent_run(plan, queue, tmp_path, at_once=True) as parent, pytest.raises(AttributeError):
+        parent()
+    assert waited == [SWEEP_SECONDS]
 
 
 def test_workers_do_not_wait_for_killed_sweep_process(members: Members, trainings: Trainings, tmp_path: Path) -> None:

@@ -147,11 +147,11 @@ class Members:
             if not self._closed:
                 self._study.set_user_attr(STATE, OPEN)
 
-    def close(self) -> None:
-        """Prevents workers from taking further jobs."""
+    def close(self, seconds: float = LEAVING_SECONDS) -> None:
+        """Prevents workers from taking further jobs. Waits up to `seconds` for the database."""
         with self._lock:
             self._closed = True
-            self._inform(STATE, CLOSED, LEAVING_SECONDS)
+            self._inform(STATE, CLOSED, seconds)
 
     def wait_for_children(self, seconds: float) -> None:
         """Waits until no worker that this process has started is known to be at work, for at most `seconds`."""

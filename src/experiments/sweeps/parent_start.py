@@ -8,6 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from experiments.cli.startup import without_gc
+from experiments.tracking.patience import SWEEP_SECONDS
 
 if TYPE_CHECKING:
     from experiments.sweeps.parent_run import Parent
@@ -36,7 +37,7 @@ def start_parent_run(plan: "Plan", queue: "Queue", folder: Path, *, at_once: boo
                 queue.members.open()
         except Exception as error:
             parent.set_exception(error)  # first, as the storage may be the cause
-            queue.members.close()
+            queue.members.close(SWEEP_SECONDS)  # workers that still wait for the run would never end
             return
         parent.set_result(opened)
         if not at_once:
