@@ -5,12 +5,23 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from experiments.errors import ExperimentError
-from experiments.tracking.liveness import LOCK, is_in_use, is_worked_on, run_lock
+from experiments.tracking.liveness import (
+    BEAT_SECONDS,
+    HEARTBEAT_SECONDS,
+    LOCK,
+    is_at_work,
+    is_in_use,
+    is_worked_on,
+    run_lock,
+)
 
 HOLD = """
 import sys, time
@@ -67,3 +78,28 @@ def test_lock_path_that_is_a_folder_counts_as_unlocked(tmp_path: Path) -> None:
     """Ensures that `doctor` can list such a run too."""
     (tmp_path / LOCK).mkdir()
     assert not is_in_use(tmp_path)
+
+
+def test_outage_of_store_does_not_count_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During the outage, the process on the other machine could not send a heartbeat."""
+    now, requests = 1000.0, 0
+    tags = {"host": "elsewhere", "heartbeat": f"{time.time():.0f}"}
+
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def get_run(run_id: str) -> Any:
+        nonlocal requests
+        requests += 1
+        pause(HEARTBEAT_SECONDS if requests == 2 else 0)
+        sent = {"heartbeat": f"{time.time() + 60:.0f}"} if requests > 2 + BEAT_SECONDS / 4 else {}
+        return SimpleNamespace(
+            info=SimpleNamespace(run_id=run_id, status="RUNNING"), data=SimpleNamespace(tags=tags | sent)
+        )
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", pause)
+    client: Any = SimpleNamespace(get_run=get_run)
+    assert is_at_work(client, get_run("run of the outage"))
+    assert requests > 2 + BEAT_SECONDS / 4

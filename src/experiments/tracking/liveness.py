@@ -101,8 +101,12 @@ def is_at_work(client: "MlflowClient", run: "Run") -> bool:
     if (left := longest - silence(run_id, tags)) > 0:
         text = "Run %s may still be at work on %s: waiting for its next sign of life, or for %.0f s without one."
         logger.warning(text, run_id, tags.get("host"), left)
+    looked = time.monotonic()
     while True:
         run = client.get_run(run_id)
+        if time.monotonic() - looked > BEAT_SECONDS:  # The store was unavailable, or this process was suspended.
+            _seen.pop(run_id, None)
+        looked = time.monotonic()
         if (run.info.status, run.data.tags.get("heartbeat")) != ("RUNNING", tags.get("heartbeat")):
             return is_worked_on(run.info.status, {**run.data.tags, "heartbeat": f"{time.time():.0f}"})
         if silence(run_id, tags) >= longest:
