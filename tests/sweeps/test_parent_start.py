@@ -112,7 +112,7 @@ def test_process_on_another_machine_is_judged_by_its_heartbeats(
 def test_observer_that_could_not_look_considers_no_process_dead(
     members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """During an outage of the database, nobody could store a heartbeat; a suspended observer has read none."""
+    """During an outage of the database, no process could store a heartbeat; a suspended observer has read none."""
     study = load_study(study_name="s", storage=storage(None, tmp_path))
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -95,7 +95,9 @@ class Plan:
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.overrides.task = [*self.fixed, *typed]
         if self.settings.workers > 1:
-            _share(cfg, self.settings.workers)
+            cfg.progress = "none"  # parallel jobs share a terminal, and the cores
+            if cfg.runtime.threads is None:
+                cfg.runtime.threads = max(1, all_cores() // self.settings.workers)
         return cfg
 
     def digests(self) -> dict[str, str]:
@@ -239,13 +241,6 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: list[str]) ->
     except EXPLAINED as error:
         message = explained(error, "config", overrides)
         raise ConfigError(f"the job {' '.join(overrides)} cannot be composed: {message}") from error
-
-
-def _share(cfg: DictConfig, workers: int) -> None:
-    """Divides the CPU cores among parallel jobs, and hides the progress of jobs that share a terminal."""
-    cfg.progress = "none"
-    if cfg.runtime.threads is None:
-        cfg.runtime.threads = max(1, all_cores() // workers)
 
 
 def _put(cfg: DictConfig, override: str) -> None:

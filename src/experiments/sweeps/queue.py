@@ -83,18 +83,14 @@ class Queue:
     def of_another_start(cls, folder: Path, plan: Plan) -> Self:
         """Raises TrackingError if the queue contains anything else than jobs of this plan, or code."""
         with reading(f"the queue of the sweep in {folder}"):
-            queue = cls(folder, plan)
+            queue, repeats = cls(folder, plan), plan.settings.repeats
             for trial in queue.study.get_trials(deepcopy=False):
                 if any("cma" in name for name in trial.system_attrs):
                     raise ValueError("optuna's CmaEsSampler has written pickles into it, which can execute code")
                 found = trial.user_attrs
                 numbers: list[Any] = [found.get(key) for key in ("job", "repeat", "attempt")]
                 numbers = numbers if "job" in found else [found.get(SLOT, 0), 0, 0]
-                if (
-                    {*map(type, numbers)} != {int}
-                    or min(numbers) < 0
-                    or numbers[0] % plan.settings.repeats != numbers[1]
-                ):
+                if {*map(type, numbers)} != {int} or min(numbers) < 0 or numbers[0] % repeats != numbers[1]:
                     raise ValueError(f"the numbers of trial {trial.number} are wrong")
                 for name, distribution in queue._distributions.items() if "job" in found else ():
                     distribution.to_internal_repr(cell_of(trial)[name])  # raises an error for a value of another plan

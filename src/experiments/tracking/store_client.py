@@ -36,7 +36,7 @@ def judging() -> Iterator[None]:
 
 @contextmanager
 def explaining(what: str, remedy: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Adds what failed, and the remedy, to an error of these kinds in the block; without kinds, to those of a store."""
+    """Puts an error of these kinds in the block between `what` and `remedy`; without kinds, an error of a store."""
     try:
         yield
     except kinds or (Unavailable, Rejected) as error:  # noqa: B030 - a tuple of exception classes
@@ -54,7 +54,7 @@ def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rej
     elif isinstance(error, HTTPError) and error.response is not None:
         status, answered = error.response.status_code, error.response.status_code != 404  # perhaps of a proxy
     elif not isinstance(error, FileNotFoundError | NotADirectoryError | NotImplementedError) and (
-        # Libraries of object stores raise what they like.
+        # Libraries of object stores raise errors of any type.
         of_artifacts or isinstance(error, OSError) or "database is locked" in text
     ):
         status = 503
@@ -64,8 +64,7 @@ def judged(error: Exception, *, of_artifacts: bool = False) -> Unavailable | Rej
     return Forbidden(text) if status == 403 else Unavailable(text) if status == 401 or missing else Outage(text)
 
 
-def judged_of_artifacts(error: Exception) -> Unavailable | Rejected:
-    return judged(error, of_artifacts=True)
+judged_of_artifacts = partial(judged, of_artifacts=True)
 
 
 class StoreClient(MlflowClient):

@@ -113,10 +113,8 @@ class DiskCache:
         """Removes the pack, which is then written again."""
         damaged, self._current = self._current, None
         if isinstance(damaged, Pack):
-            logger.warning(
-                "The pack %s is corrupt: unreadable rows are decoded, and the pack is removed and written again.",
-                self.folder,
-            )
+            text = "The pack %s is corrupt: unreadable rows are decoded, and the pack is removed and written again."
+            logger.warning(text, self.folder)
             try:
                 damaged.discard()
             except OSError as error:
@@ -239,17 +237,13 @@ def cached(source: Source, contents: PackSpec, kind: str, cache_dir: str, *, req
     if kind == "none":
         return source
     if kind == "memory":
-        return CachedSource(source, MemoryCache(_in_memory(contents)))
+        try:
+            return CachedSource(source, MemoryCache(MemoryRows(len(contents.labels), contents.shape, contents.dtype)))
+        except MemoryError as error:
+            raise DataError(
+                f"data.cache=memory needs {contents.num_bytes / 1e6:,.0f} MB for the decoded images, more than this "
+                "machine can allocate. Set data.cache=disk."
+            ) from error
     backend = DiskCache(contents, cache_dir, required)
     backend.prepare()
     return CachedSource(source, backend)
-
-
-def _in_memory(contents: PackSpec) -> MemoryRows:
-    try:
-        return MemoryRows(len(contents.labels), contents.shape, contents.dtype)
-    except MemoryError as error:
-        raise DataError(
-            f"data.cache=memory needs {contents.num_bytes / 1e6:,.0f} MB for the decoded images, more than this "
-            "machine can allocate. Set data.cache=disk."
-        ) from error
