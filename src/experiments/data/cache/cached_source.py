@@ -85,6 +85,8 @@ class DiskCache:
 
     def refused(self, error: OSError) -> None:
         """Turns the cache off: sets `failure` if the cache is required, else logs one warning."""
+        # First, as all threads of tf.data meet a full disk at the same time.
+        is_first, self._gave_up, self._current = not self._gave_up, True, None
         reason = error.strerror or str(error)
         message = (
             f"data.cache_dir='{self.cache_dir}' cannot keep the decoded images of '{self.contents.about['split']}' "
@@ -95,9 +97,8 @@ class DiskCache:
                 f"{message} Set data.cache_dir to a place with room that you can write to, data.cache=none to decode "
                 "in every epoch, or data.cache_required=false to train without a cache."
             )
-        elif not self._gave_up:
+        elif is_first:
             logger.warning("%s Training continues and decodes in every epoch.", message)
-        self._gave_up, self._current = True, None
 
     def _pack_or_writer(self) -> Pack | PackWriter | None:
         try:
