@@ -234,8 +234,5 @@ class Checkpoints(keras.callbacks.Callback):
         unsaved = self._watch.unsaved_state() if self._watch is not None else {}
         self._watch = None
         for name, attributes in unsaved.items():
-            logger.warning(
-                "callbacks.%s keeps %s, which a resumed run would lose: give it get_state() and set_state(state).",
-                name,
-                ", ".join(attributes),
-            )
+            text = "callbacks.%s keeps %s, which a resumed run would lose: give it get_state() and set_state(state)."
+            logger.warning(text, name, ", ".join(attributes))

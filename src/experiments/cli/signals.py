@@ -45,11 +45,8 @@ class Interruption:
         """Exits with status 128 + signal, as shells and schedulers expect, if a signal was received."""
         if self.signal is not None:
             name = signal.Signals(self.signal).name
-            logger.warning(
-                "Stopped by %s; all completed work is saved. Resume with resume=last, or with sweep.resume=last for a "
-                "sweep.",
-                name,
-            )
+            remedy = "Resume with resume=last, or with sweep.resume=last for a sweep."
+            logger.warning("Stopped by %s; all completed work is saved. %s", name, remedy)
             raise SystemExit(128 + self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

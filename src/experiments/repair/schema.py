@@ -60,8 +60,7 @@ def _revision(path: Path) -> str | None:
 
 def _refuse_live(path: Path) -> None:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-        running = [row[0] for row in database.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
-        for run_id in running:
+        for (run_id,) in database.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'").fetchall():
             tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run_id,)))
             if is_worked_on("RUNNING", tags):
                 raise TrackingError(f"run {run_id} is being worked on. Wait for its end, or stop it.")

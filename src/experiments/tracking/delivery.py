@@ -81,10 +81,7 @@ class Delivery(Thread):
     def _wait_longer(self, error: Exception) -> None:
         if self._unavailable_since is None:
             self._unavailable_since = time.monotonic()
-            _log.warning(
-                "The tracking store is unavailable; training continues and events are kept in %s: %s",
-                self._folder,
-                error,
-            )
+            text = "The tracking store is unavailable; training continues and events are kept in %s: %s"
+            _log.warning(text, self._folder, error)
         longest = LONGEST_PAUSE_AT_END if self._ending.is_set() else LONGEST_PAUSE
         self._pause = min(2 * self._pause, longest)
