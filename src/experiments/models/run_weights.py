@@ -75,13 +75,8 @@ def load_run_weights(source: str, model: keras.Model) -> None:
             variable.assign(reader.get_tensor(key))
     loaded = {id(variable) for _, variable in matching}
     others = first_few(variable.path for _, variable in variables if id(variable) not in loaded)
-    logger.info(
-        "Loaded %d of %s from run %s%s.",
-        len(matching),
-        pluralized(len(variables), "array"),
-        run_id,
-        f"; initial values remain in {others}" if others else "",
-    )
+    count, rest = pluralized(len(variables), "array"), f"; initial values remain in {others}" if others else ""
+    logger.info("Loaded %d of %s from run %s%s.", len(matching), count, run_id, rest)
 
 
 def _variables(model: keras.Model, graph: TrackableObjectGraph) -> Iterator[tuple[str, keras.Variable]]:
