@@ -3,11 +3,12 @@
 A signaled worker completes its step and closes its run, as a single run does.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Thread, Timer
 from types import FrameType
 
 import psutil
@@ -76,9 +77,10 @@ def at_work() -> Iterator[Callable[[], bool]]:
         nonlocal stopped
         stopped = True
         received.append(number)
-        # SIGTERM has no handler if there is no run, or if it is already stopping.
         if callable(signal.getsignal(signal.SIGTERM)):
             signal.raise_signal(signal.SIGTERM)
+        elif {*received} == {STOP}:  # No run is stopping. One that prepares its training must not begin it.
+            Timer(NOTICE_SECONDS, os.kill, (os.getpid(), STOP)).start()
 
     before = signal.signal(STOP, stop)
     try:
