@@ -51,6 +51,9 @@ class Trouble(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "stopped" and not Path("stopped.mark").exists():
+            Path("stopped.mark").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
         if self.kind == "memory":
             bytearray(1 << 50)
         if self.kind == "hangs":
@@ -142,6 +145,14 @@ def test_killed_worker_affects_no_other_job(trainings: Trainings, tmp_path: Path
     }
     killed = next(row["job"] for row in rows(tmp_path) if row["state"] == "FAIL")
     assert statuses(tmp_path) == {**FINISHED, "": ["FAILED"], killed: ["KILLED"]}
+
+
+def test_signal_to_worker_ends_no_sweep(trainings: Trainings, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    overrides = [TROUBLE, "+callbacks.trouble.kind=stopped,none", "sweep.workers=1", "hydra/launcher=joblib"]
+    assert trainings.train(tmp_path, *TINY, *overrides, "sweep.max_retries=0") == 0, output(tmp_path)
+    assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE"] * 2
+    assert statuses(tmp_path) == {"": ["FINISHED"], "0": ["FINISHED"], "1": ["FINISHED"]}
 
 
 def test_job_hanging_in_native_code_ends_sweep_process_and_uses_up_retries(

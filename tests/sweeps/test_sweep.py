@@ -413,14 +413,15 @@ def test_invalid_overrides_are_reported_in_one_line(
 def test_resume_without_any_sweep_is_refused(sweep: Sweep) -> None:
     assert sweep("sweep.resume=last") == (
         "error: sweep.resume=last does not name a sweep: expected last or one of: none found. "
-        "Name one of these, the path of its folder, or leave sweep.resume out."
+        "Name one of these, the path of its folder, or leave sweep.resume out. "
+        "A sweep in a database needs sweep.storage."
     )
 
 
 def test_unknown_sweep_of_worker_is_refused_with_its_own_key(command: Sweep) -> None:
     assert command("sweep.join=nothing") == (
         "error: sweep=nothing does not name a sweep: expected last or one of: none found. "
-        "Name one of these, the path of its folder, or leave sweep out."
+        "Name one of these or the path of its folder. A sweep in a database needs sweep.storage."
     )
 
 

@@ -28,7 +28,7 @@ from experiments.tracking.liveness import (
     signs_of_life,
     silence,
 )
-from experiments.tracking.patience import LEAVING_SECONDS, most_patience, waiting
+from experiments.tracking.patience import LEAVING_SECONDS, briefly, most_patience, waiting
 
 SWEEP, WORKER = "sweep process", "worker"
 """First words of the user attributes of the study that contain the signs of life of a process."""
@@ -68,7 +68,7 @@ class Members:
         finally:
             pulse.stop()
             pulse.join(LEAVING_SECONDS)  # so that no heartbeat follows the end
-            self._inform(name, None, LEAVING_SECONDS)
+            briefly(lambda: self._inform(name, None, LEAVING_SECONDS))
 
     def _inform(self, name: str, value: Any, seconds: float) -> None:
         """Writes a user attribute of the study, or logs that this failed for `seconds`."""

@@ -49,12 +49,12 @@ def stopped_sweep(config: DictConfig, wanted: str) -> tuple[Path, Any]:
     if config.sweep.storage is None and not found and has_plan(path):
         found = [(path, path.name, [])]
     if not found:
-        key = _key(config)
-        raise ConfigError(
-            f"{key}={wanted} does not name a sweep: expected last or one of: "
-            f"{', '.join(name for _, name, _ in stored) or 'none found'}."
-            f" Name one of these, the path of its folder, or leave {key} out."
-        )
+        key, names = _key(config), ", ".join(name for _, name, _ in stored) or "none found"
+        choice = "Name one of these, the path of its folder, or leave sweep.resume out."
+        if config.sweep.join is not None:
+            choice = "Name one of these or the path of its folder."
+        database = "" if config.sweep.storage else " A sweep in a database needs sweep.storage."
+        raise ConfigError(f"{key}={wanted} does not name a sweep: expected last or one of: {names}. {choice}{database}")
     folder, name, studies = found[-1]
     if config.sweep.storage is not None and not (found[-1] in written and folder.is_dir()):
         folder = Path(config.hydra.sweep.dir).absolute()  # A record must not choose where this machine writes.

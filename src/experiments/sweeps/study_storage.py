@@ -27,6 +27,7 @@ REMEDY = (
 )
 """Remedy for a sweep that cannot be resumed."""
 
+CONNECT_SECONDS = 10
 CREATED, TAKEN = "created as", "taken as"
 """System attributes of a trial, with tokens by which the process whose call was not answered finds its own change."""
 _T = TypeVar("_T")
@@ -41,10 +42,15 @@ def storage(address: str | None, folder: Path) -> BaseStorage:
     answer, is corrupt or is missing.
     """
     if address is not None:
-        wanted = "the URL of a database that answers, with its driver installed. Start it, or change sweep.storage"
+        wanted = (
+            "the URL of a database that answers, with its driver installed. Start it, "
+            "pip install 'keras-experiments[postgres]', or change sweep.storage"
+        )
         with reading(f"sweep.storage={mask(address)}", wanted):
+            limits = {"connect_timeout": CONNECT_SECONDS} if address.startswith("postgresql") else {}
             # A database that was restarted has closed the connections of the pool.
-            database = partial(_Database, address, engine_kwargs={"pool_pre_ping": True})
+            options = {"pool_pre_ping": True, "connect_args": limits}
+            database = partial(_Database, address, engine_kwargs=options)
             seconds = least_patience.get()
             return _PatientStorage(_answer(database, seconds) if seconds else database())
     path = folder / STUDY
@@ -65,7 +71,12 @@ def _judged(error: Exception) -> Exception:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InterfaceError | OperationalError):
         cause = cause.__cause__ or cause.__context__
-    return error if cause is None else Outage(mask(" ".join(str(cause.orig).split())))
+    if cause is None:
+        return error
+    # A lost or refused connection has no SQLSTATE, or one of these classes; an error in SQLite's file has a name.
+    state, name = getattr(cause.orig, "sqlstate", None), getattr(cause.orig, "sqlite_errorname", None)
+    is_outage = (state or "08")[:2] in ("08", "53", "57") and name != "SQLITE_ERROR"
+    return Outage(mask(" ".join(str(cause.orig).split()))) if is_outage else error
 
 
 class _Database(RDBStorage):

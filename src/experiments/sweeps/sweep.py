@@ -22,7 +22,7 @@ from experiments.sweeps.processes import passed_on
 from experiments.sweeps.queue import Queue, check_sampler
 from experiments.sweeps.stopped_sweep import new_sweep, resumed_plan, stopped_sweep
 from experiments.sweeps.worker import Worker
-from experiments.tracking.uris import require_answer
+from experiments.tracking.uris import SQLITE, require_answer
 
 SETTLE_SECONDS = 5.0
 """Joblib kills all workers after one was killed. Their jobs are interrupted together, and none is charged."""
@@ -47,12 +47,19 @@ def sweep(arguments: Sequence[str], config: DictConfig, context: HydraContext) -
     stored_path = any(re.match(r"\+*data\b.*path", each) for each in plan.typed if each not in arguments)
     worker = Worker(folder, context, plan, stored_path)
     if config.sweep.join is not None:
+        if config.sweep.storage is not None and str(plan.logging.tracking_uri).startswith(SQLITE):
+            raise ConfigError(
+                f"the runs of this sweep are in {plan.logging.tracking_uri}, a file of the machine that started it: "
+                "expected the address of an MLflow server. Start the sweep with logging.tracking_uri=http://..."
+            )
         with passed_on(Queue.of_another_start(folder, plan).members, ends_sweep=False):
             _launch(worker, config, config.sweep.workers)
         return
     with on_end(config.on_end, folder) as end:
         queue = Queue(folder, plan, new=True) if is_new else Queue.of_another_start(folder, plan)
         folder.mkdir(parents=True, exist_ok=True)
+        if plan.settings.storage is not None:
+            logger.info("More workers join with: experiments worker sweep=%s sweep.storage=...", plan.id)
         with queue.members.leading():
             _run(worker, queue, config, end, is_new=is_new)
 
@@ -110,18 +117,19 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
             queue.wait_for_others()
         except ExperimentError:
             raise
-        except ConnectionError as error:
-            raise ExperimentError(
-                f"the launcher has started no worker: {error}. Expected a cluster that answers. Start it, or set "
-                "RAY_ADDRESS or hydra/launcher, and add sweep.resume=last."
-            ) from error
         except Exception as error:
+            if type(error) is ConnectionError:  # of Ray; errors of connections within jobs have classes of their own
+                raise ExperimentError(
+                    f"the launcher has started no worker: {error}. Expected a cluster that answers. Start it, or set "
+                    "RAY_ADDRESS or hydra/launcher, and add sweep.resume=last."
+                ) from error
             queue.members.wait_for_children(SETTLE_SECONDS)
             if not (killed := retries.quarantine()):
                 raise
             logger.warning("A worker was killed (%s): the sweep continues.", str(error).partition(".")[0])
         killed = killed or retries.quarantine()
-        if not killed:
+        stopped = queue.left() and queue.members.is_open() and not queue.has_failed()  # workers were, by a signal
+        if not killed and not stopped:
             if not retries.queue_one_quarantined():
                 return
             count = 1

@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
@@ -24,7 +25,14 @@ from experiments.sweeps.job import Task, load
 from experiments.sweeps.members import CLOSED, PARENT, WORKER
 from experiments.sweeps.processes import at_work
 from experiments.tracking.journal import Unavailable
-from experiments.tracking.patience import LEAVING_SECONDS, SWEEP_SECONDS, least_patience, most_patience, waiting
+from experiments.tracking.patience import (
+    LEAVING_SECONDS,
+    SWEEP_SECONDS,
+    briefly,
+    least_patience,
+    most_patience,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import Plan
@@ -42,6 +50,7 @@ class Worker:
     context: HydraContext
     plan: "Plan"
     stored_path: bool
+    sweep_process: int = field(default_factory=os.getpid, init=False)
 
     def __call__(self, cfg: DictConfig) -> int:
         """Returns the number of jobs it ran."""
@@ -74,13 +83,16 @@ class Worker:
                 except UpdateFinishedTrialError:
                     _print(f"#{job.number}", " was taken over, as this worker gave no sign of life")
                 except SystemExit:
-                    with suppress(Unavailable, UpdateFinishedTrialError), waiting(most_patience, LEAVING_SECONDS):
-                        queue.release(job)  # a worker that is stopped has not failed
-                    raise
+                    # A worker that is stopped has not failed.
+                    briefly(partial(queue.release, job), Unavailable, UpdateFinishedTrialError)
+                    if os.getpid() == self.sweep_process:
+                        raise
+                    return count  # the signal ends this worker only, not its sweep
                 count += 1
-        if not queue.members.living():
-            known = f"last hydra.sweep.dir={self.folder}" if self.plan.settings.storage is None else self.plan.id
-            _print(f"The sweep process has ended: write the summary with sweep.resume={known}")
+        with suppress(Unavailable), waiting(most_patience, LEAVING_SECONDS):
+            if count and not queue.members.living():
+                known = f"last hydra.sweep.dir={self.folder}" if self.plan.settings.storage is None else self.plan.id
+                _print(f"The sweep process has ended: write the summary with sweep.resume={known}")
         return count
 
     def _run(self, job: "Job", queue: "Queue", parent: str | None) -> None:
@@ -125,7 +137,8 @@ def _print(label: str, result: str = "") -> None:
     """Prints to the terminal only, as the open log file belongs to a single job. Shortens a label that does not fit."""
     if sys.stderr.isatty():
         label = shortened(label, max(20, get_terminal_size().columns - len(result)))
-    print(safe_text(label + result), file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):  # the terminal is gone; the job is not
+        print(safe_text(label + result), file=sys.stderr, flush=True)
 
 
 def _take_gpu(worker: int) -> None:

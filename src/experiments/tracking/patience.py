@@ -4,8 +4,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from threading import Thread
 from typing import TypeVar
 
 from experiments.errors import ExperimentError
@@ -31,6 +32,18 @@ def waiting(limit: ContextVar[float], seconds: float) -> Iterator[None]:
         yield
     finally:
         limit.reset(before)
+
+
+def briefly(call: Callable[[], object], *ignored: type[Exception]) -> None:
+    """Calls a function in a thread and waits a few seconds for it: a store that hangs must not prevent an exit."""
+
+    def run() -> None:
+        with suppress(*ignored), waiting(most_patience, LEAVING_SECONDS):
+            call()
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(2 * LEAVING_SECONDS)
 
 
 def patiently(
