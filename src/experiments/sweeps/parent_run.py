@@ -84,20 +84,14 @@ class Parent:
         if self._client is not None and self.run_id is not None:
             status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
             reason = "" if error is None else code(mask(str(error) or type(error).__name__))
+            client = StoreClient(self._client.tracking_uri, self._logging.flush_timeout)
             note = f"{self._results} {reason}".strip()
             # In a thread, as a server that hangs must not hold back a signal.
-            ending = Thread(target=self._end, args=(self.run_id, status, note), daemon=True)
+            ending = Thread(target=_end, args=(client, self.run_id, status, note), daemon=True)
             ending.start()
             ending.join(self._logging.grace_seconds if status == "KILLED" else None)
             if ending.is_alive():
                 logger.warning("The parent run is not ended yet. `experiments doctor fix=true` ends it.")
-
-    def _end(self, run_id: str, status: str, note: str) -> None:
-        client = StoreClient(self._logging.tracking_uri, self._logging.flush_timeout)
-        try:
-            end_run(client, run_id, status, note)
-        except TrackingError as failure:
-            logger.warning("The parent run is not ended: %s `experiments doctor fix=true` ends it.", failure)
 
     def close_killed(self) -> dict[int, str]:
         """Ends the runs of killed jobs. Returns a mapping of all job numbers to run ids."""
@@ -153,3 +147,10 @@ class Parent:
         name_run(client, run.info.run_id, name)
         client.log_text(run.info.run_id, mask("\n".join(self._plan.lines())), "plan.txt")
         return run
+
+
+def _end(client: StoreClient, run_id: str, status: str, note: str) -> None:
+    try:
+        end_run(client, run_id, status, note)
+    except TrackingError as failure:
+        logger.warning("The parent run is not ended: %s `experiments doctor fix=true` ends it.", failure)

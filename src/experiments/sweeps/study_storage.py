@@ -43,8 +43,8 @@ def storage(address: str | None, folder: Path) -> BaseStorage:
     """
     if address is not None:
         wanted = (
-            "the URL of a database that answers, with its driver installed. Start it, "
-            "pip install 'keras-experiments[postgres]', or change sweep.storage"
+            "the URL of a database that answers, with its driver installed. Start it, or change sweep.storage; "
+            "pip install 'keras-experiments[postgres]' installs the driver of PostgreSQL"
         )
         with reading(f"sweep.storage={mask(address)}", wanted):
             limits = {"connect_timeout": CONNECT_SECONDS} if address.startswith("postgresql") else {}

@@ -106,7 +106,7 @@ class MlflowSink:
     def _send_one(self, event: Event) -> None:
         match event["event"]:
             case "start":
-                if not self.is_leaving:  # the run has ended by now
+                if not self.is_leaving:  # the run has ended already
                     self._client.update_run(self._run_id, status="RUNNING")
             case "name":
                 name_run(self._client, self._run_id, event["name"])
