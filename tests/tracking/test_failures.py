@@ -235,6 +235,31 @@ def test_any_error_of_artifact_store_is_an_outage(
     assert losses(store, run.run_id) == [1]
 
 
+def test_file_that_vanishes_during_upload_costs_no_other_file(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out" / "tensorboard"
+    folder.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(name)
+    copy = shutil.copy2
+
+    def copied(source: str, target: str, **options: Any) -> Any:
+        if Path(source).name == "b":
+            (folder / "b").unlink()
+        return copy(source, target, **options)
+
+    # MLflow lists the folder first, and then copies each file.
+    monkeypatch.setattr("mlflow.utils.file_utils.shutil.copy2", copied)
+    with tracker(store, tmp_path / "out") as run:
+        run.log_artifacts(Upload(folder, "tensorboard"))
+    assert run.run_id is not None
+    found = MlflowClient(store).list_artifacts(run.run_id, "tensorboard")
+    assert [item.path for item in found] == ["tensorboard/a", "tensorboard/c"]
+    assert not (folder / "b").exists()
+    assert not rejected_file(tmp_path / "out").exists()
+
+
 def test_missing_package_of_artifact_store_is_one_line_and_leaves_no_run(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

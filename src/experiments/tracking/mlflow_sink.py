@@ -145,7 +145,13 @@ class MlflowSink:
             if self.model_uri is not None:
                 return
         with _snapshot(path) if event.get("growing") else nullcontext(path) as source:
-            self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
+            try:
+                self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
+            except Rejected as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                # A resumed run removes files of TensorBoard that it writes again, perhaps after they were listed.
+                self._client.log_artifacts(self._run_id, str(source), artifact_path=folder)
         if event.get("replace") and folder is not None:
             self._require_own()  # again, as the upload may have taken minutes
             remove_others(self._client, self._run_id, path, folder)
