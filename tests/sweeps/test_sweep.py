@@ -479,6 +479,18 @@ def test_unusable_database_is_reported_before_anything_is_written(command: Sweep
         assert list(tmp_path.iterdir()) == []
 
 
+def test_worker_is_refused_if_runs_are_in_a_file_of_another_machine(
+    sweep: Sweep, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database = f"sweep.storage=sqlite:///{tmp_path}/sweeps.db"
+    assert sweep("seed=1", database) is None
+    _, _, shown = capfd.readouterr().err.partition("More workers join with: experiments worker sweep=")
+    identity = shown.split()[0]
+    assert str(sweep(f"sweep.join={identity}", database)).startswith(
+        "error: the runs of this sweep are in sqlite:///mlflow.db, a file of the machine that started it: expected the "
+    )
+
+
 def test_sweep_in_database_resumes_by_id_and_in_its_folder(sweep: Sweep, tmp_path: Path) -> None:
     database = f"sweep.storage=sqlite:///{tmp_path}/sweeps.db"
     create_study(storage=database.partition("=")[2], study_name="other").set_user_attr("plan", {"folder": ["x"]})

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.explain import EXPLAINED, one_line
 from experiments.errors import ConfigError, StoppedRun, near
 from experiments.records.named_run import JOB, SWEEP
-from experiments.sweeps.failures import time_limit
+from experiments.sweeps.failures import JobTimeoutError, time_limit
 from experiments.sweeps.plan import Plan
 from experiments.tracking.notes import code
 from experiments.tracking.patience import most_patience, waiting
@@ -80,10 +80,12 @@ class Task:
             return run(cfg, output_dir, extra=watching(cfg, self.job), tags=tags, assemble=assemble, remark=self._best)
 
     def _best(self) -> str:
-        """Returns the values by which the best other job differs; empty if no other job is finished, or known."""
+        """Returns the values by which the best other job differs; empty if there is none, or if the queue fails."""
         try:
             with waiting(most_patience, 0):
                 return self._best_other()
+        except JobTimeoutError:
+            raise
         except Exception as error:  # A sentence must not fail a trained run.
             logger.info("The best other job could not be read from the queue: %s", error)
             return ""

@@ -128,8 +128,9 @@ def _work(worker: Worker, queue: Queue, retries: Retries, config: DictConfig) ->
                 raise
             logger.warning("A worker was killed (%s): the sweep continues.", str(error).partition(".")[0])
         killed = killed or retries.quarantine()
-        stopped = queue.left() and queue.members.is_open() and not queue.has_failed()  # workers were, by a signal
-        if not killed and not stopped:
+        # A worker that was stopped by a signal has left its job in the queue.
+        waits = queue.left() and queue.members.is_open() and not queue.has_failed()
+        if not killed and not waits:
             if not retries.queue_one_quarantined():
                 return
             count = 1
